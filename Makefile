@@ -1,0 +1,70 @@
+# `make` lists the targets. Each first installs what it needs, and no more, into .venv.
+
+PYTHON ?= python3
+TORCH ?= torch
+PIP_ARGS ?=
+DATA ?= $(or $(PERCO_LITE_DATA),../shared/data)
+MINUTES ?= 60
+PYTEST_ARGS ?=
+BIN := .venv/bin
+NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
+
+.DEFAULT_GOAL := help
+.PHONY: help demo lab test notebooks train bench clean distclean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo 'Variables: PYTHON=python3.12  TORCH="torch==2.13.0"  MINUTES=60  DATA=folder of photos'
+	@echo 'Without an NVIDIA GPU a far smaller download will do on Linux:'
+	@echo '  make demo PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"'
+
+demo: .venv/.core ## compress and decode the sample photos; files and pictures in out/demo/
+	$(BIN)/perco demo
+
+lab: .venv/.notebooks ## open the notebooks in JupyterLab
+	$(BIN)/jupyter lab $(wildcard notebooks)
+
+test: .venv/.test ## check the style, then run the tests (all that CI does)
+	$(BIN)/ruff check .
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+notebooks: $(if $(NOTEBOOKS),.venv/.notebooks) ## run every notebook again and store its outputs
+ifeq ($(NOTEBOOKS),)
+	@echo "There are no notebooks yet: they come with the course, in notebooks/."
+else
+	$(BIN)/jupyter execute --inplace $(NOTEBOOKS)
+	$(BIN)/nbstripout --keep-output --keep-count --keep-id \
+	    --extra-keys "metadata.language_info cell.metadata.execution" $(NOTEBOOKS)
+endif
+
+train: .venv/.core ## train the two stages on DATA, MINUTES each
+	@test -d "$(DATA)" || { echo "No folder $(DATA): make train DATA=folder" >&2; exit 1; }
+	PERCO_LITE_DATA="$(DATA)" $(BIN)/perco train autoencoder --minutes $(MINUTES)
+	PERCO_LITE_DATA="$(DATA)" $(BIN)/perco train codec --minutes $(MINUTES)
+
+bench: .venv/.core ## measure speed, memory and quality on this machine
+	$(BIN)/perco bench
+
+clean: ## remove out/ (checkpoints in it too) and the caches
+	rm -rf out build .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+distclean: clean ## clean, and remove .venv
+	rm -rf .venv *.egg-info
+
+# .venv/.core has the package alone, .venv/.NAME its extra NAME as well. An install that fails or is
+# killed leaves .venv/.installing behind, and the next one then starts from an empty .venv.
+# torch and the package go to pip together, so that nothing replaces the torch that was asked for.
+.venv/.%: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	    echo "perco_lite needs Python 3.10 or newer as $(PYTHON); try make PYTHON=python3.12" >&2; \
+	    exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	    echo "$(PYTHON) cannot make a virtual environment; on Debian: apt install python3-venv" >&2; \
+	    exit 1; }
+	@if [ -e .venv/.installing ] || ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+	    $(PYTHON) -m venv --clear .venv; fi
+	@touch .venv/.installing
+	$(BIN)/python -m pip install $(PIP_ARGS) "$(TORCH)" -e ".$(if $(filter-out core,$*),[$*])"
+	@mv .venv/.installing $@

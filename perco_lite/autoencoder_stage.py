@@ -1,0 +1,91 @@
+"""Training stage 1: the autoencoder.
+
+    crops (B,3,size,size) ──► autoencoder ──► reconstruction ──► L1 + MSE + feature distance
+
+Paper: none; PerCo uses an autoencoder trained by others.
+Differs from the latent-diffusion recipe: no KL term and no discriminator. Noise on the latents
+takes the KL term's place (it bounds what a latent can hold), the feature distance sharpens.
+"""
+
+import csv
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from perco_lite.autoencoder import Autoencoder
+from perco_lite.data import image_to_tensor, load_photo, tensor_to_image
+from perco_lite.perceptual import PerceptualDistance
+from perco_lite.photo_store import PhotoStore
+
+
+class AutoencoderLoss(nn.Module):
+    """The training objective around an autoencoder; ``forward(image) -> losses``."""
+
+    def __init__(
+        self,
+        autoencoder: Autoencoder,
+        perceptual: PerceptualDistance | None,
+        perceptual_weight: float = 0.05,
+        latent_noise: float = 0.05,
+    ):
+        super().__init__()
+        self.autoencoder = autoencoder
+        self.perceptual = perceptual
+        self.perceptual_weight = perceptual_weight if perceptual else 0.0
+        self.latent_noise = latent_noise
+        self.sharpen = True
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        reconstruction, _ = self.autoencoder(image, self.latent_noise)
+        error = reconstruction.float() - image
+        losses = {"l1": error.abs().mean(), "mse": error.pow(2).mean()}
+        losses["features"] = torch.zeros_like(losses["l1"])
+        loss = losses["l1"] + 2 * losses["mse"]
+        if self.perceptual_weight and self.sharpen:
+            losses["features"] = self.perceptual(reconstruction.float(), image).mean()
+            loss = loss + self.perceptual_weight * losses["features"]
+        losses["psnr"] = -10 * torch.log10(losses["mse"] / 4)
+        return {"loss": loss, **losses}
+
+
+class AutoencoderStage:
+    """What ``training.train`` needs to train the autoencoder on a folder or on shards."""
+
+    def __init__(
+        self,
+        store: PhotoStore,
+        module: AutoencoderLoss,
+        crop: int = 128,
+        sharpen_from: int = 0,
+        preview_photos: list[Path] = (),
+    ):
+        self.module, self.store, self.crop = module, store, crop
+        self.sharpen_from = sharpen_from  # the feature distance costs half a step: colours first
+        self.preview_photos = preview_photos
+
+    def batch(self, step: int, count: int, generator: torch.Generator) -> dict[str, Tensor]:
+        self.module.sharpen = step >= self.sharpen_from
+        return {"image": self.store.crops(count, self.crop, generator)}
+
+    def export(self, folder: Path) -> None:
+        self.module.autoencoder.save_pretrained(folder)
+
+    @torch.no_grad()
+    def preview(self, path: Path) -> None:
+        """Crops above their reconstructions, and the PSNR of whole photos in ``preview.csv``."""
+        autoencoder = self.module.autoencoder
+        device = next(autoencoder.parameters()).device
+        pairs, rows = [], []
+        for photo in self.preview_photos:
+            image = image_to_tensor(load_photo(photo)).to(device)
+            image = image[..., : image.shape[2] // 8 * 8, : image.shape[3] // 8 * 8]
+            decoded = autoencoder.decode(autoencoder.encode(image)).clamp(-1, 1)
+            psnr = -10 * torch.log10((decoded - image).pow(2).mean() / 4)
+            rows.append([Path(photo).name, f"{psnr:.2f}"])
+            middle = (..., slice(128, 384), slice(128, 384))
+            pairs.append(torch.cat([image[middle], decoded[middle]], dim=2))
+        if pairs:
+            tensor_to_image(torch.cat(pairs, dim=3)).save(path)
+            with path.with_suffix(".csv").open("a", newline="") as file:
+                csv.writer(file).writerows(rows)

@@ -1,0 +1,176 @@
+"""JPEG, JPEG 2000, WebP and AVIF at, or as near as they get to, a given number of bytes.
+
+    image (PIL RGB, H×W) ──encode, searching the quality──► bytes ≤ target_bytes ──decode──► image
+
+Sizes are whole files with no metadata and no colour profile, at the photo's own width and height.
+At PerCo's rates most of these codecs cannot go low enough; the result says so (``reached``).
+
+Paper: PerCo, Sec. 4: compares with VTM and BPG among classical codecs.
+Differs from the paper: the codecs every web browser has, in place of BPG and VTM.
+"""
+
+import io
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from PIL import Image, features
+
+# Our name of the codec -> Pillow's name of its library.
+_PILLOW_FEATURES = {"jpeg": "jpg", "webp": "webp", "avif": "avif", "jpeg2000": "jpg_2000"}
+CODECS = tuple(_PILLOW_FEATURES)
+
+_QUALITIES = {"jpeg": (1, 95), "webp": (0, 100), "avif": (0, 100)}  # Pillow's scales
+_JPEG2000_ENCODES = 7  # at most, for one target
+
+
+@dataclass(frozen=True)
+class BaselineResult:
+    """One photo through one classical codec: the file, what it decodes to, how it was made."""
+
+    codec: str
+    data: bytes
+    image: Image.Image  # decoded, RGB, the size of the original
+    quality: float  # the codec's own scale; JPEG 2000: the compression ratio asked for
+    reached: bool  # False: even the smallest file is larger than the target
+
+
+def available() -> dict[str, bool]:
+    """Tell for each codec name whether this installation of Pillow has it."""
+    # features.check warns of names it does not know (AVIF came with Pillow 11.3).
+    return {
+        codec: feature in (*features.modules, *features.codecs) and bool(features.check(feature))
+        for codec, feature in _PILLOW_FEATURES.items()
+    }
+
+
+def encode_near(image: Image.Image, codec: str, target_bytes: int) -> BaselineResult:
+    """Make the largest file of at most ``target_bytes``, or the smallest if none fits.
+
+    ``image`` is RGB (see ``data.to_rgb``). The quality is searched by bisection, so a file a few
+    bytes larger that also fits may be missed where size does not grow with quality.
+    Raises ``ValueError`` for an unknown codec, another mode, or a photo too large for the codec;
+    ``ImportError`` for a codec this Pillow lacks.
+    """
+    if target_bytes < 1:
+        raise ValueError(f"got target_bytes {target_bytes}, expected at least 1")
+    image = _without_metadata(image, codec)
+    search = _search_jpeg2000 if codec == "jpeg2000" else _search_quality
+    data, quality = search(image, codec, target_bytes)
+    return _result(codec, data, quality, reached=len(data) <= target_bytes)
+
+
+def smallest(image: Image.Image, codec: str) -> BaselineResult:
+    """Make the smallest file the codec can, at the photo's own size; raises as ``encode_near``."""
+    result = encode_near(image, codec, target_bytes=1)  # no file fits one byte
+    return BaselineResult(codec, result.data, result.image, result.quality, reached=True)
+
+
+def _without_metadata(image: Image.Image, codec: str) -> Image.Image:
+    if codec not in CODECS:
+        raise ValueError(f"got codec {codec!r}, expected one of {', '.join(CODECS)}")
+    if not available()[codec]:
+        raise ImportError(f"this Pillow has no {codec}; pip install --upgrade 'pillow>=11.3'")
+    if image.mode != "RGB":
+        raise ValueError(f"got an image of mode {image.mode}, expected RGB; use data.to_rgb first")
+    # A fresh image has no EXIF, colour profile or comment for a writer to carry over.
+    return Image.frombytes("RGB", image.size, image.tobytes())
+
+
+def _result(codec: str, data: bytes, quality: float, reached: bool) -> BaselineResult:
+    with Image.open(io.BytesIO(data)) as decoded:
+        return BaselineResult(codec, data, decoded.convert("RGB"), quality, reached)
+
+
+def _encode(image: Image.Image, codec: str, **options) -> bytes:
+    stream = io.BytesIO()
+    try:
+        image.save(stream, format=codec.upper(), **options)
+    except (OSError, ValueError, OverflowError) as error:
+        width, height = image.size
+        raise ValueError(
+            f"{codec} cannot encode this {width}×{height} photo ({error}); use a smaller one"
+        ) from error
+    return stream.getvalue()
+
+
+def _encode_jpeg(image: Image.Image, quality: int) -> bytes:
+    options = {"quality": quality, "optimize": True, "subsampling": "4:2:0"}
+    baseline = _encode(image, "jpeg", **options)
+    progressive = _encode(image, "jpeg", **options, progressive=True)
+    return min(baseline, progressive, key=len)
+
+
+def _encode_webp(image: Image.Image, quality: int) -> bytes:
+    return _encode(image, "webp", quality=quality, method=6)
+
+
+def _encode_avif(image: Image.Image, quality: int) -> bytes:
+    # one thread and no tiles: the same bytes on any number of cores, and the smallest
+    options = {"speed": 6, "subsampling": "4:2:0", "autotiling": False, "max_threads": 1}
+    return _encode(image, "avif", quality=quality, **options)
+
+
+_ENCODERS: dict[str, Callable[[Image.Image, int], bytes]] = {
+    "jpeg": _encode_jpeg,
+    "webp": _encode_webp,
+    "avif": _encode_avif,
+}
+
+
+def _search_quality(image: Image.Image, codec: str, target_bytes: int) -> tuple[bytes, int]:
+    """Close in on the target between a quality that fits and one that does not."""
+    encode = _ENCODERS[codec]
+    low, high = _QUALITIES[codec]
+    high += 1  # past the best quality: counts as not fitting
+    best, best_quality = encode(image, low), low
+    # At PerCo's rates the lowest quality is already too large: one encode, no search.
+    if len(best) > target_bytes:
+        return best, best_quality
+    low_bytes, high_bytes = len(best), None
+    while high - low > 1:
+        middle = (low + high) // 2
+        if high_bytes is not None and high_bytes > low_bytes:
+            # log(bytes) is nearly a straight line in quality, which saves AVIF half its encodes
+            share = math.log(target_bytes / low_bytes) / math.log(high_bytes / low_bytes)
+            middle = min(max(low + int(share * (high - low)), low + 1), high - 1)
+        data = encode(image, middle)
+        if len(data) > target_bytes:
+            high, high_bytes = middle, len(data)
+            continue
+        low, low_bytes = middle, len(data)
+        if len(data) >= len(best):
+            best, best_quality = data, middle
+    return best, best_quality
+
+
+def _search_jpeg2000(image: Image.Image, codec: str, target_bytes: int) -> tuple[bytes, float]:
+    """Ask for a compression ratio; the file misses it by some bytes, so correct and ask again."""
+    raw_bytes = 3 * image.width * image.height
+
+    def encode(budget: float) -> tuple[bytes, float]:
+        ratio = max(raw_bytes / budget, 1.0)
+        # a bare codestream without JP2 boxes; OpenJPEG writes a comment, one space is the shortest
+        options = {"quality_mode": "rates", "quality_layers": [ratio], "irreversible": True}
+        return _encode(image, codec, **options, no_jp2=True, comment=b" "), ratio
+
+    best, best_ratio = encode(1)
+    if len(best) > target_bytes:
+        return best, best_ratio
+    low = high = None  # budgets known to fit, and not to
+    budget = float(min(target_bytes, raw_bytes))
+    for _ in range(_JPEG2000_ENCODES - 1):
+        data, ratio = encode(budget)
+        if len(data) <= target_bytes:
+            low = budget
+            if len(data) >= len(best):
+                best, best_ratio = data, ratio
+        else:
+            high = budget
+        if (ratio == 1.0 and low == budget) or len(best) >= 0.995 * target_bytes:
+            break
+        if low and high:
+            budget = (low + high) / 2
+        else:  # correct by twice the miss until both sides are known
+            budget = max(budget + 2 * (target_bytes - len(data)), 1.0)
+    return best, best_ratio

@@ -1,0 +1,204 @@
+"""PercoCodec: a photo and a caption to bytes, and bytes to a photo.
+
+    compress:   image ─► pad ─► latents ─► indices ─► bitstream.pack(indices, caption) ─► bytes
+    decompress: bytes ─► bitstream.unpack ─► indices ─► condition ─┐
+                                             caption ─► text ──────┴─► denoise ─► decode ─► crop
+
+Paper: PerCo, Sec. 3.
+Differs from the paper: one model serves several rates; the file is self-describing.
+"""
+
+from pathlib import Path
+
+import torch
+from diffusers import DiffusionPipeline
+from PIL import Image
+from torch import Tensor
+
+from perco_lite.autoencoder import FACTOR
+from perco_lite.bitstream import PercoFile, pack, unpack
+from perco_lite.captions import embed_captions
+from perco_lite.data import image_to_tensor, pad_to_multiple, tensor_to_image
+from perco_lite.rates import RATES, RatePoint, get_rate
+from perco_lite.sampling import denoise, draw_noise
+
+BUNDLED = Path(__file__).parent / "weights"
+DEFAULT_GUIDANCE = 2.0
+BATCH_PIXELS = 4 * 768 * 512  # photos decoded together, so that memory stays bounded
+
+
+class PercoCodec(DiffusionPipeline):
+    """The codec: a ``diffusers.DiffusionPipeline``, so saving, offloading and hubs work as usual.
+
+    Components: autoencoder, conditioner (hyper-encoders, codebooks), unet, text_encoder,
+    tokenizer, scheduler (DDIM; any diffusers scheduler with v-prediction can take its place).
+    """
+
+    model_cpu_offload_seq = "text_encoder->conditioner->unet->autoencoder"
+
+    def __init__(self, autoencoder, conditioner, unet, text_encoder, tokenizer, scheduler):
+        super().__init__()
+        self.register_modules(
+            autoencoder=autoencoder, conditioner=conditioner, unet=unet,
+            text_encoder=text_encoder, tokenizer=tokenizer, scheduler=scheduler,
+        )
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path=None, **kwargs) -> "PercoCodec":
+        """Load weights: the bundled ones by default, else a folder or hub id; float32 by default.
+
+        Raises FileNotFoundError where the package came without weights.
+        """
+        path = pretrained_model_name_or_path
+        if path is None:
+            path = BUNDLED
+            if not (BUNDLED / "model_index.json").exists():
+                raise FileNotFoundError(
+                    f"no bundled weights in {BUNDLED}; reinstall the package, or train your own "
+                    "(perco train codec) and pass their folder"
+                )
+        if not kwargs.keys() & {"torch_dtype", "dtype"}:
+            kwargs["torch_dtype"] = torch.float32
+        codec = super().from_pretrained(path, **kwargs)
+        codec.model_id  # taken before any conversion to a smaller type can blur the codes
+        return codec
+
+    @property
+    def rates(self) -> tuple[str, ...]:
+        """Names of the rates these weights serve, lowest first."""
+        return tuple(self.conditioner.config.rates)
+
+    @property
+    def model_id(self) -> int:
+        """16-bit id of the codebooks; stored in each file, checked before decoding."""
+        if not hasattr(self, "_model_id"):
+            self._model_id = self.conditioner.fingerprint()
+        return self._model_id
+
+    def encode(self, image: Image.Image, rate: str) -> Tensor:
+        """Indices (1,h,w) int64 of one PIL image; its edges are repeated up to the rate's stride."""
+        served = self._rate(rate)
+        padded = pad_to_multiple(image_to_tensor(image), served.stride)
+        device, dtype = self._execution_device, self.autoencoder.dtype
+        with torch.no_grad():
+            latents = self.autoencoder.encode(padded.to(device, dtype))
+            return self.conditioner.encode(latents, rate)
+
+    def compress(
+        self,
+        image: Image.Image | list[Image.Image],
+        caption: str | list[str] = "",
+        rate: str = "0.0019",
+    ) -> bytes | list[bytes]:
+        """Compress one PIL image or a list, of any size and mode, to the bytes of `.perco` files.
+
+        Raises ValueError for an unknown rate, a caption over 65,535 bytes, or lists that differ
+        in length.
+        """
+        if isinstance(image, (list, tuple)):
+            captions = [caption] * len(image) if isinstance(caption, str) else list(caption)
+            if len(captions) != len(image):
+                raise ValueError(
+                    f"got {len(captions)} captions for {len(image)} images; pass one for each"
+                )
+            return [self.compress(i, c, rate) for i, c in zip(image, captions, strict=True)]
+        indices = self.encode(image, rate)[0].cpu().numpy()
+        width, height = _upright_size(image)
+        return pack(PercoFile(
+            rate=self._rate(rate), width=width, height=height, caption=caption,
+            indices=indices, model_id=self.model_id,
+        ))
+
+    def decompress(
+        self,
+        data: bytes | list[bytes],
+        num_inference_steps: int = 20,
+        guidance_scale: float = DEFAULT_GUIDANCE,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        seed: int | list[int] = 0,
+    ) -> Image.Image | list[Image.Image]:
+        """Paint the photo (or photos) back from the bytes of `.perco` files.
+
+        Args:
+            data: one file's bytes or a list; files of equal padded size share U-Net calls.
+            num_inference_steps: denoising steps; 20 is usual, 5 are nearly as good above 0.05 bpp.
+            guidance_scale: weight of the caption; 1 = off and twice as fast.
+            generator: CPU generator(s), instead of ``seed``.
+            seed: one for all, or one per file; the same seed gives the same picture.
+        Raises:
+            BitstreamError: not a `.perco` file of these weights, or damaged.
+        """
+        single = isinstance(data, (bytes, bytearray))
+        files = [unpack(bytes(d), self.model_id) for d in ([data] if single else data)]
+        for file in files:
+            self._rate(file.rate.name)
+        seeds = generator if generator is not None else seed
+        seeds = list(seeds) if isinstance(seeds, (list, tuple)) else [seeds] * len(files)
+        if len(seeds) != len(files):
+            raise ValueError(f"got {len(seeds)} seeds for {len(files)} files; pass one for each")
+        images: list[Image.Image | None] = [None] * len(files)
+        for group in _groups(files):
+            decoded = self._decode_group(
+                [files[i] for i in group], [seeds[i] for i in group],
+                num_inference_steps, guidance_scale,
+            )
+            for i, image in zip(group, decoded, strict=True):
+                images[i] = image
+        return images[0] if single else images
+
+    __call__ = decompress
+
+    @torch.no_grad()
+    def condition(self, file: PercoFile) -> Tensor:
+        """Local condition (1,C,h',w') that a file's indices decode to."""
+        device = self._execution_device
+        return self.conditioner.decode(torch.from_numpy(file.indices)[None].to(device), file.rate.name)
+
+    @torch.no_grad()
+    def _decode_group(self, files: list[PercoFile], seeds, steps, guidance_scale):
+        device, dtype = self._execution_device, self.unet.dtype
+        condition = torch.cat([self.condition(file) for file in files]).to(dtype)
+        noise = draw_noise((self.autoencoder.config.latent_channels, *condition.shape[-2:]), seeds)
+        embeddings = embed_captions(
+            self.tokenizer, self.text_encoder, [file.caption for file in files] + [""]
+        )
+        rate_ids = torch.tensor([RATES.index(file.rate) for file in files], device=device)
+        with self.progress_bar(total=steps) as bar:
+            for step in denoise(
+                self.unet, self.scheduler, noise.to(device, dtype), condition, embeddings[:-1],
+                embeddings[-1:], rate_ids, steps, guidance_scale,
+            ):
+                bar.update()
+        images = []
+        for file, latents in zip(files, step.latents, strict=True):
+            image = self.autoencoder.decode(latents[None].to(self.autoencoder.dtype))
+            images.append(tensor_to_image(image[0, :, : file.height, : file.width]))
+        self.maybe_free_model_hooks()
+        return images
+
+    def _rate(self, name: str) -> RatePoint:
+        rate = get_rate(name)
+        self.conditioner.branch(name)
+        return rate
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height after EXIF orientation; values 5 to 8 swap them."""
+    width, height = image.size
+    return (height, width) if image.getexif().get(0x0112, 1) in (5, 6, 7, 8) else (width, height)
+
+
+def _groups(files: list[PercoFile]) -> list[list[int]]:
+    """Numbers of files whose latents have the same size, at most BATCH_PIXELS together."""
+    by_size: dict[tuple[int, int], list[int]] = {}
+    for number, file in enumerate(files):
+        h, w = file.indices.shape
+        by_size.setdefault((h * file.rate.stride, w * file.rate.stride), []).append(number)
+    groups = []
+    for (height, width), numbers in by_size.items():
+        count = max(1, BATCH_PIXELS // (height * width))
+        groups += [numbers[i : i + count] for i in range(0, len(numbers), count)]
+    return groups
+
+
+__all__ = ["BUNDLED", "DEFAULT_GUIDANCE", "FACTOR", "PercoCodec"]

@@ -1,0 +1,159 @@
+"""Training stage 2: hyper-encoders, codebooks, U-Net and text encoder, all rates together.
+
+    latents (B,4,s,s) ──split over the rates──► conditioner ──► condition, estimate
+    velocity = U-Net(noisy latents, t, condition, caption)
+    loss = |velocity - target|² + |estimate - latents|²  (+ feature distance of the decoded photo)
+
+Paper: PerCo, Sec. 3.3 and 4.1 (v-prediction, text dropped in 10 %, no commitment loss, LPIPS above
+0.05 bpp).
+Differs from the paper: all rates in one run; the regression term on the estimate, and a first part
+of the run that trains the conditioner alone on it (a step without the U-Net costs a quarter); the
+feature distance is our SqueezeNet one, and off by default since it doubles the cost on a CPU. Its
+gradient does pass through the frozen decoder, unlike in PerCo (SD)'s code.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from perco_lite.autoencoder import Autoencoder
+from perco_lite.captions import build_text_encoder, embed, tokenize
+from perco_lite.codec import PercoCodec
+from perco_lite.condition import LocalConditioner, regression_loss
+from perco_lite.latent_store import LatentStore
+from perco_lite.rates import RATES, get_rate
+from perco_lite.unet import build_scheduler, build_unet, predict_velocity, split_velocity
+
+PERCEPTUAL_FROM = 0.05  # bits per pixel; as in the paper
+
+
+class CodecLoss(nn.Module):
+    """The training objective around a codec's trainable parts; the autoencoder stays frozen."""
+
+    def __init__(
+        self,
+        codec: PercoCodec,
+        perceptual: nn.Module | None = None,
+        perceptual_weight: float = 0.0,
+        regression_weight: float = 1.0,
+        text_dropout: float = 0.1,
+    ):
+        super().__init__()
+        self.conditioner, self.unet = codec.conditioner, codec.unet
+        self.text_encoder = codec.text_encoder
+        self.autoencoder = codec.autoencoder.requires_grad_(False)
+        self.perceptual = perceptual if perceptual_weight else None
+        self.scheduler = codec.scheduler
+        self.register_buffer("alphas_cumprod", codec.scheduler.alphas_cumprod, persistent=False)
+        self.register_buffer("empty_ids", tokenize(codec.tokenizer, [""]), persistent=False)
+        self.rates = [get_rate(name) for name in codec.rates]
+        self.perceptual_weight, self.regression_weight = perceptual_weight, regression_weight
+        self.text_dropout = text_dropout
+        self.denoise = True
+
+    def forward(self, latents: Tensor, token_ids: Tensor) -> dict[str, Tensor]:
+        """Losses for latents (B,4,s,s) and token ids (B,T); B a multiple of the number of rates."""
+        conditions, losses = [], {"loss": latents.new_zeros(())}
+        for rate, part in zip(self.rates, latents.chunk(len(self.rates)), strict=True):
+            condition = self.conditioner(part, rate.name)
+            conditions.append(condition.channels)
+            losses[f"regression_{rate.name}"] = regression_loss(condition, part)
+        regression = sum(losses[f"regression_{rate.name}"] for rate in self.rates) / len(self.rates)
+        losses["loss"] = self.regression_weight * regression
+        for rate in self.rates:
+            losses[f"velocity_{rate.name}"] = latents.new_zeros(())
+        if self.denoise:
+            share = len(latents) // len(self.rates)
+            rate_ids = torch.tensor([RATES.index(r) for r in self.rates], device=latents.device)
+            self._denoise(
+                latents, token_ids, torch.cat(conditions), rate_ids.repeat_interleave(share), losses
+            )
+        return losses
+
+    def _denoise(self, latents, token_ids, condition, rate_ids, losses) -> None:
+        timestep = torch.randint(0, len(self.alphas_cumprod), (len(latents),), device=latents.device)
+        noise = torch.randn_like(latents)
+        noisy = self.scheduler.add_noise(latents, noise, timestep)
+        target = self.scheduler.get_velocity(latents, noise, timestep)
+        dropped = torch.rand(len(latents), 1, device=latents.device) < self.text_dropout
+        text = embed(self.text_encoder, torch.where(dropped, self.empty_ids, token_ids))
+        velocity = predict_velocity(self.unet, noisy, timestep, condition, text, rate_ids)
+        errors = F.mse_loss(velocity.float(), target, reduction="none").mean((1, 2, 3))
+        losses["loss"] = losses["loss"] + errors.mean()
+        for rate, part in zip(self.rates, errors.chunk(len(self.rates)), strict=True):
+            losses[f"velocity_{rate.name}"] = part.mean()
+        fine = [r for r in self.rates if r.bits_per_pixel > PERCEPTUAL_FROM]
+        if self.perceptual is not None and fine:
+            alpha_bar = self.alphas_cumprod[timestep].view(-1, 1, 1, 1)
+            clean, _ = split_velocity(noisy, velocity.float(), alpha_bar)
+            wanted = torch.isin(rate_ids, torch.tensor([RATES.index(r) for r in fine]).to(rate_ids))
+            with torch.no_grad():
+                photo = self.autoencoder.decode(latents[wanted])
+            distance = self.perceptual(self.autoencoder.decode(clean[wanted]), photo)
+            # where the signal is drowned in noise, the estimate is blurred whatever the network does
+            losses["features"] = (distance * alpha_bar[wanted].flatten()).mean()
+            losses["loss"] = losses["loss"] + self.perceptual_weight * losses["features"]
+
+
+class CodecStage:
+    """What ``training.train`` needs to train the codec on cached latents with captions."""
+
+    def __init__(
+        self,
+        codec: PercoCodec,
+        module: CodecLoss,
+        latents: LatentStore,
+        captions: list[list[str]],
+        crop: int = 32,  # latents a side
+        denoise_from: int = 0,  # steps before that train the conditioner alone
+        revive: float = 0.05,  # codes used less than this share of the mean are replaced
+        preview: Callable[[PercoCodec, Path], None] | None = None,
+    ):
+        longest = max(rate.stride for rate in module.rates) // 8
+        if crop % longest:
+            raise ValueError(f"crop is {crop} latents, expected a multiple of {longest}")
+        self.codec, self.module, self.latents = codec, module, latents
+        self.crop, self.denoise_from, self.revive = crop, denoise_from, revive
+        self._preview = preview
+        # a photo without captions trains the unconditional branch
+        self.token_ids = [tokenize(codec.tokenizer, texts or [""]) for texts in captions]
+
+    def batch(self, step: int, count: int, generator: torch.Generator) -> dict[str, Tensor]:
+        self.module.denoise = step >= self.denoise_from
+        parts = len(self.module.rates)
+        if count % parts:
+            raise ValueError(f"batch of {count} a process, expected a multiple of {parts} rates")
+        for rate in self.module.rates:
+            tokens = count / parts * (8 * self.crop / rate.stride) ** 2
+            quantizer = self.module.conditioner.branch(rate.name).quantizer
+            quantizer.revive_below = self.revive * tokens / rate.codebook_size
+        latents, photos = self.latents.crops(count, self.crop, generator)
+        chosen = [
+            self.token_ids[p][int(torch.randint(len(self.token_ids[p]), (), generator=generator))]
+            for p in photos
+        ]
+        return {"latents": latents, "token_ids": torch.stack(chosen)}
+
+    def export(self, folder: Path) -> None:
+        self.codec.save_pretrained(folder, safe_serialization=True)
+
+    def preview(self, path: Path) -> None:
+        if self._preview:
+            self._preview(self.codec, path)
+
+
+def build_codec(
+    autoencoder: Autoencoder,
+    tokenizer,
+    conditioner: dict | None = None,
+    unet: dict | None = None,
+    text_encoder: dict | None = None,
+) -> PercoCodec:
+    """A codec with random weights around a trained autoencoder; the dicts override lite sizes."""
+    local = LocalConditioner(**(conditioner or {}))
+    text = build_text_encoder(len(tokenizer), **(text_encoder or {}))
+    denoiser = build_unet(local.channels, text.config.hidden_size, **(unet or {}))
+    return PercoCodec(autoencoder, local, denoiser, text, tokenizer, build_scheduler())

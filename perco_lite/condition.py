@@ -1,0 +1,148 @@
+"""Local condition: latents to indices on one side, indices to input channels of the U-Net on the other.
+
+    latents (B,4,H/8,W/8)
+      └─ hyper-encoder ──► features (B,D,h,w) ──► vector quantizer ──► indices (B,h,w)   what is sent
+    indices ──► quantized (B,D,h,w) ──► condition decoder ──► condition (B,4+E,H/8,W/8)
+                                                              └─ its first 4: a first estimate of
+                                                                 the latents, E more are free
+
+Paper: PerCo, Sec. 3.2 (z_l) and the released code (nearest upsampling to the latents' size).
+Differs from the paper: one set of hyper-encoder, codebook and condition decoder per rate, but all
+rates share one U-Net (the paper trains a model per rate). A small learned decoder takes the place
+of nearest upsampling: it runs once per photo, where the U-Net runs forty times, and its estimate
+of the latents gives the hyper-encoder a direct regression loss, which a short training needs.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+
+from perco_lite.autoencoder import FACTOR, ResidualBlock
+from perco_lite.hyper_encoder import HyperEncoder
+from perco_lite.rates import RatePoint, get_rate
+from perco_lite.vector_quantizer import VectorQuantizer
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Result of a training pass: ``channels`` (B,4+E,h',w') and the ``indices`` (B,h,w)."""
+
+    channels: Tensor
+    indices: Tensor
+
+    @property
+    def estimate(self) -> Tensor:
+        """First estimate of the latents, (B,4,h',w')."""
+        return self.channels[:, :4]
+
+
+class ConditionDecoder(nn.Module):
+    """Quantized grid (B,D,h,w) -> condition (B,C,H/8,W/8): residual blocks and doublings."""
+
+    def __init__(self, stride: int, in_channels: int, width: int, out_channels: int):
+        super().__init__()
+        layers = [nn.Conv2d(in_channels, width, 1), ResidualBlock(width), ResidualBlock(width)]
+        for _ in range((stride // FACTOR).bit_length() - 1):
+            layers += [nn.Upsample(scale_factor=2), nn.Conv2d(width, width, 3, padding=1)]
+            layers += [ResidualBlock(width)]
+        self.layers = nn.Sequential(*layers, nn.SiLU(), nn.Conv2d(width, out_channels, 3, padding=1))
+
+    def forward(self, quantized: Tensor) -> Tensor:
+        return self.layers(quantized)
+
+
+class RateBranch(nn.Module):
+    """Everything one rate owns: hyper-encoder, quantizer, condition decoder."""
+
+    def __init__(self, rate: RatePoint, latent_channels: int, width: int, features: int,
+                 code_dim: int, decoder_width: int, extra_channels: int, quantizer: dict):
+        super().__init__()
+        self.hyper_encoder = HyperEncoder(rate.stride, latent_channels, width, features)
+        self.quantizer = VectorQuantizer(features, rate.codebook_size, code_dim, **quantizer)
+        self.decoder = ConditionDecoder(
+            rate.stride, features, decoder_width, latent_channels + extra_channels
+        )
+
+
+class LocalConditioner(ModelMixin, ConfigMixin):
+    """The hyper-encoders, codebooks and condition decoders of all rates a model serves.
+
+    ``width=192, features=320`` are the paper's sizes. ``quantizer_*`` as in VectorQuantizer.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        rates: tuple[str, ...] = ("0.0019", "0.0098", "0.0313", "0.1250"),
+        latent_channels: int = 4,
+        width: int = 80,
+        features: int = 64,
+        code_dim: int = 32,
+        decoder_width: int = 80,
+        extra_channels: int = 12,
+        quantizer_decay: float = 0.99,
+        quantizer_init: str = "data",
+    ):
+        super().__init__()
+        self.branches = nn.ModuleDict()
+        for name in rates:
+            self.branches[_key(name)] = RateBranch(
+                get_rate(name), latent_channels, width, features, code_dim, decoder_width,
+                extra_channels, {"decay": quantizer_decay, "init": quantizer_init},
+            )
+
+    @property
+    def channels(self) -> int:
+        """Channels of the condition."""
+        return self.config.latent_channels + self.config.extra_channels
+
+    def branch(self, rate: str) -> RateBranch:
+        """Modules of one rate; ValueError names the rates these weights serve."""
+        if _key(rate) not in self.branches:
+            served = ", ".join(self.config.rates)
+            raise ValueError(
+                f"rate {rate!r} is not served by these weights, expected one of {served}"
+            )
+        return self.branches[_key(rate)]
+
+    def forward(self, latents: Tensor, rate: str) -> Condition:
+        """Training pass: straight-through gradient from the condition to the hyper-encoder."""
+        branch = self.branch(rate)
+        quantized, indices = branch.quantizer(branch.hyper_encoder(latents))
+        return Condition(branch.decoder(quantized), indices)
+
+    def encode(self, latents: Tensor, rate: str) -> Tensor:
+        """Latents (B,4,H/8,W/8) of an image padded to the rate's stride -> indices (B,h,w)."""
+        branch = self.branch(rate)
+        return branch.quantizer.encode(branch.hyper_encoder(latents))
+
+    def decode(self, indices: Tensor, rate: str) -> Tensor:
+        """Indices (B,h,w) -> condition (B,4+E,h·stride/8,w·stride/8)."""
+        branch = self.branch(rate)
+        return branch.decoder(branch.quantizer.decode(indices))
+
+    def fingerprint(self) -> int:
+        """16-bit id of the codebooks, i.e. of what an index means; it goes into every file.
+
+        Computed from the float16 codes, so that it survives saving, loading and moving devices.
+        """
+        import hashlib
+
+        digest = hashlib.sha256()
+        for name in self.config.rates:
+            codes = self.branch(name).quantizer.codebook.detach().to("cpu", torch.float16)
+            digest.update(name.encode() + codes.contiguous().numpy().astype("<f2").tobytes())
+        return int.from_bytes(digest.digest()[:2], "big")
+
+
+def regression_loss(condition: Condition, latents: Tensor) -> Tensor:
+    """Squared error of the estimate, (), in units of the latents' variance."""
+    return F.mse_loss(condition.estimate.float(), latents.float())
+
+
+def _key(rate: str) -> str:
+    return "rate_" + rate.replace(".", "_")  # a module's name may not hold a dot

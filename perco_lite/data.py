@@ -1,0 +1,296 @@
+"""Photos in and out: files, tensors, and where photos and captions are found.
+
+    file ──load_photo──► PIL RGB ──image_to_tensor──► image (1,3,H,W) in [-1,1], float32
+                            ▲                           │ pad_to_multiple (right, bottom)
+                            └──────tensor_to_image──────┘
+
+Every image tensor in this package has the range stated here: -1 is black, +1 is white.
+
+Paper: PerCo, Sec. 4.1: trained on OpenImages, measured on Kodak and MS-COCO 30k.
+Differs from the paper: photos are only looked up in folders, nothing is downloaded; where there is
+no Kodak, the samples are the photos inside scikit-image.
+"""
+
+import importlib.util
+import json
+import os
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import pooch
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageOps
+from torch import Tensor
+
+MAX_PIXELS = 100_000_000  # a larger photo needs more memory than a laptop has to spare
+PHOTO_SUFFIXES = frozenset(".png .jpg .jpeg .webp .avif .bmp .tif .tiff .gif .ppm".split())
+DATA_NAMES = ("kodak", "train", "val", "coco_eval")
+# The colour photographs inside scikit-image's wheel: reading them needs no network.
+SKIMAGE_PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
+
+_CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+class PhotoError(ValueError):
+    """A photo that cannot be read; one line naming the file and what to do."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sample photo: file name, PIL RGB image, caption ("" if none) and where it came from."""
+
+    name: str
+    image: Image.Image
+    caption: str
+    source: str  # "kodak" or "scikit-image"
+
+
+def load_photo(path: str | Path) -> Image.Image:
+    """Read one photo as an upright 8-bit RGB image (of an animation, the first frame).
+
+    Raises ``FileNotFoundError``, or ``PhotoError`` for a folder and for a file that is empty, not
+    an image, cut short, or larger than ``MAX_PIXELS``.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise PhotoError(f"{path} is a folder, expected one photo; use list_photos for its files")
+    if not path.exists():
+        raise FileNotFoundError(f"no photo at {path}; check the path (now in {Path.cwd()})")
+    if path.stat().st_size == 0:
+        raise PhotoError(f"{path} is empty (0 bytes); copy or download it again")
+    with path.open("rb") as stream:
+        return decode_photo(stream, str(path))
+
+
+def decode_photo(stream: BinaryIO, name: str) -> Image.Image:
+    """Decode one photo from an open binary file to upright RGB; ``name`` is for error messages.
+
+    Raises ``PhotoError``; the size is checked before any pixel is decoded.
+    """
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns from 89 million pixels up; our own limit, below, is the one that counts.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(stream) as image:
+                _check_size(image.size, name)
+                image.load()
+                return to_rgb(image)
+    except PhotoError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise PhotoError(
+            f"{name} has over {MAX_PIXELS:,} pixels ({error}); make it smaller first"
+        ) from error
+    except Image.UnidentifiedImageError as error:
+        raise PhotoError(
+            f"{name} is no image that Pillow knows, or its start is damaged; save it as PNG or JPEG"
+        ) from error
+    except Exception as error:  # on broken bytes, Pillow's readers raise a dozen kinds of error
+        raise PhotoError(
+            f"{name} is damaged or cut short ({type(error).__name__}: {error}); "
+            "copy it again, or open it elsewhere and save it as PNG"
+        ) from error
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Turn any Pillow image upright (EXIF) and into 8-bit RGB; transparency goes on white.
+
+    16-bit grey is scaled by 255/65535, not clipped. Colour profiles are ignored.
+    Raises ``TypeError`` for anything but a Pillow image, ``PhotoError`` for a size or mode with no
+    obvious 8-bit meaning.
+    """
+    if not isinstance(image, Image.Image):
+        raise TypeError(
+            f"got {type(image).__name__}, expected a PIL image; use load_photo for a path, "
+            "PIL.Image.fromarray for an array, tensor_to_image for a tensor"
+        )
+    _check_size(image.size, f"the {image.mode} image")
+    image = ImageOps.exif_transpose(image)
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        image = _grey16_to_grey8(image)
+    if image.mode == "F":
+        raise PhotoError(
+            "got a floating-point image (mode F), whose white is unknown; "
+            "scale it to 0..255 and convert it to mode L or RGB"
+        )
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(white, image)
+    if image.mode == "RGB":
+        return image.copy()
+    try:
+        return image.convert("RGB")
+    except ValueError as error:
+        raise PhotoError(f"cannot convert mode {image.mode} to RGB; save it as PNG") from error
+
+
+def _check_size(size: tuple[int, int], name: str) -> None:
+    width, height = size
+    if width < 1 or height < 1:
+        raise PhotoError(f"{name} is {width}×{height}, expected at least 1×1 pixel")
+    if width * height > MAX_PIXELS:
+        raise PhotoError(
+            f"{name} is {width}×{height}, over {MAX_PIXELS:,} pixels; make it smaller first"
+        )
+
+
+def _grey16_to_grey8(image: Image.Image) -> Image.Image:
+    levels = np.asarray(image).astype(np.int64)
+    if levels.min() < 0 or levels.max() > 65535:
+        raise PhotoError(
+            f"got grey levels {levels.min()}..{levels.max()}, expected 0..65535; "
+            "scale them to 0..255 and convert to mode L"
+        )
+    # Pillow's own convert("I") keeps 8-bit values, so a mode-I image may be either.
+    if image.mode == "I" and levels.max() <= 255:
+        return Image.fromarray(levels.astype(np.uint8))
+    return Image.fromarray(((levels * 255 + 32767) // 65535).astype(np.uint8))
+
+
+def image_to_tensor(image: Image.Image) -> Tensor:
+    """Convert any Pillow image (through ``to_rgb``) to (1, 3, H, W) float32 in [-1, 1]."""
+    pixels = torch.from_numpy(np.array(to_rgb(image)))  # (H, W, 3) uint8
+    return pixels.permute(2, 0, 1)[None].to(torch.float32) / 127.5 - 1
+
+
+def tensor_to_image(tensor: Tensor) -> Image.Image | list[Image.Image]:
+    """Convert [-1, 1] (clamped) to RGB: (3, H, W) or (1, 3, H, W) to one image, more to a list.
+
+    Raises ``ValueError`` for another shape, or values that are not finite.
+    """
+    if tensor.ndim not in (3, 4) or tensor.shape[-3] != 3:
+        raise ValueError(
+            f"got shape {tuple(tensor.shape)}, expected (3,H,W) or (B,3,H,W); "
+            "put the three colour channels before height and width"
+        )
+    pixels = tensor.detach().to("cpu", torch.float32).reshape(-1, *tensor.shape[-3:])
+    if not torch.isfinite(pixels).all():
+        raise ValueError("got NaN or infinite pixels, expected [-1, 1]; check the model's output")
+    pixels = ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    images = [Image.fromarray(array) for array in pixels.permute(0, 2, 3, 1).contiguous().numpy()]
+    return images[0] if len(images) == 1 else images
+
+
+def pad_to_multiple(tensor: Tensor, multiple: int) -> Tensor:
+    """Repeat the right column and the bottom row until H and W are multiples: (B,C,H,W) in, out.
+
+    Edges are repeated rather than mirrored since a mirror cannot be wider than the image.
+    """
+    if tensor.ndim != 4 or multiple < 1:
+        raise ValueError(
+            f"got shape {tuple(tensor.shape)} and multiple {multiple}, "
+            "expected (B,C,H,W) and a multiple of at least 1"
+        )
+    height, width = tensor.shape[-2:]
+    return F.pad(tensor, (0, -width % multiple, 0, -height % multiple), mode="replicate")
+
+
+def list_photos(paths: str | Path | Iterable[str | Path]) -> list[Path]:
+    """List files as given and folders by their photos, sorted by name; subfolders are left out.
+
+    Raises ``FileNotFoundError`` for a missing path and for a folder without photos.
+    """
+    photos = []
+    for path in [paths] if isinstance(paths, str | Path) else paths:
+        path = Path(path)
+        if path.is_dir():
+            found = sorted(
+                file
+                for file in path.iterdir()
+                if file.suffix.lower() in PHOTO_SUFFIXES and not file.name.startswith(".")
+            )
+            if not found:
+                suffixes = " ".join(sorted(PHOTO_SUFFIXES))
+                raise FileNotFoundError(f"no photos in {path}; expected files ending in {suffixes}")
+            photos += found
+        elif path.exists():
+            photos.append(path)
+        else:
+            raise FileNotFoundError(f"no file or folder at {path}; check the path")
+    return photos
+
+
+def find_data(name: str, root: str | Path | None = None) -> Path | None:
+    """Find the folder of photos called ``name`` (one of ``DATA_NAMES``); None where there is none.
+
+    Looks in ``root``, else in ``$PERCO_LITE_DATA``, the download cache, and, where that variable
+    is not set, ``../shared/data`` beside a developer's checkout. Raises ``FileNotFoundError`` if a
+    place that was asked for by name (``root`` or the variable) is not there.
+    """
+    if name not in DATA_NAMES:
+        raise ValueError(f"got data name {name!r}, expected one of {', '.join(DATA_NAMES)}")
+    if root is not None:
+        for folder in (Path(root) / name, Path(root)):
+            if folder.is_dir() and folder.name == name:
+                return folder
+        raise FileNotFoundError(f"no folder {Path(root) / name}; see data/README.md to get it")
+    places = [Path(pooch.os_cache("perco_lite"))]
+    variable = os.environ.get("PERCO_LITE_DATA")
+    if variable:
+        if not Path(variable).is_dir():
+            raise FileNotFoundError(
+                f"PERCO_LITE_DATA is {variable}, which is no folder; correct it or unset it"
+            )
+        places.insert(0, Path(variable))
+    else:
+        places.append(_CHECKOUT.parent / "shared" / "data")
+    return next((place / name for place in places if (place / name).is_dir()), None)
+
+
+def read_caption_lists(path: str | Path) -> dict[str, list[str]]:
+    """Read a JSON file ``{"photo.png": "caption" or ["caption", …]}``; else ``ValueError``."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'no captions at {path}; write one as {{"photo.png": "caption"}}')
+    try:
+        captions = json.loads(path.read_text(encoding="utf-8"))
+        lists = {key: [text] if isinstance(text, str) else text for key, text in captions.items()}
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f'{path} is not a JSON object {{"photo.png": "caption"}}') from error
+    for key, texts in lists.items():
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise ValueError(f"{path}: got {texts!r} for {key}, expected a string or list of them")
+    return lists
+
+
+def load_captions(path: str | Path | None = None) -> dict[str, str]:
+    """Map file names to captions (of several, the first); default: this project's own captions.
+
+    Those are in ``data/captions.json`` of the checkout; a package installed without it has none.
+    """
+    if path is None:
+        path = _CHECKOUT / "data" / "captions.json"
+        if not path.is_file():
+            return {}
+    return {name: texts[0] if texts else "" for name, texts in read_caption_lists(path).items()}
+
+
+def skimage_photos() -> list[Sample]:
+    """Load the colour photos that scikit-image ships in its wheel; needs no network."""
+    spec = importlib.util.find_spec("skimage")
+    if spec is None or spec.origin is None:
+        raise ImportError("the sample photos are in scikit-image; pip install scikit-image")
+    folder = Path(spec.origin).parent / "data"  # skimage.data itself may go to the network
+    return _samples([folder / name for name in SKIMAGE_PHOTOS], "scikit-image")
+
+
+def kodak_photos(root: str | Path | None = None) -> list[Sample]:
+    """Load the Kodak photos, where ``find_data`` finds them; an empty list where it does not."""
+    folder = find_data("kodak", root)
+    return [] if folder is None else _samples(list_photos(folder), "kodak")
+
+
+def sample_photos() -> list[Sample]:
+    """Load the photos for demonstrations: Kodak where it is found, else scikit-image's."""
+    return kodak_photos() or skimage_photos()
+
+
+def _samples(paths: list[Path], source: str) -> list[Sample]:
+    captions = load_captions()
+    return [Sample(p.name, load_photo(p), captions.get(p.name, ""), source) for p in paths]

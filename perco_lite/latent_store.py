@@ -1,0 +1,108 @@
+"""Cached latents of the training photos, and the crops drawn from them.
+
+    photos ──enlarge──► autoencoder.encode ──► latents (4,h,w) float16, in one safetensors file
+                                                 └─ crops (B,4,size,size) with their photos' numbers
+
+Paper: PerCo, Sec. 4.1 (512x512 crops, encoded afresh every time).
+Differs from the paper: encoded once, since the autoencoder is frozen and encoding costs as much as
+a training step of a small U-Net. Every photo is cached with its short side at 256 pixels, and a
+part of them again as a crop at 448, so that smooth surfaces of large photos occur as well.
+"""
+
+import hashlib
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from perco_lite.autoencoder import FACTOR, Autoencoder
+from perco_lite.photo_store import PhotoStore
+
+
+class LatentStore:
+    """Latents (4,h,w) float16, the photo each comes from, and how often each is drawn."""
+
+    def __init__(self, latents: list[Tensor], photos: list[int], weights: Tensor):
+        self.latents, self.photos, self.weights = latents, photos, weights
+
+    def crops(
+        self, count: int, size: int, generator: torch.Generator
+    ) -> tuple[Tensor, list[int]]:
+        """Random crops (count,4,size,size) float32 and the number of the photo of each."""
+        chosen = torch.multinomial(self.weights, count, replacement=True, generator=generator)
+        crops = []
+        for index in chosen.tolist():
+            latents = self.latents[index]
+            top, left = (
+                int(torch.randint(0, side - size + 1, (), generator=generator))
+                for side in latents.shape[1:]
+            )
+            crops.append(latents[:, top : top + size, left : left + size].float())
+        return torch.stack(crops), [self.photos[i] for i in chosen.tolist()]
+
+
+def cache_latents(
+    autoencoder: Autoencoder, store: PhotoStore, path: Path, large: int = 3000, seed: int = 0
+) -> LatentStore:
+    """Encode all photos, or read them back if ``path`` was made by the same autoencoder.
+
+    ``large`` is the number of photos that are cached a second time, as a 320x320 crop of the photo
+    at short side 448.
+    """
+    fingerprint = _fingerprint(autoencoder)
+    if path.exists():
+        with safe_open(path, "pt") as file:
+            meta = file.metadata()
+            if meta.get("autoencoder") == fingerprint and meta.get("photos") == str(len(store)):
+                return _assemble({name: file.get_tensor(name) for name in file.keys()}, store)
+    generator = torch.Generator().manual_seed(seed)
+    tensors = {}
+    big = [i for i in range(len(store)) if min(store.photos[i].shape[1:]) >= 200]
+    order = torch.randperm(len(big), generator=generator)[:large].tolist()
+    jobs = [(i, 256, None) for i in range(len(store))] + [(big[i], 448, 320) for i in order]
+    for photo, short_side, crop in tqdm(jobs, desc="latents", unit="photo", mininterval=2):
+        image = _enlarge(store.photos[photo], short_side, crop, generator)
+        with torch.no_grad():
+            latents = autoencoder.encode(image.to(autoencoder.device))[0]
+        tensors[f"{photo}@{short_side}"] = latents.to("cpu", torch.float16).contiguous()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(".new")
+    save_file(tensors, fresh, {"autoencoder": fingerprint, "photos": str(len(store))})
+    fresh.rename(path)
+    return _assemble(tensors, store)
+
+
+def _enlarge(
+    photo: Tensor, short_side: int, crop: int | None, generator: torch.Generator
+) -> Tensor:
+    """Photo (3,H,W) uint8 -> (1,3,h,w) in [-1,1] at that short side, half of them mirrored."""
+    image = photo[None].float() / 127.5 - 1
+    height, width = (round(side * short_side / min(photo.shape[1:])) for side in photo.shape[1:])
+    image = F.interpolate(image, (height, width), mode="bicubic", antialias=True).clamp(-1, 1)
+    if crop:
+        top = int(torch.randint(0, height - crop + 1, (), generator=generator))
+        left = int(torch.randint(0, width - crop + 1, (), generator=generator))
+        image = image[..., top : top + crop, left : left + crop]
+    if torch.rand((), generator=generator) < 0.5:
+        image = image.flip(-1)
+    return image[..., : image.shape[2] // FACTOR * FACTOR, : image.shape[3] // FACTOR * FACTOR]
+
+
+def _assemble(tensors: dict[str, Tensor], store: PhotoStore) -> LatentStore:
+    names = sorted(tensors, key=lambda name: tuple(int(part) for part in name.split("@")))
+    photos = [int(name.split("@")[0]) for name in names]
+    # an enlarged crop counts more than its photo: there are fewer of them than photos
+    weights = store.weights[photos] * torch.tensor([1.0 if n.endswith("@256") else 2.0 for n in names])
+    return LatentStore([tensors[name] for name in names], photos, weights)
+
+
+def _fingerprint(autoencoder: Autoencoder) -> str:
+    digest = hashlib.sha256()
+    for name, value in sorted(autoencoder.state_dict().items()):
+        if not name.startswith("decoder"):  # latents do not depend on the decoder
+            digest.update(name.encode() + value.detach().cpu().float().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,164 @@
+"""How large a file is and how close its photo is to the original, each figure with its protocol.
+
+    original ─────┬──► psnr, ms_ssim, lpips, flat_colour_error ──► Score(value, protocol)
+    reconstruction┘                                                      ▲
+    the whole file's bytes ──► bits_per_pixel ───────────────────────────┘
+
+Photos come in as 8-bit ``PIL`` RGB images of equal size. A metric that cannot be computed has the
+value None and says why in its protocol; nothing else ever takes its place.
+
+Paper: PerCo, Sec. 4.1 (PSNR, MS-SSIM, LPIPS; also FID, KID, CLIP score, mIoU).
+Differs from the paper: the last four are not here yet; ``flat_colour_error`` is our own.
+"""
+
+import math
+import os
+import warnings
+from collections.abc import Callable
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+# What torchvision calls the backbone of each LPIPS net in torch.hub's cache.
+LPIPS_BACKBONES = {
+    "alex": "alexnet-owt-7be5be79.pth",
+    "squeeze": "squeezenet1_1-b8a52dc0.pth",
+    "vgg": "vgg16-397923af.pth",
+}
+LPIPS_MIN_SIDE = 32  # AlexNet has no feature left to compare in a smaller photo
+
+
+class Score(NamedTuple):
+    """One figure (None if it could not be computed) and how it was computed, or why it was not."""
+
+    value: float | None
+    protocol: str
+
+
+Lpips = Callable[[Image.Image, Image.Image], Score]
+
+
+def bits_per_pixel(data: bytes, width: int, height: int) -> Score:
+    """Rate of a whole file, header included, over the pixels of the original photo."""
+    if width < 1 or height < 1:
+        raise ValueError(f"got a photo of {width}x{height}, expected at least 1x1")
+    return Score(8 * len(data) / (width * height), "8 x bytes of the whole file / (width x height)")
+
+
+def psnr(original: Image.Image, reconstruction: Image.Image) -> Score:
+    """Peak signal-to-noise ratio in dB; infinite where the photos are equal."""
+    a, b = _pair(original, reconstruction)
+    error = float(np.mean((a - b) ** 2))
+    value = 10 * math.log10(255**2 / error) if error else math.inf
+    return Score(value, "PSNR, dB, 8-bit RGB, peak 255, one mean square over pixels and channels")
+
+
+def ms_ssim(original: Image.Image, reconstruction: Image.Image) -> Score:
+    """Multi-scale structural similarity in [0, 1] from torchmetrics.
+
+    Its five scales halve the photo four times, and what is left has to hold the 11x11 window:
+    undefined (value None) where a side is under 176 pixels.
+    """
+    a, b = _pair(original, reconstruction)
+    if min(original.size) // 2**4 < 11:
+        return Score(None, f"MS-SSIM needs sides of at least 176 pixels, got {_size(original)}")
+    # Imported here: torchmetrics takes seconds to load, and most callers need PSNR alone.
+    from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
+
+    value = multiscale_structural_similarity_index_measure(
+        _tensor(b) / 255, _tensor(a) / 255, data_range=1.0
+    )
+    protocol = f"MS-SSIM, RGB, data range 1, torchmetrics {version('torchmetrics')} defaults"
+    return Score(float(value), protocol)
+
+
+@cache
+def load_lpips(net: str = "alex") -> tuple[Lpips | None, str]:
+    """Load LPIPS: ``(function, "")``, or ``(None, reason)`` where package or weights are missing.
+
+    The function takes (original, reconstruction) and returns a ``Score``: 0 for equal photos, more
+    is worse. The weights of the backbone are read from torch.hub's cache and downloaded only if
+    ``PERCO_LITE_DOWNLOAD=1``, so that nobody waits for a network that is not there.
+    Raises ``ValueError`` for a net that LPIPS does not have.
+    """
+    if net not in LPIPS_BACKBONES:
+        raise ValueError(f"got LPIPS net {net!r}, expected one of {', '.join(LPIPS_BACKBONES)}")
+    try:
+        import lpips
+    except ImportError as error:
+        return None, f'LPIPS: {_first_line(error)}; pip install "perco_lite[metrics]"'
+    except (OSError, RuntimeError) as error:
+        hint = f"install the torchvision that belongs to torch {torch.__version__}"
+        return None, f"LPIPS: torchvision does not load ({_first_line(error)}); {hint}"
+    weights = Path(torch.hub.get_dir()) / "checkpoints" / LPIPS_BACKBONES[net]
+    if not weights.is_file() and os.environ.get("PERCO_LITE_DOWNLOAD") != "1":
+        return None, f"LPIPS: no weights at {weights}; PERCO_LITE_DOWNLOAD=1 downloads them"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # lpips calls torchvision by a deprecated argument
+            model = lpips.LPIPS(net=net, verbose=False)
+    except (OSError, RuntimeError) as error:  # URLError is an OSError
+        return None, f"LPIPS: the weights do not load ({_first_line(error)})"
+    return lpips_from(model, f"LPIPS 0.1 heads, {net}, RGB, lpips {version('lpips')}"), ""
+
+
+def lpips_from(model: torch.nn.Module, protocol: str) -> Lpips:
+    """Turn a model of the ``lpips`` package, on tensors in [-1, 1], into a function of photos."""
+
+    @torch.inference_mode()
+    def lpips(original: Image.Image, reconstruction: Image.Image) -> Score:
+        a, b = _pair(original, reconstruction)
+        if min(original.size) < LPIPS_MIN_SIDE:
+            limit = f"sides of at least {LPIPS_MIN_SIDE} pixels"
+            return Score(None, f"LPIPS needs {limit}, got {_size(original)}")
+        value = model(_tensor(a) / 127.5 - 1, _tensor(b) / 127.5 - 1)
+        return Score(float(value), protocol)
+
+    return lpips
+
+
+def flat_colour_error(
+    original: Image.Image, reconstruction: Image.Image, block: int = 32, threshold: float = 3.0
+) -> tuple[float | None, int]:
+    """How far the mean colour of flat areas is off: ``(mean error in 0..255, number of blocks)``.
+
+    A flat area is a ``block`` x ``block`` square of the original, on a grid from the top left, with
+    a standard deviation under ``threshold`` in each channel; without one the error is None.
+    A sky that drifts in colour hardly moves PSNR, but everybody sees it. Not in the paper: ours.
+    """
+    a, b = _pair(original, reconstruction)
+    h, w = a.shape[0] // block, a.shape[1] // block
+    a, b = (x[: h * block, : w * block].reshape(h, block, w, block, 3) for x in (a, b))
+    flat = (a.std(axis=(1, 3)) < threshold).all(axis=-1)  # (h, w)
+    errors = np.abs(a.mean(axis=(1, 3)) - b.mean(axis=(1, 3))).mean(axis=-1)[flat]
+    return (float(errors.mean()) if errors.size else None), int(errors.size)
+
+
+def _pair(original: Image.Image, reconstruction: Image.Image) -> tuple[np.ndarray, np.ndarray]:
+    """Both photos as (H, W, 3) float64 in 0..255; float64 because means must be exact."""
+    for image in (original, reconstruction):
+        if image.mode != "RGB":
+            raise ValueError(f"got a photo of mode {image.mode}, expected RGB; use data.to_rgb")
+    if original.size != reconstruction.size:
+        sizes = f"{_size(original)} and {_size(reconstruction)}"
+        raise ValueError(f"got photos of {sizes}, expected equal sizes; crop, do not resize")
+    return np.asarray(original, np.float64), np.asarray(reconstruction, np.float64)
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    """(H, W, 3) array to (1, 3, H, W) float32, in the same range."""
+    return torch.from_numpy(array).permute(2, 0, 1)[None].float()
+
+
+def _size(image: Image.Image) -> str:
+    return f"{image.width}x{image.height}"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,56 @@
+"""Training photos in memory, and the crops drawn from them.
+
+    shards or folder ──► PhotoStore (uint8, C,H,W each) ──crops──► image (B,3,size,size) in [-1,1]
+
+Paper: PerCo, Sec. 4.1 (random crops of OpenImages photos).
+Differs from the paper: a few thousand small photos, enlarged at random so that the model also sees
+the smooth surfaces of large photos.
+"""
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from perco_lite.shards import read_training_photos
+
+
+class PhotoStore:
+    """Photos as uint8 tensors (3,H,W) with their captions; a photo is drawn in proportion to its
+    weight, 1 for most and less for those smaller than 200 pixels."""
+
+    def __init__(self, path: str | Path, limit: int | None = None):
+        self.photos: list[Tensor] = []
+        self.captions: list[list[str]] = []
+        for photo in read_training_photos(path):
+            pixels = torch.frombuffer(bytearray(photo.image.tobytes()), dtype=torch.uint8)
+            width, height = photo.image.size
+            self.photos.append(pixels.view(height, width, 3).permute(2, 0, 1).contiguous())
+            self.captions.append(photo.captions)
+            if limit and len(self.photos) >= limit:
+                break
+        # half as often: a photo of 128x128 pixels shows little that a crop has not shown already
+        self.weights = torch.tensor([1.0 if min(p.shape[1:]) >= 200 else 0.5 for p in self.photos])
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    def crops(self, count: int, size: int, generator: torch.Generator, zoom: float = 2.0) -> Tensor:
+        """Random crops (count,3,size,size) in [-1,1], enlarged up to ``zoom`` times, half flipped."""
+        chosen = torch.multinomial(self.weights, count, replacement=True, generator=generator)
+        crops = []
+        for index in chosen.tolist():
+            photo = self.photos[index]
+            draw = torch.rand(4, generator=generator).tolist()
+            scale = 1.0 if draw[0] < 0.6 else 1 + (zoom - 1) * draw[1]
+            side = min(round(size / scale), *photo.shape[1:])
+            top = int(draw[2] * (photo.shape[1] - side + 1))
+            left = int(draw[3] * (photo.shape[2] - side + 1))
+            crop = photo[None, :, top : top + side, left : left + side].float() / 127.5 - 1
+            if side != size:
+                crop = F.interpolate(crop, (size, size), mode="bicubic").clamp(-1, 1)
+            if draw[1] * 1000 % 1 < 0.5:
+                crop = crop.flip(-1)
+            crops.append(crop)
+        return torch.cat(crops)

@@ -1,0 +1,221 @@
+"""The training loop both stages share: accelerate, EMA, cosine decay, checkpoints, exact resume.
+
+    stage.batch(step) ──► stage.module(**batch) ──► losses["loss"] ──► AdamW ──► EMA
+                 every few minutes: checkpoint/ (to resume), weights/ (to use), preview.png, log.csv
+
+Everything random in a step (photos, crops, noise) is drawn from a generator seeded by
+(seed, step, process), so a resumed run repeats the uninterrupted one exactly without having to
+save the state of a data loader.
+
+Paper: PerCo, Sec. 4.1 (AdamW, weight decay 0.01, linear warm-up).
+Differs from the paper: cosine decay after the warm-up, since our runs are short.
+"""
+
+import csv
+import json
+import math
+import shutil
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from accelerate import Accelerator
+from diffusers.training_utils import EMAModel
+from torch import Tensor, nn
+from tqdm import tqdm
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Settings of one training run; ``steps`` fixes the schedule, ``minutes`` only a slice of it."""
+
+    output: str
+    steps: int = 1000
+    minutes: float | None = None  # stop after this long with a checkpoint; run again to go on
+    batch_size: int = 16  # over all processes
+    learning_rate: float = 1e-3
+    warmup_steps: int = 100
+    weight_decay: float = 0.01
+    gradient_clip: float = 1.0
+    ema_decay: float = 0.999
+    seed: int = 0
+    checkpoint_minutes: float = 5.0
+    mixed_precision: str = "no"  # "bf16" on a GPU; most CPUs are slower in it than in float32
+
+
+class Stage(Protocol):
+    """What a stage brings: a module, its batches, and what to write for people to use and see."""
+
+    module: nn.Module  # module(**batch) -> losses; "loss" is what is minimised
+
+    def batch(self, step: int, count: int, generator: torch.Generator) -> dict[str, Tensor]: ...
+
+    def export(self, folder: Path) -> None: ...
+
+    def preview(self, path: Path) -> None: ...
+
+
+def learning_rate_factor(step: int, settings: TrainingSettings) -> float:
+    """Linear warm-up, then half a cosine down to 0 at the last step; in [0,1]."""
+    if step < settings.warmup_steps:
+        return (step + 1) / settings.warmup_steps
+    done = (step - settings.warmup_steps) / max(1, settings.steps - settings.warmup_steps)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+def step_seed(seed: int, step: int, process: int) -> int:
+    """One seed per (run, step, process); the primes keep neighbours far apart."""
+    return (seed * 1_000_003 + step * 7919 + process * 104_729 + 1) % (2**63)
+
+
+def train(stage: Stage, settings: TrainingSettings) -> dict:
+    """Run or resume one stage; returns the summary that is also written to ``summary.json``.
+
+    Writes under ``settings.output``: ``log.csv`` (every step's losses), ``checkpoint/`` (model,
+    optimizer, EMA), ``weights/`` (EMA weights, what one uses), ``preview.png``.
+    """
+    output = Path(settings.output)
+    output.mkdir(parents=True, exist_ok=True)
+    precision = settings.mixed_precision
+    accelerator = Accelerator(mixed_precision=precision, cpu=not torch.cuda.is_available())
+    if settings.batch_size % accelerator.num_processes:
+        raise ValueError(
+            f"batch_size {settings.batch_size} does not divide over {accelerator.num_processes} "
+            "processes; choose a multiple"
+        )
+    trained = [p for p in stage.module.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(
+        trained, lr=settings.learning_rate, betas=(0.9, 0.99), weight_decay=settings.weight_decay
+    )
+    module, optimizer = accelerator.prepare(stage.module, optimizer)
+    ema = EMAModel(trained, decay=settings.ema_decay, use_ema_warmup=True, power=0.75)
+    ema.to(accelerator.device)
+    counter = _Counter()
+    accelerator.register_for_checkpointing(ema, counter)
+    checkpoint = output / "checkpoint"
+    if checkpoint.exists():
+        accelerator.load_state(str(checkpoint))
+    _trim_log(output / "log.csv", counter.step)
+
+    started = last_saved = time.monotonic()
+    seconds_before = counter.seconds
+    module.train()
+    bar = tqdm(
+        total=settings.steps, initial=counter.step, unit="step", dynamic_ncols=True,
+        disable=not accelerator.is_main_process, mininterval=2,
+    )
+    log = _Log(output / "log.csv") if accelerator.is_main_process else None
+    count = settings.batch_size // accelerator.num_processes
+    while counter.step < settings.steps:
+        seed = step_seed(settings.seed, counter.step, accelerator.process_index)
+        torch.manual_seed(seed)
+        batch = stage.batch(counter.step, count, torch.Generator().manual_seed(seed))
+        batch = {k: v.to(accelerator.device) for k, v in batch.items()}
+        rate = settings.learning_rate * learning_rate_factor(counter.step, settings)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        with accelerator.autocast():
+            losses = module(**batch)
+        accelerator.backward(losses["loss"])
+        norm = accelerator.clip_grad_norm_(trained, settings.gradient_clip)
+        optimizer.step()
+        optimizer.zero_grad()
+        ema.step(trained)
+        counter.step += 1
+        counter.seconds = seconds_before + time.monotonic() - started
+        row = {name: float(value.detach()) for name, value in losses.items()}
+        if not math.isfinite(row["loss"]):
+            raise FloatingPointError(
+                f"loss is {row['loss']} at step {counter.step}; lower the learning rate and run "
+                f"again: training resumes from {checkpoint}"
+            )
+        if log:
+            log.write({"step": counter.step, "seconds": round(counter.seconds, 2), "lr": rate,
+                       "grad_norm": float(norm), **row})
+        bar.update()
+        bar.set_postfix(
+            loss=f"{row['loss']:.4f}", refresh=False,
+            per_s=f"{settings.batch_size * (bar.n - bar.initial) / (time.monotonic() - started):.1f}",
+        )
+        out_of_time = settings.minutes and time.monotonic() - started > 60 * settings.minutes
+        due = time.monotonic() - last_saved > 60 * settings.checkpoint_minutes
+        if due or out_of_time or counter.step == settings.steps:
+            _save(accelerator, stage, ema, trained, checkpoint, output)
+            last_saved = time.monotonic()
+        if out_of_time:
+            break
+    bar.close()
+    summary = {"steps": counter.step, "samples": counter.step * settings.batch_size,
+               "seconds": round(counter.seconds, 1), "device": str(accelerator.device),
+               "processes": accelerator.num_processes, "settings": asdict(settings)}
+    if accelerator.is_main_process:
+        (output / "summary.json").write_text(json.dumps(summary, indent=1))
+    accelerator.end_training()
+    return summary
+
+
+def _save(accelerator, stage, ema, trained, checkpoint: Path, output: Path) -> None:
+    """Write everything beside its place first, then rename: a cut never leaves half a file."""
+    fresh = checkpoint.with_name("checkpoint.new")
+    accelerator.save_state(str(fresh))
+    if accelerator.is_main_process:
+        _replace_folder(fresh, checkpoint)
+        ema.store(trained)
+        ema.copy_to(trained)
+        stage.module.eval()
+        weights = output / "weights.new"
+        stage.export(weights)
+        _replace_folder(weights, output / "weights")
+        stage.preview(output / "preview.png")
+        stage.module.train()
+        ema.restore(trained)
+    accelerator.wait_for_everyone()
+
+
+def _replace_folder(fresh: Path, place: Path) -> None:
+    old = place.with_name(place.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if place.exists():
+        place.rename(old)
+    fresh.rename(place)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+class _Counter:
+    """Steps and seconds so far, saved with the checkpoint."""
+
+    def __init__(self):
+        self.step, self.seconds = 0, 0.0
+
+    def state_dict(self) -> dict:
+        return {"step": self.step, "seconds": self.seconds}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.step, self.seconds = state["step"], state["seconds"]
+
+
+class _Log:
+    """A CSV with one row a step; its header comes from the first row."""
+
+    def __init__(self, path: Path):
+        self.fresh = not path.exists()
+        self.file = path.open("a", newline="")
+
+    def write(self, row: dict) -> None:
+        if self.fresh:
+            csv.writer(self.file).writerow(row)
+            self.fresh = False
+        csv.writer(self.file).writerow(
+            f"{v:.6g}" if isinstance(v, float) else v for v in row.values()
+        )
+        self.file.flush()
+
+
+def _trim_log(path: Path, step: int) -> None:
+    """Drop rows after the checkpoint's step: those steps are about to be repeated."""
+    if path.exists():
+        header, *rows = path.read_text().splitlines()
+        kept = [row for row in rows if int(row.split(",")[0]) <= step]
+        path.write_text("\n".join([header, *kept]) + "\n")

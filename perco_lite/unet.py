@@ -1,0 +1,97 @@
+"""Denoiser: the local condition as extra input channels, the caption by cross-attention.
+
+    noisy latents (B,4,h',w') ─┐
+    condition (B,C,h',w') ─────┴─ concat ──► U-Net ──► velocity (B,4,h',w')
+                 timestep, rate (class) ──►  │  ◄── text_embeddings (B,T,768 or so)
+
+Paper: PerCo, Sec. 3.2 (concatenation, cross-attention); v-prediction (Salimans & Ho, 2022).
+Differs from the paper: 15 M parameters trained from nothing; one U-Net for all rates, told the rate
+by a class embedding (the paper trains one model per rate); zero-terminal SNR (Lin et al., 2023),
+without which a sampler that starts from pure noise cannot paint black or white.
+"""
+
+import torch
+from diffusers import DDIMScheduler, UNet2DConditionModel
+from torch import Tensor
+
+from perco_lite.rates import RATES
+
+
+def build_unet(
+    condition_channels: int,
+    text_channels: int,
+    latent_channels: int = 4,
+    widths: tuple[int, ...] = (80, 144, 240),
+    layers_per_block: int = 1,
+    heads: int = 8,
+    norm_groups: int = 16,
+) -> UNet2DConditionModel:
+    """The lite denoiser: attention only at the coarsest of its levels, where it is cheap."""
+    plain = len(widths) - 1
+    return UNet2DConditionModel(
+        sample_size=None,
+        in_channels=latent_channels + condition_channels,
+        out_channels=latent_channels,
+        block_out_channels=widths,
+        layers_per_block=layers_per_block,
+        down_block_types=("DownBlock2D",) * plain + ("CrossAttnDownBlock2D",),
+        up_block_types=("CrossAttnUpBlock2D",) + ("UpBlock2D",) * plain,
+        cross_attention_dim=text_channels,
+        attention_head_dim=heads,  # diffusers' name for the number of heads
+        norm_num_groups=norm_groups,
+        num_class_embeds=len(RATES),
+    )
+
+
+def build_scheduler() -> DDIMScheduler:
+    """Stable Diffusion's noise schedule with v-prediction and zero-terminal SNR."""
+    return DDIMScheduler(
+        num_train_timesteps=1000,
+        beta_schedule="scaled_linear",
+        beta_start=0.00085,
+        beta_end=0.012,
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",  # so that sampling starts at the step where SNR is zero
+        clip_sample=False,
+        set_alpha_to_one=True,
+    )
+
+
+def predict_velocity(
+    unet: UNet2DConditionModel,
+    noisy_latents: Tensor,
+    timestep: Tensor | int,
+    condition: Tensor,
+    text_embeddings: Tensor,
+    rate_ids: Tensor,
+) -> Tensor:
+    """One U-Net pass.
+
+    Args:
+        noisy_latents: (B,4,h',w').
+        timestep: (B,) or one number in 0..999.
+        condition: (B,C,h',w'), the local condition.
+        text_embeddings: (B,T,channels), the global condition.
+        rate_ids: (B,) int64, positions in ``RATES``.
+    Returns:
+        velocity (B,4,h',w').
+    Raises:
+        ValueError: condition and latents differ in size.
+    """
+    if condition.shape[-2:] != noisy_latents.shape[-2:]:
+        raise ValueError(
+            f"condition is {tuple(condition.shape[-2:])}, latents are "
+            f"{tuple(noisy_latents.shape[-2:])}, expected the same height and width; decode the "
+            "indices of the same photo at the same rate"
+        )
+    return unet(
+        torch.cat([noisy_latents, condition], dim=1), timestep,
+        encoder_hidden_states=text_embeddings, class_labels=rate_ids,
+    ).sample
+
+
+def split_velocity(noisy: Tensor, velocity: Tensor, alpha_bar: Tensor) -> tuple[Tensor, Tensor]:
+    """Clean latents and noise that a velocity implies: x0 = √ᾱ x − √(1−ᾱ) v, ε = √ᾱ v + √(1−ᾱ) x."""
+    alpha, sigma = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+    return alpha * noisy - sigma * velocity, alpha * velocity + sigma * noisy

@@ -1,0 +1,98 @@
+"""Each codec fits its target, says when it cannot, keeps the size and carries no metadata."""
+
+import numpy as np
+import pytest
+from PIL import Image, features
+
+from perco_lite import baselines
+from perco_lite.baselines import CODECS, encode_near, smallest
+
+WIDTH, HEIGHT = 97, 61  # odd, and no multiple of a block
+
+
+@pytest.fixture(scope="module")
+def photo():
+    """Smooth shapes with some grain, so that size grows with quality as for a photo."""
+    down, right = np.mgrid[0:HEIGHT, 0:WIDTH] / 20
+    waves = np.stack([np.sin(right + down), np.cos(right * down / 2), np.sin(down)], -1)
+    grain = np.random.default_rng(0).normal(0, 6, (HEIGHT, WIDTH, 3))
+    return Image.fromarray((128 + 90 * waves + grain).clip(0, 255).astype(np.uint8))
+
+
+@pytest.fixture(params=CODECS)
+def codec(request):
+    if not baselines.available()[request.param]:
+        pytest.skip(f"this Pillow has no {request.param}")
+    return request.param
+
+
+def psnr(image, other):
+    difference = np.asarray(image).astype(float) - np.asarray(other)
+    return 10 * np.log10(255**2 / (difference**2).mean())
+
+
+@pytest.mark.parametrize("target_bytes", [1200, 2500])
+def test_file_is_just_below_the_target(photo, codec, target_bytes):
+    result = encode_near(photo, codec, target_bytes)
+    assert result.reached and 0.85 * target_bytes < len(result.data) <= target_bytes
+    assert result.image.size == photo.size and result.image.mode == "RGB"
+    assert psnr(photo, result.image) > 22
+
+
+def test_more_bytes_look_better(photo, codec):
+    few, many = (encode_near(photo, codec, target).image for target in (900, 4000))
+    assert psnr(photo, many) > psnr(photo, few) + 1
+
+
+@pytest.mark.parametrize("codec", ["jpeg", "webp", "avif"])
+def test_next_quality_is_too_large(photo, codec):
+    if not baselines.available()[codec]:
+        pytest.skip(f"this Pillow has no {codec}")
+    result = encode_near(photo, codec, 2000)
+    encode = baselines._ENCODERS[codec]
+    assert encode(photo, result.quality) == result.data
+    assert len(encode(photo, result.quality + 1)) > 2000
+
+
+def test_unreachable_target_gives_the_smallest_and_says_so(photo, codec):
+    result = encode_near(photo, codec, 30)
+    assert not result.reached and result.data == smallest(photo, codec).data
+    assert result.image.size == photo.size
+    assert len(result.data) < len(encode_near(photo, codec, 2000).data)
+
+
+def test_generous_target_gives_the_best_quality(photo, codec):
+    result = encode_near(photo, codec, 10**7)
+    assert result.reached and psnr(photo, result.image) > 33
+    assert result.quality == {"jpeg": 95, "webp": 100, "avif": 100, "jpeg2000": 1}[codec]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (17, 3)])
+def test_tiny_photos(photo, codec, size):
+    result = encode_near(photo.resize(size), codec, 2000)
+    assert result.reached and result.image.size == size
+
+
+def test_metadata_and_profile_are_left_out(photo, codec):
+    tagged = photo.copy()
+    exif = Image.Exif()
+    exif[0x010E] = "SECRET" * 20
+    tagged.info.update(exif=exif.tobytes(), icc_profile=b"SECRET" * 20, comment=b"SECRET" * 20)
+    result = encode_near(tagged, codec, 2500)
+    assert b"SECRET" not in result.data
+    assert result.data == encode_near(photo, codec, 2500).data  # and twice the same bytes
+
+
+def test_errors_say_what_to_do(photo, monkeypatch):
+    with pytest.raises(ValueError, match="'vtm', expected one of jpeg, webp"):
+        encode_near(photo, "vtm", 1000)
+    with pytest.raises(ValueError, match="mode L, expected RGB; use data.to_rgb"):
+        encode_near(photo.convert("L"), "jpeg", 1000)
+    with pytest.raises(ValueError, match="at least 1"):
+        encode_near(photo, "jpeg", 0)
+    with pytest.raises(ValueError, match="webp cannot encode this 20000×1 photo"):
+        encode_near(Image.new("RGB", (20000, 1)), "webp", 1000)
+    monkeypatch.setattr(features, "check", lambda feature: feature != "avif")
+    assert baselines.available() == {"jpeg": True, "webp": True, "avif": False, "jpeg2000": True}
+    with pytest.raises(ImportError, match="no avif; pip install"):
+        encode_near(photo, "avif", 1000)

@@ -1,0 +1,281 @@
+"""One file by hand, round trips of any file, and refusal of any other bytes."""
+
+import subprocess
+import sys
+import time
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from perco_lite.bitstream import BitstreamError, PercoFile, ledger, pack, unpack
+from perco_lite.entropy_coding import pack_text
+from perco_lite.rates import RATES, get_rate
+
+fixed = settings(derandomize=True, deadline=None)
+KODAK_CAPTION = "A red door in front of a brick building."
+
+
+def crc16(data):
+    """CRC-16/CCITT bit by bit: polynomial x^16 + x^12 + x^5 + 1, ones first, inverted."""
+    register = 0xFFFF
+    for byte in data:
+        register ^= byte << 8
+        for _ in range(8):
+            register = (register << 1 ^ (0x1021 if register & 0x8000 else 0)) & 0xFFFF
+    return (register ^ 0xFFFF).to_bytes(2, "big")
+
+
+def sealed(body):
+    """A body with the checksum that makes it pass for whole."""
+    return bytes(body) + crc16(bytes(body))
+
+
+def make(name="0.0019", width=768, height=512, caption=KODAK_CAPTION, model_id=0xBEEF, seed=0):
+    rate = get_rate(name)
+    shape = rate.grid_shape(height, width)
+    indices = np.random.default_rng(seed).integers(0, rate.codebook_size, shape)
+    return PercoFile(rate, width, height, caption, indices, model_id)
+
+
+def assert_same(a, b):
+    assert (a.rate, a.width, a.height) == (b.rate, b.width, b.height)
+    assert (a.caption, a.model_id) == (b.caption, b.model_id)
+    assert a.indices.dtype == np.int64 and np.array_equal(a.indices, b.indices)
+
+
+@st.composite
+def files(draw):
+    side = st.one_of(st.sampled_from([1, 7, 64, 65, 127, 128, 129, 769]), st.integers(1, 1500))
+    return make(
+        draw(st.sampled_from(RATES)).name,
+        width=draw(side),
+        height=draw(side),
+        caption=draw(st.text(st.characters(exclude_categories=()), max_size=40)),
+        model_id=draw(st.integers(0, 0xFFFF)),
+        seed=draw(st.integers(0, 9)),
+    )
+
+
+# ------------------------------------------------------------------------------------ the format
+
+
+def test_a_file_by_hand():
+    indices = np.array([[1, 2], [3, 255]])
+    data = pack(PercoFile(get_rate("0.0019"), 100, 70, "Zq", indices, model_id=0xBEEF))
+    assert data[:-2] == bytes(
+        [
+            *(0b10110_001, 0b0000_00_00),  # magic, version 1; rate 0, caption as it is
+            *(0xBE, 0xEF),
+            *(99, 69),  # sizes less one
+            *(ord("Z"), ord("q")),
+            *(1, 2, 3, 255),
+        ]
+    )
+    assert data[-2:] == crc16(data[:-2]) and crc16(b"123456789") == b"\xd6\x4e"  # CRC-16/GENIBUS
+    assert ledger(data) == {"header": 8, "caption": 2, "indices": 4, "padding": 0}
+
+
+def test_sizes_and_fields_by_hand():
+    file = make("0.0507", width=768, height=512, caption=KODAK_CAPTION)
+    method, caption = pack_text(KODAK_CAPTION)
+    data = pack(file)
+    assert method == 2 and data[1] == 5 << 4 | 2 << 2
+    # 767 = 5 * 128 + 127 and 511 = 3 * 128 + 127
+    assert data[4:8] == bytes([0x80 | 127, 5, 0x80 | 127, 3])
+    assert data[8 : 8 + len(caption)] == caption
+
+
+@pytest.mark.parametrize("width, height", [(768, 512), (512, 768)])
+@pytest.mark.parametrize("rate", RATES, ids=lambda rate: rate.name)
+def test_kodak_pays_ten_bytes_of_header(rate, width, height):
+    data = pack(make(rate.name, width, height))
+    parts = ledger(data)
+    assert parts["header"] <= 10 and parts["padding"] == 0
+    assert parts["indices"] == rate.index_bytes(height, width)
+    assert sum(parts.values()) == len(data)
+
+
+@pytest.mark.parametrize("width, height", [(65_535, 1), (1, 65_535), (16_385, 128), (65_535, 1525)])
+def test_largest_sizes_round_trip(width, height):
+    file = make("0.0019", width, height)
+    assert_same(unpack(pack(file)), file)
+
+
+@fixed
+@given(files())
+def test_any_file_round_trips(file):
+    data = pack(file)
+    assert_same(unpack(data, model_id=file.model_id), file)
+    parts = ledger(data)
+    assert list(parts) == ["header", "caption", "indices", "padding"]
+    assert parts["padding"] == 0 and sum(parts.values()) == len(data)
+    assert parts["header"] <= 12
+    assert parts["caption"] <= len(file.caption.encode("utf-8", "surrogatepass"))
+    assert parts["indices"] == file.rate.index_bytes(file.height, file.width)
+    assert_same(unpack(bytearray(data)), file)
+
+
+# ------------------------------------------------------------------------------- damaged, foreign
+
+
+@pytest.mark.parametrize("file", [make(), make("0.0024", 1, 1, "🦊")], ids=["kodak", "dot"])
+def test_every_altered_byte_is_noticed(file):
+    data = pack(file)
+    for position in range(len(data)):
+        for flip in range(1, 256):
+            damaged = bytearray(data)
+            damaged[position] ^= flip
+            with pytest.raises(BitstreamError):
+                unpack(bytes(damaged))
+
+
+@pytest.mark.parametrize("name", [rate.name for rate in RATES[:4]])
+def test_every_cut_and_every_tail_is_noticed(name):
+    # sure for these very files; in general a 16-bit checksum misses one cut in 65536
+    data = pack(make(name))
+    for end in range(len(data)):
+        for cut in (data[:end], data[end:] if end else b""):
+            with pytest.raises(BitstreamError):
+                unpack(cut)
+    for tail in [b"\0" * n for n in range(1, 9)] + [b"\xff", b"\r\n", data]:
+        with pytest.raises(BitstreamError, match="checksum"):
+            unpack(data + tail)
+
+
+@fixed
+@given(
+    st.one_of(
+        st.binary(max_size=60),
+        # past magic, version and checksum, so that every later check is reached
+        st.binary(min_size=7, max_size=60).map(lambda tail: sealed(b"\xb1" + tail)),
+        st.builds(
+            lambda rate, method, tail: sealed(bytes([0xB1, rate << 4 | method << 2]) + tail),
+            st.integers(0, 7),
+            st.integers(0, 2),
+            st.binary(min_size=6, max_size=60).map(lambda tail: b"\0\0\x03\x03" + tail),
+        ),
+    )
+)
+def test_any_bytes_are_a_file_or_a_bitstream_error(data):
+    try:
+        file = unpack(data)
+    except BitstreamError as error:
+        message = str(error)
+        assert message and "\n" not in message
+        with pytest.raises(BitstreamError):
+            ledger(data)
+    else:
+        assert file.indices.shape == file.rate.grid_shape(file.height, file.width)
+        assert sum(ledger(data).values()) == len(data)
+        assert_same(unpack(pack(file)), file)
+
+
+BODY = pack(make(caption="Zq"))[:-2]
+
+
+@pytest.mark.parametrize(
+    "data, message",
+    [
+        ("text", "got str, expected bytes"),
+        (None, "got NoneType, expected bytes"),
+        (b"", "empty"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "this is a PNG image"),
+        (b"\xff\xd8\xff\xe0\0\x10JFIF", "this is a JPEG image"),
+        (b"\0\0\0\x1cftypavif", "this is an AVIF"),
+        (b"RIFF\0\0\0\0WEBP", "this is a WebP"),
+        (b"hello", "unknown first byte 0x68, not a .perco file"),
+        (bytes([0b10110_010]) + BODY[1:], "version 2, this program reads 1: upgrade perco_lite"),
+        (bytes([0b10110_000]) + BODY[1:], "version 0, this program reads 1: get the file again"),
+        (b"\xb1", "only 1 bytes"),
+        (BODY + b"\0\0", "wrong checksum"),
+        (sealed(BODY[:1] + b"\x01" + BODY[2:]), "reserved bits"),
+        (sealed(BODY[:1] + b"\x02" + BODY[2:]), "reserved bits"),
+        (sealed(BODY[:1] + b"\x80" + BODY[2:]), "rate id 8, this program knows 0 to 7: upgrade"),
+        (sealed(BODY[:1] + b"\x0c" + BODY[2:]), "caption method 3"),
+        (sealed(BODY[:1] + b"\x04" + BODY[2:]), "the deflated caption|cannot inflate"),
+        (sealed(BODY[:8] + b"\xff\xff" + BODY[10:]), "not UTF-8"),
+        (sealed(BODY[:-1]), None),  # one byte of caption fewer, and the indices moved: still a file
+        (sealed(BODY[:-3]), "96 bytes of indices, 95 are there"),
+        (sealed(BODY[:4] + b"\x80\x00\x00" + bytes(9)), "superfluous byte"),
+        (sealed(BODY[:4] + b"\xff\xff\xff" + bytes(9)), "does not end"),
+        (sealed(BODY[:4] + b"\x80\x80\x80"), "does not end"),
+        (sealed(BODY[:4] + b"\xff\xff\x03\x00" + bytes(9)), "65536x1 pixels, each side must be"),
+        (sealed(BODY[:4] + b"\xff\xff\x7f\x00" + bytes(9)), "each side must be 1 to 65535"),
+        (sealed(BODY[:4] + b"\x8f\x4e\x90\x4e" + bytes(9)), "10000x10001 pixels, more than 100 me"),
+        (sealed(BODY[:1] + b"\x10" + BODY[2:4] + b"\0\0\xfc\0"), "spare bits"),
+    ],
+)
+def test_each_refusal_says_why(data, message):
+    if message is None:
+        assert unpack(data).caption == "Z"
+        return
+    for read in (unpack, ledger):
+        with pytest.raises(BitstreamError, match=message):
+            read(data)
+
+
+def test_other_weights_are_named():
+    data = pack(make(model_id=0x00A1))
+    assert unpack(data).model_id == 0x00A1
+    with pytest.raises(BitstreamError, match="0x00a1.* 0x0b2c: load the weights that made it"):
+        unpack(data, model_id=0x0B2C)
+
+
+@pytest.mark.parametrize("sizes", [b"\xfe\xff\x03\xfe\xff\x03", b"\x8f\x4e\x8f\x4e"])
+@pytest.mark.parametrize("rate_id", range(len(RATES)))
+def test_a_huge_claim_costs_nothing(sizes, rate_id):
+    # 65535x65535 is over the limit; 10000x10000 is within it, and the indices are not there
+    data = sealed(bytes([0xB1, rate_id << 4, 0, 0]) + sizes + bytes(9))
+    start = time.process_time()
+    tracemalloc.start()
+    with pytest.raises(BitstreamError):
+        unpack(data)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100_000 and time.process_time() - start < 0.5
+
+
+# -------------------------------------------------------------------------------- bad contents
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"indices": np.zeros((12, 8), dtype=np.int64)}, r"shape \(12, 8\), expected \(8, 12\)"),
+        ({"indices": np.zeros((1, 8, 12), dtype=np.int64)}, "no batch axis"),
+        ({"indices": np.full((8, 12), 256)}, "expected 0 to 255"),
+        ({"indices": np.zeros((8, 12))}, "expected integers"),
+        ({"model_id": 0x10000}, "expected 16 bits"),
+        ({"model_id": -1}, "expected 16 bits"),
+        ({"model_id": "beef"}, "expected an integer"),
+        ({"width": 768.5}, "got width 768.5, expected an integer"),
+        ({"width": 0}, "each side must be 1 to 65535"),
+        ({"width": 65_536}, "each side must be 1 to 65535"),
+        ({"width": np.uint16(40_000), "height": np.uint16(40_000)}, "more than 100 megapixels"),
+        ({"caption": "a" * 65_536}, "expected at most 65535"),
+        ({"caption": b"a"}, "expected str"),
+        ({"rate": "0.0019"}, "expected one of RATES"),
+    ],
+)
+def test_pack_explains_what_it_cannot_hold(change, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        pack(PercoFile(**(vars(make()) | change)))
+    assert not isinstance(caught.value, BitstreamError)  # that one is for files, not for arguments
+
+
+def test_numpy_integers_are_integers():
+    file = make("0.0313", width=300, height=200)
+    other = vars(file) | {"width": np.uint16(300), "height": np.int32(200)}
+    other["indices"] = file.indices.astype(np.uint16)
+    assert pack(PercoFile(**other)) == pack(file)
+
+
+def test_no_torch_is_needed():
+    code = (
+        "import sys, perco_lite.bitstream, perco_lite.entropy_coding, perco_lite.rates\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

@@ -1,0 +1,108 @@
+"""The rules of the house: short files, one idea each, and who may import whom."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parent.parent
+FILES = sorted((ROOT / "perco_lite").rglob("*.py"))
+MODULES = {path.stem for path in FILES}
+
+TORCH_FREE = ("rates", "entropy_coding", "bitstream")
+DRAWING = {"plotting", "widgets"}  # for notebooks and the command line
+# These put the parts together, and so may import any of them; so may the stages of `training`.
+ASSEMBLERS = {"__init__", "codec", "training", "evaluation", "cli"} | DRAWING
+# A part imports another only along an arrow of the data flow.
+ARROWS = {
+    "entropy_coding": {"rates"},
+    "bitstream": {"entropy_coding", "rates"},
+    "captions": {"data", "entropy_coding"},
+    "hyper_encoder": {"rates", "vector_quantizer"},
+    "shards": {"data"},
+    "photo_store": {"data", "shards"},
+    "baselines": {"data"},
+    "metrics": {"data", "rates"},
+}
+IMPORT_NAMES = {"PIL": "pillow", "skimage": "scikit-image"}  # where pip's name is another
+
+
+def imports(nodes) -> set[str]:
+    """Dotted names of the modules imported by ``nodes``; ``from a import b`` counts as ``a.b``."""
+    names = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            package = ".".join(filter(None, ["perco_lite" if node.level else "", node.module]))
+            names |= {f"{package}.{alias.name}" for alias in node.names}
+    return names
+
+
+def own_imports(tree: ast.Module) -> set[str]:
+    """Modules of this package that are imported anywhere in a file, inside functions too."""
+    parts = [name.split(".") for name in imports(ast.walk(tree))]
+    return {p[1] for p in parts if p[0] == "perco_lite" and len(p) > 1} & MODULES
+
+
+def requirement_names(requirements: list[str]) -> set[str]:
+    return {re.match(r"[\w-]+", line)[0].lower().replace("_", "-") for line in requirements}
+
+
+@pytest.fixture(params=FILES, ids=lambda path: path.name)
+def path(request) -> Path:
+    return request.param
+
+
+@pytest.fixture
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def test_is_short_and_explains_itself(path, tree):
+    lines = len(path.read_text(encoding="utf-8").splitlines())
+    assert lines <= 300, f"{path.name} has {lines} lines, at most 300; it holds more than one idea"
+    assert ast.get_docstring(tree), f"{path.name} has no module docstring"
+
+
+def test_is_named_after_its_idea(path):
+    assert path.stem not in {"utils", "helpers", "common"}, "name the file after what it does"
+    assert path.parent == ROOT / "perco_lite", "the package is flat"
+
+
+def test_imports_along_the_data_flow(path, tree):
+    allowed = MODULES if path.stem in ASSEMBLERS or path.stem.endswith("_stage") else set()
+    if path.stem not in DRAWING | {"cli"}:
+        allowed = allowed - DRAWING
+    wrong = own_imports(tree) - allowed - ARROWS.get(path.stem, set())
+    assert not wrong, f"{path.name} imports {sorted(wrong)}; only codec, training, evaluation may"
+
+
+def test_imports_are_requirements(path, tree):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    core = requirement_names(project["dependencies"])
+    extras = requirement_names(sum(project["optional-dependencies"].values(), []))
+
+    def foreign(nodes) -> set[str]:
+        roots = {name.split(".")[0] for name in imports(nodes)} - sys.stdlib_module_names
+        return {IMPORT_NAMES.get(n, n).replace("_", "-") for n in roots - {"perco_lite"}}
+
+    assert foreign(tree.body) <= core, "imported at the top, so it belongs in dependencies"
+    assert foreign(ast.walk(tree)) <= core | extras, "imported, but not in pyproject.toml"
+
+
+@pytest.mark.parametrize("module", TORCH_FREE)
+def test_needs_no_torch(module):
+    code = f"import sys, perco_lite.{module}; sys.exit('torch' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr or f"importing perco_lite.{module} imports torch"
+    tree = ast.parse((ROOT / "perco_lite" / f"{module}.py").read_text(encoding="utf-8"))
+    assert "torch" not in {name.split(".")[0] for name in imports(ast.walk(tree))}

@@ -1,0 +1,169 @@
+"""Metrics against values worked out by hand on tiny photos."""
+
+import math
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from perco_lite import metrics
+
+
+def flat(value, size=(64, 64)) -> Image.Image:
+    """A photo (width, height) of one grey or RGB value."""
+    return Image.new("RGB", size, value if isinstance(value, tuple) else (value,) * 3)
+
+
+def noise(size=(176, 176), seed=0) -> Image.Image:
+    shape = (size[1], size[0], 3)
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, shape, np.uint8))
+
+
+@pytest.fixture
+def fresh_lpips():
+    """Forget what was loaded before and after, since loading depends on the environment."""
+    metrics.load_lpips.cache_clear()
+    yield
+    metrics.load_lpips.cache_clear()
+
+
+def test_bits_per_pixel_counts_the_whole_file():
+    assert metrics.bits_per_pixel(b"x" * 96, 768, 512).value == 96 * 8 / (768 * 512)
+    with pytest.raises(ValueError, match="0x1"):
+        metrics.bits_per_pixel(b"", 0, 1)
+
+
+def test_psnr_by_hand():
+    assert metrics.psnr(flat(10), flat(10)).value == math.inf
+    assert metrics.psnr(flat(0), flat(255)).value == 0
+    # 1 off everywhere: 10 log10(255^2) = 48.13 dB.
+    assert metrics.psnr(flat(10), flat(11)).value == pytest.approx(48.1308, abs=1e-4)
+    # One channel of three off by 3: mean square 9 / 3 = 3, so 4.77 dB less.
+    assert metrics.psnr(flat((10, 10, 10)), flat((10, 13, 10))).value == pytest.approx(
+        48.1308 - 10 * math.log10(3), abs=1e-4
+    )
+
+
+def test_psnr_does_not_wrap_around():
+    assert metrics.psnr(flat(200), flat(100)).value == metrics.psnr(flat(100), flat(200)).value
+
+
+def test_ms_ssim_of_equal_and_noisy_photos():
+    photo = noise()
+    score = metrics.ms_ssim(photo, photo)
+    assert score.value == pytest.approx(1, abs=1e-5)
+    assert "torchmetrics" in score.protocol
+    array = np.asarray(photo).astype(int)
+    near, far = (
+        Image.fromarray((array + step * (-1) ** array).clip(0, 255).astype(np.uint8))
+        for step in (4, 32)
+    )
+    assert 1 > metrics.ms_ssim(photo, near).value > metrics.ms_ssim(photo, far).value > 0
+
+
+def test_ms_ssim_of_flat_photos_by_hand():
+    # Without any variance only the luminance of the last scale is left, to the power 0.1333.
+    a, b, c1 = 100 / 255, 150 / 255, 0.01**2
+    luminance = (2 * a * b + c1) / (a * a + b * b + c1)
+    value = metrics.ms_ssim(flat(100, (176, 176)), flat(150, (176, 176))).value
+    assert value == pytest.approx(luminance**0.1333, abs=5e-4)  # float32 variances
+
+
+def test_ms_ssim_needs_176_pixels():
+    score = metrics.ms_ssim(noise((175, 300)), noise((175, 300)))
+    assert score.value is None
+    assert "175x300" in score.protocol
+
+
+def test_flat_colour_error_by_hand():
+    original = Image.new("RGB", (96, 64), (100, 100, 100))
+    original.paste(noise((32, 32)), (64, 0))  # not flat: one block of six
+    drifted = original.copy()
+    drifted.paste((106, 100, 97), (0, 0, 32, 32))  # off by 6, 0, 3: a mean of 3 in one of five
+    drifted.paste((0, 0, 0), (64, 0, 96, 32))  # nobody looks where it is not flat
+    error, blocks = metrics.flat_colour_error(original, drifted)
+    assert blocks == 5
+    assert error == pytest.approx(3 / 5)
+
+
+def test_flat_colour_error_wants_every_channel_flat():
+    array = np.full((32, 32, 3), 100, np.uint8)
+    array[::2, :, 2] = 120
+    photo = Image.fromarray(array)
+    assert metrics.flat_colour_error(photo, photo) == (None, 0)
+    assert metrics.flat_colour_error(flat(1, (31, 31)), flat(1, (31, 31))) == (None, 0)
+
+
+def test_flat_colour_error_ignores_grain_and_the_rest_of_the_grid():
+    original = flat(100, (40, 33))
+    grainy = np.full((33, 40, 3), 99, np.uint8)
+    grainy[:, ::2] = 101
+    grainy[32:, :] = 0
+    grainy[:, 32:] = 0
+    assert metrics.flat_colour_error(original, Image.fromarray(grainy)) == (0, 1)
+
+
+@pytest.mark.parametrize("metric", [metrics.psnr, metrics.ms_ssim, metrics.flat_colour_error])
+def test_photos_must_match(metric):
+    with pytest.raises(ValueError, match="64x64 and 64x32"):
+        metric(flat(0), flat(0, (64, 32)))
+    with pytest.raises(ValueError, match="mode L"):
+        metric(flat(0).convert("L"), flat(0))
+
+
+def test_lpips_missing_package_is_a_reason(fresh_lpips, monkeypatch):
+    monkeypatch.setitem(sys.modules, "lpips", None)  # makes the import fail
+    function, reason = metrics.load_lpips()
+    assert function is None
+    assert "perco_lite[metrics]" in reason
+    with pytest.raises(ValueError, match="alex, squeeze, vgg"):
+        metrics.load_lpips("resnet")
+
+
+class StandInLpips:
+    """Takes the place of the lpips package; ``LPIPS`` fails the way it does without a network."""
+
+    @staticmethod
+    def LPIPS(net: str, verbose: bool):
+        from urllib.error import URLError
+
+        raise URLError("no network")
+
+
+def test_lpips_missing_weights_are_a_reason(fresh_lpips, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "lpips", StandInLpips)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.delenv("PERCO_LITE_DOWNLOAD", raising=False)
+    function, reason = metrics.load_lpips()
+    assert function is None
+    assert "alexnet" in reason and "PERCO_LITE_DOWNLOAD=1" in reason
+    metrics.load_lpips.cache_clear()
+    monkeypatch.setenv("PERCO_LITE_DOWNLOAD", "1")
+    function, reason = metrics.load_lpips()
+    assert function is None
+    assert "no network" in reason
+
+
+def test_lpips_gives_the_model_photos_in_its_range():
+    def model(a, b):
+        assert a.shape == b.shape == (1, 3, 32, 48)
+        return (a - b).abs().mean()
+
+    distance = metrics.lpips_from(model, "stand-in")
+    assert distance(flat(255, (48, 32)), flat(0, (48, 32))) == (2.0, "stand-in")
+    assert distance(flat(0, (31, 48)), flat(0, (31, 48))).value is None
+
+
+def test_lpips_of_equal_photos_is_zero():
+    try:
+        import lpips
+    except (ImportError, OSError, RuntimeError) as error:
+        pytest.skip(f"lpips does not load here: {error}")
+    model = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)  # heads only, no download
+    distance = metrics.lpips_from(model, "random backbone")
+    a, b = noise((64, 64)), noise((64, 64), seed=1)
+    assert distance(a, a).value == 0
+    assert distance(a, b).value > 0
+    assert distance(a, b).value == pytest.approx(distance(b, a).value)

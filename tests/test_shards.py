@@ -1,0 +1,76 @@
+"""Photos to train on: order, captions, broken samples counted, errors raised at once."""
+
+import io
+import json
+import tarfile
+
+import pytest
+from PIL import Image
+
+from perco_lite import shards
+
+WIDTH, HEIGHT = 24, 16
+
+
+def make_photo():
+    return Image.linear_gradient("L").resize((WIDTH, HEIGHT)).convert("RGB")
+
+
+def encoded(suffix):
+    stream = io.BytesIO()
+    make_photo().save(stream, format="jpeg" if suffix == "jpg" else suffix)
+    return stream.getvalue()
+
+
+def write_shard(path, members):
+    with tarfile.open(path, "w") as tar:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+
+
+def test_shards_in_order_with_captions(tmp_path):
+    about = json.dumps({"captions": ["a ramp", "red"], "source": "toy", "squashed": True}).encode()
+    write_shard(tmp_path / "b-001.tar", {"k3.jpg": encoded("jpg"), "k3.json": b"{}"})
+    write_shard(
+        tmp_path / "a-000.tar",
+        {"k1.webp": encoded("webp"), "k1.json": about, "k2.png": encoded("png")},
+    )
+    photos = list(shards.read_training_photos(tmp_path))
+    assert [photo.key for photo in photos] == ["k1", "k2", "k3"]
+    assert all(p.image.mode == "RGB" and p.image.size == (WIDTH, HEIGHT) for p in photos)
+    assert photos[0].captions == ["a ramp", "red"]
+    assert photos[0].source == "toy" and photos[0].squashed
+    assert photos[1].captions == [] and not photos[1].squashed
+    assert len(list(shards.read_shards([tmp_path / "b-001.tar"]))) == 1
+
+
+def test_broken_samples_are_skipped_and_counted(tmp_path):
+    members = {"bad.webp": encoded("webp")[:60], "bad.json": b"{}", "worse.json": b"{}"}
+    members |= {"json.png": encoded("png"), "json.json": b"{not json", "good.png": encoded("png")}
+    write_shard(tmp_path / "a.tar", members)
+    (tmp_path / "b.tar").write_bytes(b"this is no tar file" * 100)
+    with pytest.warns(UserWarning, match="skipped 4 photos or shards") as caught:
+        photos = list(shards.read_training_photos(tmp_path))
+    assert [photo.key for photo in photos] == ["good"] and len(caught) == 1
+
+
+def test_plain_folder_of_photos(tmp_path):
+    make_photo().save(tmp_path / "one.png")
+    make_photo().save(tmp_path / "two.jpg")
+    (tmp_path / "three.png").write_bytes(b"broken")
+    (tmp_path / "captions.json").write_text('{"one.png": ["a ramp"]}')
+    with pytest.warns(UserWarning, match="skipped 1 photos"):
+        photos = list(shards.read_training_photos(tmp_path))
+    assert [(photo.key, photo.captions) for photo in photos] == [("one", ["a ramp"]), ("two", [])]
+    assert not photos[0].squashed and photos[0].source == tmp_path.name
+
+
+def test_nothing_to_train_on_is_said_at_once(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"expected webdataset shards \(\*\.tar"):
+        shards.read_training_photos(tmp_path)
+    with pytest.raises(FileNotFoundError, match="no training photos at"):
+        shards.read_training_photos(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match="no shard"):
+        shards.read_shards(tmp_path)
