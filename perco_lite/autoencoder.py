@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
 FACTOR = 8  # image pixels per latent, along each side
@@ -81,6 +82,7 @@ class Autoencoder(ModelMixin, ConfigMixin):
         self.register_buffer("latent_mean", torch.zeros(latent_channels))
         self.register_buffer("latent_std", torch.ones(latent_channels))
 
+    @apply_forward_hook
     def encode(self, image: Tensor) -> Tensor:
         """Latents of an image.
 
@@ -91,13 +93,14 @@ class Autoencoder(ModelMixin, ConfigMixin):
         Raises:
             ValueError: other shapes.
         """
-        if image.ndim != 4 or image.shape[1] != 3 or image.shape[2] % FACTOR or image.shape[3] % FACTOR:
+        if image.ndim != 4 or image.shape[1] != 3 or any(side % FACTOR for side in image.shape[2:]):
             raise ValueError(
                 f"image has shape {tuple(image.shape)}, expected (B,3,H,W) with H and W multiples "
                 f"of {FACTOR}; pad it first (perco_lite.data.pad_to_multiple)"
             )
-        return self._normalise(self.encoder(image))
+        return self._normalise(self.encoder(image), self.latent_mean, self.latent_std)
 
+    @apply_forward_hook
     def decode(self, latents: Tensor) -> Tensor:
         """Image of some latents: (B,4,h,w) -> (B,3,8h,8w), nominally in [-1,1], not clipped."""
         channels = self.config.latent_channels
@@ -115,15 +118,34 @@ class Autoencoder(ModelMixin, ConfigMixin):
         the encoder from hiding detail in differences too fine for that model to paint.
         """
         raw = self.encoder(image)
-        if self.training:
-            with torch.no_grad():
-                flat = raw.detach().float()
-                self.latent_mean.lerp_(flat.mean((0, 2, 3)), 0.02)
-                self.latent_std.lerp_(flat.std((0, 2, 3)), 0.02)
-        latents = self._normalise(raw)
+        if self.training and self.encoder_trains:
+            # the batch's own statistics, with their gradient: against running ones the encoder
+            # would learn to outgrow them, since larger latents suffer less from the noise
+            mean, std = raw.mean((0, 2, 3)), raw.std((0, 2, 3))
+            self.latent_mean.lerp_(mean.detach().float(), 0.02)
+            self.latent_std.lerp_(std.detach().float(), 0.02)
+            latents = self._normalise(raw, mean, std)
+        else:
+            latents = self._normalise(raw, self.latent_mean, self.latent_std)
         noisy = latents + latent_noise * torch.randn_like(latents) if latent_noise else latents
         return self.decode(noisy), latents
 
-    def _normalise(self, raw: Tensor) -> Tensor:
-        shape = (1, -1, 1, 1)
-        return (raw - self.latent_mean.view(shape)) / self.latent_std.view(shape)
+    @property
+    def encoder_trains(self) -> bool:
+        """False where the encoder is frozen, so that its latents must keep their meaning."""
+        return any(p.requires_grad for p in self.encoder.parameters())
+
+    @torch.no_grad()
+    def fold_statistics(self) -> None:
+        """Move the normalisation into the last convolution: same latents, mean 0 and std 1 left.
+
+        Before training goes on: the encoder's last layer is then of its usual size again.
+        """
+        last = self.encoder[-1]
+        last.weight.div_(self.latent_std.view(-1, 1, 1, 1))
+        last.bias.sub_(self.latent_mean).div_(self.latent_std)
+        self.latent_mean.zero_()
+        self.latent_std.fill_(1)
+
+    def _normalise(self, raw: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+        return (raw - mean.view(1, -1, 1, 1)) / std.view(1, -1, 1, 1)

@@ -7,6 +7,7 @@ Differs from the latent-diffusion recipe: no KL term and no discriminator. Noise
 takes the KL term's place (it bounds what a latent can hold), the feature distance sharpens.
 """
 
+import copy
 import csv
 from pathlib import Path
 
@@ -69,13 +70,26 @@ class AutoencoderStage:
         return {"image": self.store.crops(count, self.crop, generator)}
 
     def export(self, folder: Path) -> None:
-        self.module.autoencoder.save_pretrained(folder)
+        self._calibrated().save_pretrained(folder)
+
+    @torch.no_grad()
+    def _calibrated(self) -> Autoencoder:
+        """A copy whose latent statistics are those of its own (EMA) weights, over 128 crops."""
+        autoencoder = copy.deepcopy(self.module.autoencoder).eval()
+        if not self.module.autoencoder.encoder_trains:
+            return autoencoder
+        image = self.store.crops(128, self.crop, torch.Generator().manual_seed(0))
+        parts = image.to(autoencoder.device).split(16)
+        raw = torch.cat([autoencoder.encoder(part) for part in parts])
+        autoencoder.latent_mean.copy_(raw.mean((0, 2, 3)))
+        autoencoder.latent_std.copy_(raw.std((0, 2, 3)))
+        return autoencoder
 
     @torch.no_grad()
     def preview(self, path: Path) -> None:
         """Crops above their reconstructions, and the PSNR of whole photos in ``preview.csv``."""
-        autoencoder = self.module.autoencoder
-        device = next(autoencoder.parameters()).device
+        autoencoder = self._calibrated()
+        device = autoencoder.device
         pairs, rows = [], []
         for photo in self.preview_photos:
             image = image_to_tensor(load_photo(photo)).to(device)

@@ -10,7 +10,15 @@ a vocabulary of 4,096 learned from caption sentences, trained together with the 
 from collections.abc import Iterable
 
 import torch
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import (
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast
 
@@ -36,8 +44,12 @@ def train_tokenizer(sentences: Iterable[str], vocabulary: int = 4096) -> PreTrai
         special_tokens=[(t, tokenizer.token_to_id(t)) for t in (_START, _END)],
     )
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token=_START, eos_token=_END, pad_token=_PAD,
-        unk_token=_PAD, model_max_length=MAX_TOKENS,
+        tokenizer_object=tokenizer,
+        bos_token=_START,
+        eos_token=_END,
+        pad_token=_PAD,
+        unk_token=_PAD,
+        model_max_length=MAX_TOKENS,
     )
 
 
@@ -45,11 +57,20 @@ def build_text_encoder(
     vocabulary: int, width: int = 192, layers: int = 3, heads: int = 6
 ) -> CLIPTextModel:
     """A small CLIP text encoder with random weights."""
-    return CLIPTextModel(CLIPTextConfig(
-        vocab_size=vocabulary, hidden_size=width, intermediate_size=width * 8 // 3,
-        num_hidden_layers=layers, num_attention_heads=heads, projection_dim=width,
-        max_position_embeddings=MAX_TOKENS, pad_token_id=0, bos_token_id=1, eos_token_id=2,
-    ))
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=vocabulary,
+            hidden_size=width,
+            intermediate_size=width * 8 // 3,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            projection_dim=width,
+            max_position_embeddings=MAX_TOKENS,
+            pad_token_id=0,
+            bos_token_id=1,
+            eos_token_id=2,
+        )
+    )
 
 
 def tokenize(tokenizer, captions: list[str]) -> Tensor:
@@ -57,8 +78,11 @@ def tokenize(tokenizer, captions: list[str]) -> Tensor:
     # lone surrogates can be stored in a file but mean nothing to a tokenizer
     clean = [c.encode("utf-8", "replace").decode("utf-8") for c in captions]
     return tokenizer(
-        clean, padding="max_length", truncation=True,
-        max_length=tokenizer.model_max_length, return_tensors="pt",
+        clean,
+        padding="max_length",
+        truncation=True,
+        max_length=tokenizer.model_max_length,
+        return_tensors="pt",
     ).input_ids
 
 

@@ -15,7 +15,6 @@ from diffusers import DiffusionPipeline
 from PIL import Image
 from torch import Tensor
 
-from perco_lite.autoencoder import FACTOR
 from perco_lite.bitstream import PercoFile, pack, unpack
 from perco_lite.captions import embed_captions
 from perco_lite.data import image_to_tensor, pad_to_multiple, tensor_to_image
@@ -39,8 +38,12 @@ class PercoCodec(DiffusionPipeline):
     def __init__(self, autoencoder, conditioner, unet, text_encoder, tokenizer, scheduler):
         super().__init__()
         self.register_modules(
-            autoencoder=autoencoder, conditioner=conditioner, unet=unet,
-            text_encoder=text_encoder, tokenizer=tokenizer, scheduler=scheduler,
+            autoencoder=autoencoder,
+            conditioner=conditioner,
+            unet=unet,
+            text_encoder=text_encoder,
+            tokenizer=tokenizer,
+            scheduler=scheduler,
         )
 
     @classmethod
@@ -60,7 +63,8 @@ class PercoCodec(DiffusionPipeline):
         if not kwargs.keys() & {"torch_dtype", "dtype"}:
             kwargs["torch_dtype"] = torch.float32
         codec = super().from_pretrained(path, **kwargs)
-        codec.model_id  # taken before any conversion to a smaller type can blur the codes
+        # taken now, before a conversion to a smaller type can blur the codes
+        codec._model_id = codec.conditioner.fingerprint()
         return codec
 
     @property
@@ -76,7 +80,7 @@ class PercoCodec(DiffusionPipeline):
         return self._model_id
 
     def encode(self, image: Image.Image, rate: str) -> Tensor:
-        """Indices (1,h,w) int64 of one PIL image; its edges are repeated up to the rate's stride."""
+        """Indices (1,h,w) int64 of one PIL image, its edges repeated up to the rate's stride."""
         served = self._rate(rate)
         padded = pad_to_multiple(image_to_tensor(image), served.stride)
         device, dtype = self._execution_device, self.autoencoder.dtype
@@ -104,10 +108,16 @@ class PercoCodec(DiffusionPipeline):
             return [self.compress(i, c, rate) for i, c in zip(image, captions, strict=True)]
         indices = self.encode(image, rate)[0].cpu().numpy()
         width, height = _upright_size(image)
-        return pack(PercoFile(
-            rate=self._rate(rate), width=width, height=height, caption=caption,
-            indices=indices, model_id=self.model_id,
-        ))
+        return pack(
+            PercoFile(
+                rate=self._rate(rate),
+                width=width,
+                height=height,
+                caption=caption,
+                indices=indices,
+                model_id=self.model_id,
+            )
+        )
 
     def decompress(
         self,
@@ -137,10 +147,12 @@ class PercoCodec(DiffusionPipeline):
         if len(seeds) != len(files):
             raise ValueError(f"got {len(seeds)} seeds for {len(files)} files; pass one for each")
         images: list[Image.Image | None] = [None] * len(files)
-        for group in _groups(files):
+        for group in group_by_size(files):
             decoded = self._decode_group(
-                [files[i] for i in group], [seeds[i] for i in group],
-                num_inference_steps, guidance_scale,
+                [files[i] for i in group],
+                [seeds[i] for i in group],
+                num_inference_steps,
+                guidance_scale,
             )
             for i, image in zip(group, decoded, strict=True):
                 images[i] = image
@@ -152,7 +164,9 @@ class PercoCodec(DiffusionPipeline):
     def condition(self, file: PercoFile) -> Tensor:
         """Local condition (1,C,h',w') that a file's indices decode to."""
         device = self._execution_device
-        return self.conditioner.decode(torch.from_numpy(file.indices)[None].to(device), file.rate.name)
+        return self.conditioner.decode(
+            torch.from_numpy(file.indices)[None].to(device), file.rate.name
+        )
 
     @torch.no_grad()
     def _decode_group(self, files: list[PercoFile], seeds, steps, guidance_scale):
@@ -165,13 +179,21 @@ class PercoCodec(DiffusionPipeline):
         rate_ids = torch.tensor([RATES.index(file.rate) for file in files], device=device)
         with self.progress_bar(total=steps) as bar:
             for step in denoise(
-                self.unet, self.scheduler, noise.to(device, dtype), condition, embeddings[:-1],
-                embeddings[-1:], rate_ids, steps, guidance_scale,
+                self.unet,
+                self.scheduler,
+                noise.to(device, dtype),
+                condition,
+                embeddings[:-1],
+                embeddings[-1:],
+                rate_ids,
+                steps,
+                guidance_scale,
             ):
+                latents = step.latents
                 bar.update()
         images = []
-        for file, latents in zip(files, step.latents, strict=True):
-            image = self.autoencoder.decode(latents[None].to(self.autoencoder.dtype))
+        for file, one in zip(files, latents, strict=True):
+            image = self.autoencoder.decode(one[None].to(self.autoencoder.dtype))
             images.append(tensor_to_image(image[0, :, : file.height, : file.width]))
         self.maybe_free_model_hooks()
         return images
@@ -188,7 +210,7 @@ def _upright_size(image: Image.Image) -> tuple[int, int]:
     return (height, width) if image.getexif().get(0x0112, 1) in (5, 6, 7, 8) else (width, height)
 
 
-def _groups(files: list[PercoFile]) -> list[list[int]]:
+def group_by_size(files: list[PercoFile]) -> list[list[int]]:
     """Numbers of files whose latents have the same size, at most BATCH_PIXELS together."""
     by_size: dict[tuple[int, int], list[int]] = {}
     for number, file in enumerate(files):
@@ -199,6 +221,3 @@ def _groups(files: list[PercoFile]) -> list[list[int]]:
         count = max(1, BATCH_PIXELS // (height * width))
         groups += [numbers[i : i + count] for i in range(0, len(numbers), count)]
     return groups
-
-
-__all__ = ["BUNDLED", "DEFAULT_GUIDANCE", "FACTOR", "PercoCodec"]

@@ -74,7 +74,9 @@ class CodecLoss(nn.Module):
         return losses
 
     def _denoise(self, latents, token_ids, condition, rate_ids, losses) -> None:
-        timestep = torch.randint(0, len(self.alphas_cumprod), (len(latents),), device=latents.device)
+        timestep = torch.randint(
+            0, len(self.alphas_cumprod), (len(latents),), device=latents.device
+        )
         noise = torch.randn_like(latents)
         noisy = self.scheduler.add_noise(latents, noise, timestep)
         target = self.scheduler.get_velocity(latents, noise, timestep)
@@ -93,7 +95,7 @@ class CodecLoss(nn.Module):
             with torch.no_grad():
                 photo = self.autoencoder.decode(latents[wanted])
             distance = self.perceptual(self.autoencoder.decode(clean[wanted]), photo)
-            # where the signal is drowned in noise, the estimate is blurred whatever the network does
+            # where noise drowns the signal, the estimate is blurred whatever the network does
             losses["features"] = (distance * alpha_bar[wanted].flatten()).mean()
             losses["loss"] = losses["loss"] + self.perceptual_weight * losses["features"]
 

@@ -1,7 +1,7 @@
-"""Local condition: latents to indices on one side, indices to input channels of the U-Net on the other.
+"""Local condition: latents to indices, and indices to extra input channels of the U-Net.
 
     latents (B,4,H/8,W/8)
-      └─ hyper-encoder ──► features (B,D,h,w) ──► vector quantizer ──► indices (B,h,w)   what is sent
+      └─ hyper-encoder ──► features (B,D,h,w) ──► vector quantizer ──► indices (B,h,w)    sent
     indices ──► quantized (B,D,h,w) ──► condition decoder ──► condition (B,4+E,H/8,W/8)
                                                               └─ its first 4: a first estimate of
                                                                  the latents, E more are free
@@ -13,12 +13,14 @@ of nearest upsampling: it runs once per photo, where the U-Net runs forty times,
 of the latents gives the hyper-encoder a direct regression loss, which a short training needs.
 """
 
+import hashlib
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
 from perco_lite.autoencoder import FACTOR, ResidualBlock
@@ -49,7 +51,9 @@ class ConditionDecoder(nn.Module):
         for _ in range((stride // FACTOR).bit_length() - 1):
             layers += [nn.Upsample(scale_factor=2), nn.Conv2d(width, width, 3, padding=1)]
             layers += [ResidualBlock(width)]
-        self.layers = nn.Sequential(*layers, nn.SiLU(), nn.Conv2d(width, out_channels, 3, padding=1))
+        self.layers = nn.Sequential(
+            *layers, nn.SiLU(), nn.Conv2d(width, out_channels, 3, padding=1)
+        )
 
     def forward(self, quantized: Tensor) -> Tensor:
         return self.layers(quantized)
@@ -58,8 +62,17 @@ class ConditionDecoder(nn.Module):
 class RateBranch(nn.Module):
     """Everything one rate owns: hyper-encoder, quantizer, condition decoder."""
 
-    def __init__(self, rate: RatePoint, latent_channels: int, width: int, features: int,
-                 code_dim: int, decoder_width: int, extra_channels: int, quantizer: dict):
+    def __init__(
+        self,
+        rate: RatePoint,
+        latent_channels: int,
+        width: int,
+        features: int,
+        code_dim: int,
+        decoder_width: int,
+        extra_channels: int,
+        quantizer: dict,
+    ):
         super().__init__()
         self.hyper_encoder = HyperEncoder(rate.stride, latent_channels, width, features)
         self.quantizer = VectorQuantizer(features, rate.codebook_size, code_dim, **quantizer)
@@ -91,8 +104,14 @@ class LocalConditioner(ModelMixin, ConfigMixin):
         self.branches = nn.ModuleDict()
         for name in rates:
             self.branches[_key(name)] = RateBranch(
-                get_rate(name), latent_channels, width, features, code_dim, decoder_width,
-                extra_channels, {"decay": quantizer_decay, "init": quantizer_init},
+                get_rate(name),
+                latent_channels,
+                width,
+                features,
+                code_dim,
+                decoder_width,
+                extra_channels,
+                {"decay": quantizer_decay, "init": quantizer_init},
             )
 
     @property
@@ -115,11 +134,13 @@ class LocalConditioner(ModelMixin, ConfigMixin):
         quantized, indices = branch.quantizer(branch.hyper_encoder(latents))
         return Condition(branch.decoder(quantized), indices)
 
+    @apply_forward_hook  # so that offloading moves the weights in time
     def encode(self, latents: Tensor, rate: str) -> Tensor:
         """Latents (B,4,H/8,W/8) of an image padded to the rate's stride -> indices (B,h,w)."""
         branch = self.branch(rate)
         return branch.quantizer.encode(branch.hyper_encoder(latents))
 
+    @apply_forward_hook
     def decode(self, indices: Tensor, rate: str) -> Tensor:
         """Indices (B,h,w) -> condition (B,4+E,h·stride/8,w·stride/8)."""
         branch = self.branch(rate)
@@ -130,8 +151,6 @@ class LocalConditioner(ModelMixin, ConfigMixin):
 
         Computed from the float16 codes, so that it survives saving, loading and moving devices.
         """
-        import hashlib
-
         digest = hashlib.sha256()
         for name in self.config.rates:
             codes = self.branch(name).quantizer.codebook.detach().to("cpu", torch.float16)

@@ -29,9 +29,7 @@ class LatentStore:
     def __init__(self, latents: list[Tensor], photos: list[int], weights: Tensor):
         self.latents, self.photos, self.weights = latents, photos, weights
 
-    def crops(
-        self, count: int, size: int, generator: torch.Generator
-    ) -> tuple[Tensor, list[int]]:
+    def crops(self, count: int, size: int, generator: torch.Generator) -> tuple[Tensor, list[int]]:
         """Random crops (count,4,size,size) float32 and the number of the photo of each."""
         chosen = torch.multinomial(self.weights, count, replacement=True, generator=generator)
         crops = []
@@ -96,7 +94,9 @@ def _assemble(tensors: dict[str, Tensor], store: PhotoStore) -> LatentStore:
     names = sorted(tensors, key=lambda name: tuple(int(part) for part in name.split("@")))
     photos = [int(name.split("@")[0]) for name in names]
     # an enlarged crop counts more than its photo: there are fewer of them than photos
-    weights = store.weights[photos] * torch.tensor([1.0 if n.endswith("@256") else 2.0 for n in names])
+    weights = store.weights[photos] * torch.tensor(
+        [1.0 if n.endswith("@256") else 2.0 for n in names]
+    )
     return LatentStore([tensors[name] for name in names], photos, weights)
 
 

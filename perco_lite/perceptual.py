@@ -41,7 +41,9 @@ class PerceptualDistance(nn.Module):
             return cls(dict(weights))
 
     def _conv(self, x: Tensor, name: str, **kwargs) -> Tensor:
-        return F.relu(F.conv2d(x, getattr(self, f"{name}_weight"), getattr(self, f"{name}_bias"), **kwargs))
+        return F.relu(
+            F.conv2d(x, getattr(self, f"{name}_weight"), getattr(self, f"{name}_bias"), **kwargs)
+        )
 
     def _fire(self, x: Tensor, name: str) -> Tensor:
         x = self._conv(x, f"{name}_squeeze")

@@ -37,7 +37,7 @@ class PhotoStore:
         return len(self.photos)
 
     def crops(self, count: int, size: int, generator: torch.Generator, zoom: float = 2.0) -> Tensor:
-        """Random crops (count,3,size,size) in [-1,1], enlarged up to ``zoom`` times, half flipped."""
+        """Random crops (count,3,size,size) in [-1,1], enlarged up to ``zoom``, half flipped."""
         chosen = torch.multinomial(self.weights, count, replacement=True, generator=generator)
         crops = []
         for index in chosen.tolist():

@@ -5,8 +5,8 @@
                            └── scheduler.step ◄──────────────────────────────────┘
     after the last step: latents (B,4,h',w')
 
-Paper: PerCo, Sec. 4.1 and appendix A (DDIM; 20 steps, 5 from 0.05 bpp up; guidance on the text only:
-both passes see the local condition).
+Paper: PerCo, Sec. 4.1 and appendix A (DDIM; 20 steps, 5 from 0.05 bpp up; guidance on the text
+only: both passes see the local condition).
 Differs from the paper: nothing but the defaults.
 """
 
@@ -36,17 +36,19 @@ def draw_noise(shape: tuple[int, ...], seeds: list[int | torch.Generator]) -> Te
     Each item has its own seed (or CPU generator), so that a photo's result does not depend on the
     batch it is in.
     """
-    return torch.stack([
-        torch.randn(
-            shape,
-            generator=s if isinstance(s, torch.Generator) else torch.Generator().manual_seed(s),
-        )
-        for s in seeds
-    ])
+    return torch.stack(
+        [
+            torch.randn(
+                shape,
+                generator=s if isinstance(s, torch.Generator) else torch.Generator().manual_seed(s),
+            )
+            for s in seeds
+        ]
+    )
 
 
 def guide(with_text: Tensor, without_text: Tensor, guidance_scale: float) -> Tensor:
-    """Classifier-free guidance (Ho & Salimans, 2022): 1 is the plain prediction, above goes beyond."""
+    """Classifier-free guidance (Ho & Salimans, 2022): 1 is plain, more goes beyond."""
     return without_text + guidance_scale * (with_text - without_text)
 
 

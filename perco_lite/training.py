@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """Settings of one training run; ``steps`` fixes the schedule, ``minutes`` only a slice of it."""
+    """Settings of one run; ``steps`` fixes the schedule, ``minutes`` only a slice of it."""
 
     output: str
     steps: int = 1000
@@ -103,8 +103,12 @@ def train(stage: Stage, settings: TrainingSettings) -> dict:
     seconds_before = counter.seconds
     module.train()
     bar = tqdm(
-        total=settings.steps, initial=counter.step, unit="step", dynamic_ncols=True,
-        disable=not accelerator.is_main_process, mininterval=2,
+        total=settings.steps,
+        initial=counter.step,
+        unit="step",
+        dynamic_ncols=True,
+        disable=not accelerator.is_main_process,
+        mininterval=2,
     )
     log = _Log(output / "log.csv") if accelerator.is_main_process else None
     count = settings.batch_size // accelerator.num_processes
@@ -132,14 +136,20 @@ def train(stage: Stage, settings: TrainingSettings) -> dict:
                 f"again: training resumes from {checkpoint}"
             )
         if log:
-            log.write({"step": counter.step, "seconds": round(counter.seconds, 2), "lr": rate,
-                       "grad_norm": float(norm), **row})
+            log.write(
+                {
+                    "step": counter.step,
+                    "seconds": round(counter.seconds, 2),
+                    "lr": rate,
+                    "grad_norm": float(norm),
+                    **row,
+                }
+            )
         bar.update()
-        bar.set_postfix(
-            loss=f"{row['loss']:.4f}", refresh=False,
-            per_s=f"{settings.batch_size * (bar.n - bar.initial) / (time.monotonic() - started):.1f}",
-        )
-        out_of_time = settings.minutes and time.monotonic() - started > 60 * settings.minutes
+        elapsed = time.monotonic() - started
+        speed = settings.batch_size * (bar.n - bar.initial) / elapsed
+        bar.set_postfix(loss=f"{row['loss']:.4f}", per_s=f"{speed:.1f}", refresh=False)
+        out_of_time = settings.minutes and elapsed > 60 * settings.minutes
         due = time.monotonic() - last_saved > 60 * settings.checkpoint_minutes
         if due or out_of_time or counter.step == settings.steps:
             _save(accelerator, stage, ema, trained, checkpoint, output)
@@ -147,9 +157,14 @@ def train(stage: Stage, settings: TrainingSettings) -> dict:
         if out_of_time:
             break
     bar.close()
-    summary = {"steps": counter.step, "samples": counter.step * settings.batch_size,
-               "seconds": round(counter.seconds, 1), "device": str(accelerator.device),
-               "processes": accelerator.num_processes, "settings": asdict(settings)}
+    summary = {
+        "steps": counter.step,
+        "samples": counter.step * settings.batch_size,
+        "seconds": round(counter.seconds, 1),
+        "device": str(accelerator.device),
+        "processes": accelerator.num_processes,
+        "settings": asdict(settings),
+    }
     if accelerator.is_main_process:
         (output / "summary.json").write_text(json.dumps(summary, indent=1))
     accelerator.end_training()

@@ -86,12 +86,14 @@ def predict_velocity(
             "indices of the same photo at the same rate"
         )
     return unet(
-        torch.cat([noisy_latents, condition], dim=1), timestep,
-        encoder_hidden_states=text_embeddings, class_labels=rate_ids,
+        torch.cat([noisy_latents, condition], dim=1),
+        timestep,
+        encoder_hidden_states=text_embeddings,
+        class_labels=rate_ids,
     ).sample
 
 
 def split_velocity(noisy: Tensor, velocity: Tensor, alpha_bar: Tensor) -> tuple[Tensor, Tensor]:
-    """Clean latents and noise that a velocity implies: x0 = √ᾱ x − √(1−ᾱ) v, ε = √ᾱ v + √(1−ᾱ) x."""
+    """Clean latents and noise of a velocity: x0 = √ᾱ x − √(1−ᾱ) v, ε = √ᾱ v + √(1−ᾱ) x."""
     alpha, sigma = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
     return alpha * noisy - sigma * velocity, alpha * velocity + sigma * noisy

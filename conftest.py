@@ -1,0 +1,51 @@
+"""Fixtures shared by the tests: a tiny codec with random weights, in memory and on disk."""
+
+import os
+
+# Tests must pass with no network and must not wait for one.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import pytest  # noqa: E402
+
+SENTENCES = [
+    "a red barn beside a pond",
+    "two dogs run across a green field",
+    "a plate of food on a wooden table",
+    "a man riding a wave on a surfboard",
+]
+
+
+def build_tiny_codec():
+    """A codec of 0.1 M random parameters that serves the four lite rates."""
+    import torch
+
+    from perco_lite.autoencoder import Autoencoder
+    from perco_lite.captions import train_tokenizer
+    from perco_lite.codec_stage import build_codec
+
+    torch.manual_seed(0)
+    autoencoder = Autoencoder(encoder_widths=(16, 16), decoder_widths=(16, 16)).eval()
+    autoencoder.latent_std.fill_(0.2)  # so that random latents are not all nearly zero
+    codec = build_codec(
+        autoencoder,
+        train_tokenizer(SENTENCES, vocabulary=300),
+        conditioner={"width": 8, "features": 16, "decoder_width": 8, "extra_channels": 4},
+        unet={"widths": (16, 32), "norm_groups": 8, "heads": 2},
+        text_encoder={"width": 32, "layers": 1, "heads": 2},
+    )
+    codec.set_progress_bar_config(disable=True)
+    return codec
+
+
+@pytest.fixture(scope="session")
+def tiny_codec():
+    """The tiny codec; tests must not train or change it."""
+    return build_tiny_codec()
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tmp_path_factory):
+    """Folder of the tiny codec's weights in diffusers' layout."""
+    folder = tmp_path_factory.mktemp("weights")
+    build_tiny_codec().save_pretrained(folder)
+    return folder

@@ -1,0 +1,60 @@
+"""Pictures of results: sheets of labelled photos.
+
+    rows of (image, label) ──► one PNG, every photo with its label under it
+
+Imported by the CLI and by notebooks, never by the modules they show.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from PIL import Image, ImageDraw, ImageFont
+
+INK, PAPER, ACCENT = (28, 28, 30), (255, 255, 255), (176, 32, 46)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One photo of a sheet; ``image`` None leaves the place empty. ``accent`` colours the label."""
+
+    image: Image.Image | None
+    label: str = ""
+    accent: bool = False
+
+
+def contact_sheet(
+    rows: Sequence[Sequence[Tile]],
+    tile_width: int = 320,
+    title: str = "",
+    font_size: int = 17,
+    gap: int = 10,
+) -> Image.Image:
+    """Draw rows of tiles, each ``tile_width`` pixels wide with up to two lines of label below."""
+    font, bold = ImageFont.load_default(font_size), ImageFont.load_default(font_size + 5)
+    columns = max(len(row) for row in rows)
+    label_height = round(2.6 * font_size)
+    heights = [max((_height(tile, tile_width) for tile in row), default=0) for row in rows]
+    top = round(2.2 * font_size) if title else gap
+    width = gap + columns * (tile_width + gap)
+    height = top + sum(h + label_height + gap for h in heights)
+    sheet = Image.new("RGB", (width, height), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    draw.text((gap, gap), title, fill=INK, font=bold)
+    y = top
+    for row, row_height in zip(rows, heights, strict=True):
+        for column, tile in enumerate(row):
+            if tile.image is None:
+                continue
+            x = gap + column * (tile_width + gap)
+            size = (tile_width, _height(tile, tile_width))
+            sheet.paste(tile.image.convert("RGB").resize(size, Image.Resampling.LANCZOS), (x, y))
+            colour = ACCENT if tile.accent else INK
+            draw.multiline_text((x, y + size[1] + 4), tile.label, fill=colour, font=font, spacing=2)
+        y += row_height + label_height + gap
+    return sheet
+
+
+def _height(tile: Tile, width: int) -> int:
+    if tile.image is None:
+        return 0
+    return max(1, round(width * tile.image.height / tile.image.width))
