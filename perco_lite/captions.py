@@ -4,7 +4,7 @@
 
 Paper: PerCo, Sec. 3.2 (z_g: a BLIP-2 caption of at most 32 tokens, embedded by a text encoder).
 Differs from the paper: captions are given or stored, never guessed here; a three-layer encoder with
-a vocabulary of 4,096 learned from caption sentences, trained together with the U-Net.
+a vocabulary of 3,072 learned from caption sentences, trained together with the U-Net.
 """
 
 from collections.abc import Iterable
@@ -26,7 +26,7 @@ MAX_TOKENS = 32  # the paper's limit
 _START, _END, _PAD = "<start>", "<end>", "<pad>"
 
 
-def train_tokenizer(sentences: Iterable[str], vocabulary: int = 4096) -> PreTrainedTokenizerFast:
+def train_tokenizer(sentences: Iterable[str], vocabulary: int = 3072) -> PreTrainedTokenizerFast:
     """Byte-level BPE learned from caption sentences; lower-cases, knows every Unicode string."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
@@ -82,6 +82,7 @@ def tokenize(tokenizer, captions: list[str]) -> Tensor:
         padding="max_length",
         truncation=True,
         max_length=tokenizer.model_max_length,
+        split_special_tokens=True,  # a caption that says "<end>" means these five characters
         return_tensors="pt",
     ).input_ids
 

@@ -11,18 +11,21 @@ Differs from the paper: one model serves several rates; the file is self-describ
 from pathlib import Path
 
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import DiffusionPipeline, UNet2DConditionModel
 from PIL import Image
 from torch import Tensor
 
+from perco_lite.autoencoder import Autoencoder
 from perco_lite.bitstream import PercoFile, pack, unpack
 from perco_lite.captions import embed_captions
+from perco_lite.condition import LocalConditioner
 from perco_lite.data import image_to_tensor, pad_to_multiple, tensor_to_image
 from perco_lite.rates import RATES, RatePoint, get_rate
 from perco_lite.sampling import denoise, draw_noise
 
 BUNDLED = Path(__file__).parent / "weights"
 DEFAULT_GUIDANCE = 2.0
+DEFAULT_ANCHOR = 1.0  # 0 = off, as in the paper
 BATCH_PIXELS = 4 * 768 * 512  # photos decoded together, so that memory stays bounded
 
 
@@ -35,7 +38,15 @@ class PercoCodec(DiffusionPipeline):
 
     model_cpu_offload_seq = "text_encoder->conditioner->unet->autoencoder"
 
-    def __init__(self, autoencoder, conditioner, unet, text_encoder, tokenizer, scheduler):
+    def __init__(
+        self,
+        autoencoder: Autoencoder,  # named here, for diffusers loads no class that is not imported
+        conditioner: LocalConditioner,
+        unet: UNet2DConditionModel,
+        text_encoder,
+        tokenizer,
+        scheduler,
+    ):
         super().__init__()
         self.register_modules(
             autoencoder=autoencoder,
@@ -60,11 +71,14 @@ class PercoCodec(DiffusionPipeline):
                     f"no bundled weights in {BUNDLED}; reinstall the package, or train your own "
                     "(perco train codec) and pass their folder"
                 )
-        if not kwargs.keys() & {"torch_dtype", "dtype"}:
-            kwargs["torch_dtype"] = torch.float32
+        old_name = kwargs.pop("torch_dtype", None)  # diffusers renamed it
+        dtype = kwargs.pop("dtype", old_name) or torch.float32
         codec = super().from_pretrained(path, **kwargs)
         # taken now, before a conversion to a smaller type can blur the codes
         codec._model_id = codec.conditioner.fingerprint()
+        for component in codec.components.values():
+            if isinstance(component, torch.nn.Module):
+                component.to(dtype=dtype)
         return codec
 
     @property
@@ -126,6 +140,7 @@ class PercoCodec(DiffusionPipeline):
         guidance_scale: float = DEFAULT_GUIDANCE,
         generator: torch.Generator | list[torch.Generator] | None = None,
         seed: int | list[int] = 0,
+        anchor: float = DEFAULT_ANCHOR,
     ) -> Image.Image | list[Image.Image]:
         """Paint the photo (or photos) back from the bytes of `.perco` files.
 
@@ -134,6 +149,7 @@ class PercoCodec(DiffusionPipeline):
             num_inference_steps: denoising steps; 20 is usual, 5 are nearly as good above 0.05 bpp.
             guidance_scale: weight of the caption; 1 = off and twice as fast.
             generator: CPU generator(s), instead of ``seed``.
+            anchor: in [0,1], how firmly coarse colours are held to what the bits imply.
             seed: one for all, or one per file; the same seed gives the same picture.
         Raises:
             BitstreamError: not a `.perco` file of these weights, or damaged.
@@ -153,6 +169,7 @@ class PercoCodec(DiffusionPipeline):
                 [seeds[i] for i in group],
                 num_inference_steps,
                 guidance_scale,
+                anchor,
             )
             for i, image in zip(group, decoded, strict=True):
                 images[i] = image
@@ -169,7 +186,7 @@ class PercoCodec(DiffusionPipeline):
         )
 
     @torch.no_grad()
-    def _decode_group(self, files: list[PercoFile], seeds, steps, guidance_scale):
+    def _decode_group(self, files: list[PercoFile], seeds, steps, guidance_scale, anchor):
         device, dtype = self._execution_device, self.unet.dtype
         condition = torch.cat([self.condition(file) for file in files]).to(dtype)
         noise = draw_noise((self.autoencoder.config.latent_channels, *condition.shape[-2:]), seeds)
@@ -188,6 +205,8 @@ class PercoCodec(DiffusionPipeline):
                 rate_ids,
                 steps,
                 guidance_scale,
+                condition[:, : noise.shape[1]],
+                anchor,
             ):
                 latents = step.latents
                 bar.update()

@@ -65,6 +65,8 @@ class CodecLoss(nn.Module):
         losses["loss"] = self.regression_weight * regression
         for rate in self.rates:
             losses[f"velocity_{rate.name}"] = latents.new_zeros(())
+        if self.perceptual is not None:  # from the first step on: the log's columns are fixed
+            losses["features"] = latents.new_zeros(())
         if self.denoise:
             share = len(latents) // len(self.rates)
             rate_ids = torch.tensor([RATES.index(r) for r in self.rates], device=latents.device)

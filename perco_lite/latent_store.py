@@ -61,7 +61,9 @@ def cache_latents(
     tensors = {}
     big = [i for i in range(len(store)) if min(store.photos[i].shape[1:]) >= 200]
     order = torch.randperm(len(big), generator=generator)[:large].tolist()
-    jobs = [(i, 256, None) for i in range(len(store))] + [(big[i], 448, 320) for i in order]
+    # every second small photo: they count half in PhotoStore, too
+    whole = [i for i in range(len(store)) if store.weights[i] == 1 or i % 2 == 0]
+    jobs = [(i, 256, None) for i in whole] + [(big[i], 448, 320) for i in order]
     for photo, short_side, crop in tqdm(jobs, desc="latents", unit="photo", mininterval=2):
         image = _enlarge(store.photos[photo], short_side, crop, generator)
         with torch.no_grad():
@@ -94,9 +96,7 @@ def _assemble(tensors: dict[str, Tensor], store: PhotoStore) -> LatentStore:
     names = sorted(tensors, key=lambda name: tuple(int(part) for part in name.split("@")))
     photos = [int(name.split("@")[0]) for name in names]
     # an enlarged crop counts more than its photo: there are fewer of them than photos
-    weights = store.weights[photos] * torch.tensor(
-        [1.0 if n.endswith("@256") else 2.0 for n in names]
-    )
+    weights = torch.tensor([1.0 if name.endswith("@256") else 2.0 for name in names])
     return LatentStore([tensors[name] for name in names], photos, weights)
 
 

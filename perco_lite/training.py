@@ -97,7 +97,9 @@ def train(stage: Stage, settings: TrainingSettings) -> dict:
     checkpoint = output / "checkpoint"
     if checkpoint.exists():
         accelerator.load_state(str(checkpoint))
-    _trim_log(output / "log.csv", counter.step)
+        ema.to(accelerator.device)  # its state comes back on the CPU
+    if accelerator.is_main_process:
+        _trim_log(output / "log.csv", counter.step)
 
     started = last_saved = time.monotonic()
     seconds_before = counter.seconds
@@ -215,7 +217,7 @@ class _Log:
     """A CSV with one row a step; its header comes from the first row."""
 
     def __init__(self, path: Path):
-        self.fresh = not path.exists()
+        self.fresh = not path.exists() or not path.stat().st_size
         self.file = path.open("a", newline="")
 
     def write(self, row: dict) -> None:
@@ -230,7 +232,7 @@ class _Log:
 
 def _trim_log(path: Path, step: int) -> None:
     """Drop rows after the checkpoint's step: those steps are about to be repeated."""
-    if path.exists():
+    if path.exists() and path.stat().st_size:
         header, *rows = path.read_text().splitlines()
         kept = [row for row in rows if int(row.split(",")[0]) <= step]
         path.write_text("\n".join([header, *kept]) + "\n")

@@ -282,4 +282,4 @@ def test_no_torch_is_needed():
         "import sys, perco_lite.bitstream, perco_lite.entropy_coding, perco_lite.rates\n"
         "sys.exit('torch' in sys.modules)"
     )
-    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], timeout=300).returncode == 0
