@@ -1,6 +1,6 @@
 """perco_lite: a course and a codec that rebuild PerCo (Careil et al., ICLR 2024).
 
-    from perco_lite import PercoCodec, BitstreamError, ledger, RATES
+from perco_lite import PercoCodec, BitstreamError, ledger, RATES
 """
 
 import importlib

@@ -3,8 +3,8 @@
     paths ──expand──► files ──plan_outputs──► (file, its outputs) ──► … ──write_whole──► output
                  └────────────────┴── what cannot be done ──► Batch.fail ──► a line on stderr
 
-No file that somebody else made is replaced, unless ``-o`` names it. Needs no torch, so that a wrong
-path is told before anything is loaded.
+No picture that something else made is replaced, unless ``-o`` names it. Needs no torch, so that a
+wrong path is told before anything is loaded.
 """
 
 import os
@@ -42,7 +42,9 @@ def explain(error: Exception) -> str:
         return f"{error.filename}: {error.strerror}"
     message = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, MemoryError) or "allocate" in message or "out of memory" in message:
-        return "not enough memory for a photo of this size; make it smaller, or use another --device"
+        return (
+            "not enough memory for a photo of this size; make it smaller, or use another --device"
+        )
     return message
 
 
@@ -85,55 +87,53 @@ def plan_outputs(
     ``NAME.png`` that is there and not ours stays, and ours is called ``NAME_decoded.png``.
     """
     if output is not None and not output.is_dir():
+        problem = None
         if len(files) == 1 and output.suffix not in ("", suffix):
-            error = ValueError(f"the output must end in {suffix}, or be a folder that exists")
-            batch.fail(output, error)
+            problem = f"the output must end in {suffix}, or be a folder that exists"
+        elif len(files) > 1 and output.exists():
+            problem = "is a file, but there are several inputs; name a folder"
+        if problem:
+            batch.fail(output, ValueError(problem))
             return []
-        if len(files) > 1 and output.exists():
-            batch.fail(output, ValueError("is a file, and there are several inputs; name a folder"))
-            return []
-    is_file = output is not None and output.suffix == suffix and not output.is_dir()
-    is_file = is_file and len(files) == 1
-    sources = {os.path.realpath(file): file for file in files}
-    makers: dict[str, Path] = {}
+    named = output is not None and output.suffix == suffix and not output.is_dir()
+    named = named and len(files) == 1
+    makers: dict[str, Path | None] = {os.path.realpath(file): None for file in files}
     plan = []
     for file in files:
-        if is_file:
-            base = output
-        else:
-            base = (output or file.parent) / f"{file.stem}{suffix}"
+        base = output if named else (output or file.parent) / f"{file.stem}{suffix}"
         targets = [base.with_name(f"{base.stem}{tag}{suffix}") for tag in tags]
-        if not is_file:
-            targets = [_beside_others_work(target) for target in targets]
-        keys = [os.path.realpath(target) for target in targets]
-        if problem := _conflict(targets, keys, sources, makers):
-            batch.fail(file, ValueError(problem))
+        if not named:
+            targets = [
+                t.with_stem(f"{t.stem}_decoded") if _is_foreign_picture(t) else t for t in targets
+            ]
+        problems = [_conflict(target, makers, named) for target in targets]
+        if any(problems):
+            batch.fail(file, ValueError(next(filter(None, problems))))
             continue
-        makers.update(dict.fromkeys(keys, file))
+        makers.update((os.path.realpath(target), file) for target in targets)
         plan.append((file, targets))
     return plan
 
 
-def _conflict(targets, keys, sources: dict[str, Path], makers: dict[str, Path]) -> str | None:
-    for target, key in zip(targets, keys, strict=True):
-        if key in sources:
-            return f"would write over the input {sources[key]}; name another output with -o"
-        if key in makers:
-            return (
-                f"would write {target}, as {makers[key]} does; run it alone and name its output "
-                "with -o"
-            )
+def _conflict(target: Path, makers: dict[str, Path | None], named: bool) -> str | None:
+    """Why a target must not be written: an input (maker None), another's output, or foreign."""
+    key = os.path.realpath(target)
+    if makers.get(key):
+        return f"would write {target}, as {makers[key]} does; run it alone with -o"
+    if key in makers:
+        return f"would write over {target}, an input; name another output with -o"
+    if not named and _is_foreign_picture(target):
+        return f"would write over {target}, which perco did not make; name an output with -o"
     return None
 
 
-def _beside_others_work(target: Path) -> Path:
-    """The target, or another name where there is a picture that this package did not make."""
-    if target.suffix != ".png" or not target.exists():
-        return target
-    with suppress(OSError, ValueError, SyntaxError), Image.open(target) as image:
-        if image.info.get("Software") == SOFTWARE:
-            return target
-    return target.with_stem(f"{target.stem}_decoded")
+def _is_foreign_picture(path: Path) -> bool:
+    """Whether there is a PNG at ``path`` that this package did not write."""
+    if path.suffix != ".png" or not path.exists():
+        return False
+    with suppress(OSError, ValueError, SyntaxError), Image.open(path) as image:
+        return image.info.get("Software") != SOFTWARE
+    return True
 
 
 def read_perco(path: Path) -> bytes:
@@ -159,7 +159,7 @@ def write_whole(path: Path, data: bytes) -> None:
         fresh.replace(path)
     except OSError as error:
         raise OSError(
-            f"cannot write {path} ({error.strerror}); name another output with -o"
+            f"cannot write {path} ({error.strerror or error}); name another output with -o"
         ) from error
     finally:
         with suppress(OSError):

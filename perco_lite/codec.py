@@ -78,13 +78,24 @@ class PercoCodec(DiffusionPipeline):
         codec._model_id = codec.conditioner.fingerprint()
         for component in codec.components.values():
             if isinstance(component, torch.nn.Module):
-                component.to(dtype=dtype)
+                # not component.to, whose warning about this is of no concern here
+                torch.nn.Module.to(component, dtype=dtype)
         return codec
 
     @property
     def rates(self) -> tuple[str, ...]:
         """Names of the rates these weights serve, lowest first."""
         return tuple(self.conditioner.config.rates)
+
+    def rate(self, name: str) -> RatePoint:
+        """Rate called ``name``; ValueError names those that these weights serve, if it is none."""
+        if name not in self.rates:
+            known = any(name == rate.name for rate in RATES)
+            raise ValueError(
+                f"got rate {name!r}, {'one of the paper, not' if known else 'not one'} of these "
+                f"weights; expected one of {', '.join(self.rates)}"
+            )
+        return get_rate(name)
 
     @property
     def model_id(self) -> int:
@@ -95,7 +106,7 @@ class PercoCodec(DiffusionPipeline):
 
     def encode(self, image: Image.Image, rate: str) -> Tensor:
         """Indices (1,h,w) int64 of one PIL image, its edges repeated up to the rate's stride."""
-        served = self._rate(rate)
+        served = self.rate(rate)
         padded = pad_to_multiple(image_to_tensor(image), served.stride)
         device, dtype = self._execution_device, self.autoencoder.dtype
         with torch.no_grad():
@@ -124,7 +135,7 @@ class PercoCodec(DiffusionPipeline):
         width, height = _upright_size(image)
         return pack(
             PercoFile(
-                rate=self._rate(rate),
+                rate=self.rate(rate),
                 width=width,
                 height=height,
                 caption=caption,
@@ -154,10 +165,10 @@ class PercoCodec(DiffusionPipeline):
         Raises:
             BitstreamError: not a `.perco` file of these weights, or damaged.
         """
-        single = isinstance(data, (bytes, bytearray))
-        files = [unpack(bytes(d), self.model_id) for d in ([data] if single else data)]
+        single = not isinstance(data, (list, tuple))
+        files = [unpack(d, self.model_id) for d in ([data] if single else data)]
         for file in files:
-            self._rate(file.rate.name)
+            self.rate(file.rate.name)
         seeds = generator if generator is not None else seed
         seeds = list(seeds) if isinstance(seeds, (list, tuple)) else [seeds] * len(files)
         if len(seeds) != len(files):
@@ -216,11 +227,6 @@ class PercoCodec(DiffusionPipeline):
             images.append(tensor_to_image(image[0, :, : file.height, : file.width]))
         self.maybe_free_model_hooks()
         return images
-
-    def _rate(self, name: str) -> RatePoint:
-        rate = get_rate(name)
-        self.conditioner.branch(name)
-        return rate
 
 
 def _upright_size(image: Image.Image) -> tuple[int, int]:

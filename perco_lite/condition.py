@@ -43,17 +43,22 @@ class Condition:
 
 
 class ConditionDecoder(nn.Module):
-    """Quantized grid (B,D,h,w) -> condition (B,C,H/8,W/8): residual blocks and doublings."""
+    """Quantized grid (B,D,h,w) -> condition (B,C,H/8,W/8): residual blocks and doublings.
+
+    The last doubling is a pixel-shuffle: with one index per 16 pixels or fewer there is nothing
+    for blocks at the latents' full size to work on, and they would cost four times as much.
+    """
 
     def __init__(self, stride: int, in_channels: int, width: int, out_channels: int):
         super().__init__()
+        doublings = (stride // FACTOR).bit_length() - 1
         layers = [nn.Conv2d(in_channels, width, 1), ResidualBlock(width), ResidualBlock(width)]
-        for _ in range((stride // FACTOR).bit_length() - 1):
+        for _ in range(doublings - 1):
             layers += [nn.Upsample(scale_factor=2), nn.Conv2d(width, width, 3, padding=1)]
             layers += [ResidualBlock(width)]
-        self.layers = nn.Sequential(
-            *layers, nn.SiLU(), nn.Conv2d(width, out_channels, 3, padding=1)
-        )
+        shuffle = 2 if doublings else 1
+        layers += [nn.SiLU(), nn.Conv2d(width, shuffle**2 * out_channels, 3, padding=1)]
+        self.layers = nn.Sequential(*layers, nn.PixelShuffle(shuffle))
 
     def forward(self, quantized: Tensor) -> Tensor:
         return self.layers(quantized)

@@ -4,14 +4,21 @@ weights, device ──► load_codec ──► PercoCodec ──► decompress_f
 """
 
 import hashlib
+import io
+import json
 import platform
+import re
 import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
+from perco_lite import __version__
+from perco_lite.batch import SOFTWARE, explain, read_perco, write_whole
 from perco_lite.bitstream import unpack
 from perco_lite.codec import BUNDLED, DEFAULT_GUIDANCE, PercoCodec, group_by_size
 
@@ -19,15 +26,67 @@ SAMPLERS = ("ddim", "dpm++")
 
 
 def load_codec(weights: str | None = None, device: str | None = None) -> PercoCodec:
-    """Load bundled or other weights onto a device (default: CUDA where there is one), silently."""
+    """Load bundled or other weights onto a device (default: CUDA where there is one), silently.
+
+    Raises ``FileNotFoundError`` or ``ValueError``, each in one line that says what to do.
+    """
     import diffusers
     import transformers
 
-    diffusers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.disable_progress_bar()
-    codec = PercoCodec.from_pretrained(weights)
+    for library in (diffusers, transformers):
+        library.utils.logging.set_verbosity_error()
+        library.utils.logging.disable_progress_bar()
+    device = find_device(device)
+    _check_weights(weights)
+    try:
+        codec = PercoCodec.from_pretrained(weights)
+    except (
+        Exception
+    ) as error:  # the libraries raise a dozen kinds for files that are missing or cut
+        if weights is None and isinstance(error, FileNotFoundError):
+            raise
+        raise ValueError(
+            f"the weights in {weights or BUNDLED} do not load ({explain(error)}); "
+            "download or train them again"
+        ) from error
     codec.set_progress_bar_config(disable=True)
-    return codec.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return codec.to(device)
+
+
+def find_device(name: str | None = None) -> torch.device:
+    """Device called ``name`` (default: CUDA where there is one); ValueError if it does not work."""
+    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).cpu()
+    except Exception as error:  # AssertionError, RuntimeError and others, by device
+        raise ValueError(
+            f"no device {name!r} on this machine ({explain(error)}); take cpu, or leave it out"
+        ) from error
+    return device
+
+
+def _check_weights(weights: str | None) -> None:
+    """Say at once what is wrong with a folder, where diffusers would go and ask the hub."""
+    if weights is None:
+        return
+    folder = Path(weights)
+    if not folder.is_dir():
+        if folder.exists() or not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", weights):
+            raise FileNotFoundError(f"no folder of weights at {weights or repr(weights)}; check it")
+        return  # owner/name on the hub
+    index = folder / "model_index.json"
+    if not index.is_file():
+        raise FileNotFoundError(
+            f"no model_index.json in {folder}, so it holds no codec; give a folder that "
+            "`perco train codec` or save_pretrained wrote"
+        )
+    try:
+        kind = json.loads(index.read_text(encoding="utf-8"))["_class_name"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{index} is damaged; download or train these weights again") from error
+    if kind != PercoCodec.__name__:
+        raise ValueError(f"{folder} holds a {kind}, expected a {PercoCodec.__name__}; check it")
 
 
 def set_sampler(codec: PercoCodec, name: str) -> None:
@@ -42,54 +101,58 @@ def set_sampler(codec: PercoCodec, name: str) -> None:
 
 def decompress_files(
     codec: PercoCodec,
-    paths: list[Path],
-    targets: list[Path],
+    plan: list[tuple[Path, list[Path]]],
     steps: int = 20,
     guidance: float | None = None,
-    seeds: list[int] = (0,),
+    seeds: tuple[int, ...] = (0,),
     on_error: Callable[[Path, Exception], None] | None = None,
 ) -> Iterator[dict]:
-    """Decode files to PNGs, one per seed; files of equal size share U-Net calls.
+    """Decode files to PNGs, each to one target per seed; files of equal size share U-Net calls.
 
     Yields a row per picture: file, output, seed, width, height, seconds (of its group, shared out
     evenly). A file that cannot be decoded goes to ``on_error`` and the others still run.
     """
+
+    def fail(path: Path, error: Exception) -> None:
+        if on_error is None:
+            raise error
+        on_error(path, error)
+
     items = []
-    for path, target in zip(paths, targets, strict=True):
+    for path, targets in plan:
         try:
-            data = path.read_bytes()
+            data = read_perco(path)
             parsed = unpack(data, codec.model_id)
             codec.conditioner.branch(parsed.rate.name)
         except (OSError, ValueError) as error:
-            if on_error is None:
-                raise
-            on_error(path, error)
+            fail(path, error)
             continue
-        for seed in seeds:
-            name = target if len(seeds) == 1 else target.with_stem(f"{target.stem}_seed{seed}")
-            items.append((path, name, seed, data, parsed))
-    for group in group_by_size([item[4] for item in items]):
-        chosen = [items[i] for i in group]
+        items += [(path, t, s, data, parsed) for t, s in zip(targets, seeds, strict=True)]
+    guidance = DEFAULT_GUIDANCE if guidance is None else guidance
+    groups = [[items[i] for i in group] for group in group_by_size([item[4] for item in items])]
+    while groups:
+        group = groups.pop(0)
         started = time.monotonic()
         try:
             images = codec.decompress(
-                [item[3] for item in chosen],
-                steps,
-                DEFAULT_GUIDANCE if guidance is None else guidance,
-                seed=[item[2] for item in chosen],
+                [item[3] for item in group], steps, guidance, seed=[item[2] for item in group]
             )
         except (MemoryError, RuntimeError, ValueError) as error:
-            if on_error is None:
-                raise
-            for item in chosen:
-                on_error(item[0], error)
+            if len(group) > 1:  # alone, some of them may still be possible
+                groups = [[item] for item in group] + groups
+            else:
+                fail(group[0][0], error)
             continue
         seconds = (time.monotonic() - started) / len(group)
-        for (path, name, seed, _, parsed), image in zip(chosen, images, strict=True):
-            save_png(image, name)
+        for (path, target, seed, _, parsed), image in zip(group, images, strict=True):
+            try:
+                save_png(image, target)
+            except OSError as error:
+                fail(path, error)
+                continue
             yield {
                 "file": str(path),
-                "output": str(name),
+                "output": str(target),
                 "seed": seed,
                 "width": parsed.width,
                 "height": parsed.height,
@@ -97,36 +160,38 @@ def decompress_files(
             }
 
 
-def save_png(image, path: Path) -> None:
-    """Write a PNG beside its place, then rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(path.name + ".part")
-    image.save(fresh, format="PNG")
-    fresh.replace(path)
+def save_png(image: Image.Image, path: Path) -> None:
+    """Write a PNG that says who made it, whole or not at all."""
+    about, stream = PngInfo(), io.BytesIO()
+    about.add_text("Software", SOFTWARE)
+    image.save(stream, format="PNG", pnginfo=about)
+    write_whole(path, stream.getvalue())
 
 
 def describe_installation(weights: str | None = None) -> dict[str, str]:
     """Versions, device, and the weights: folder, size, parameters, SHA-256, model id."""
     facts = {"python": platform.python_version(), "machine": device_name()}
-    for package in ("perco_lite", "torch", "diffusers", "transformers", "accelerate", "Pillow"):
+    facts["perco_lite"] = __version__
+    for package in ("torch", "diffusers", "transformers", "accelerate", "Pillow"):
         facts[package] = version(package)
-    facts["device"] = "cuda" if torch.cuda.is_available() else "cpu"
+    facts["device"] = str(find_device())
     facts["threads"] = str(torch.get_num_threads())
-    folder = Path(weights) if weights else BUNDLED
+    folder = Path(weights) if weights is not None else BUNDLED
     files = sorted(folder.rglob("*.safetensors")) if folder.is_dir() else []
-    if not files:
+    if weights is None and not files:
         facts["weights"] = f"none in {folder}"
         return facts
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.read_bytes())
     codec = load_codec(weights, "cpu")
+    facts["weights"] = str(weights or folder)
+    if files:  # weights from the hub are in its cache
+        digest = hashlib.sha256()
+        for file in files:
+            digest.update(file.read_bytes())
+        everything = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+        facts["size"] = f"{everything / 2**20:.1f} MiB"
+        facts["sha256"] = digest.hexdigest()
     modules = (codec.autoencoder, codec.conditioner, codec.unet, codec.text_encoder)
-    everything = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    facts["weights"] = str(folder)
-    facts["size"] = f"{everything / 2**20:.1f} MiB"
     facts["parameters"] = f"{sum(p.numel() for m in modules for p in m.parameters()):,}"
-    facts["sha256"] = digest.hexdigest()
     facts["model id"] = f"{codec.model_id:#06x}"
     facts["rates"] = ", ".join(codec.rates)
     return facts

@@ -22,6 +22,7 @@ from typing import Protocol
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -79,7 +80,12 @@ def train(stage: Stage, settings: TrainingSettings) -> dict:
     output = Path(settings.output)
     output.mkdir(parents=True, exist_ok=True)
     precision = settings.mixed_precision
-    accelerator = Accelerator(mixed_precision=precision, cpu=not torch.cuda.is_available())
+    accelerator = Accelerator(
+        mixed_precision=precision,
+        cpu=not torch.cuda.is_available(),
+        # the codec's first steps leave the U-Net out
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+    )
     if settings.batch_size % accelerator.num_processes:
         raise ValueError(
             f"batch_size {settings.batch_size} does not divide over {accelerator.num_processes} "
@@ -153,6 +159,8 @@ def train(stage: Stage, settings: TrainingSettings) -> dict:
         bar.set_postfix(loss=f"{row['loss']:.4f}", per_s=f"{speed:.1f}", refresh=False)
         out_of_time = settings.minutes and elapsed > 60 * settings.minutes
         due = time.monotonic() - last_saved > 60 * settings.checkpoint_minutes
+        # rank 0's clock decides, or one rank would save while another waits for its gradients
+        due, out_of_time = broadcast_object_list([due, out_of_time])
         if due or out_of_time or counter.step == settings.steps:
             _save(accelerator, stage, ema, trained, checkpoint, output)
             last_saved = time.monotonic()

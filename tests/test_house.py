@@ -32,7 +32,7 @@ ARROWS = {
 }
 ASSEMBLERS = {"__init__", "codec", "training", "autoencoder_stage", "codec_stage", "evaluation"}
 DRAWING = {"plotting", "widgets"}
-COMMANDS = {"cli", "bench", "demo", "inspecting", "loading", "recipes"}
+COMMANDS = {"batch", "bench", "cli", "demo", "inspecting", "loading", "recipes", "train_cli"}
 IMPORT_NAMES = {"PIL": "pillow", "skimage": "scikit-image"}  # where pip's name is another
 
 

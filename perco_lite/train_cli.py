@@ -1,0 +1,77 @@
+"""The `perco train` commands: their options, and the recipes that run.
+
+    perco train autoencoder ──► out/train/autoencoder/weights ──► perco train codec ──► a codec
+
+As in ``cli``, what a command needs is imported when it runs.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from perco_lite.batch import explain
+
+train_app = typer.Typer(help="Train your own weights.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@train_app.command("autoencoder")
+def train_autoencoder(
+    data: Annotated[Path | None, typer.Option(help="Shards or a folder of photos.")] = None,
+    output: Annotated[Path, typer.Option("-o", "--output")] = Path("out/train/autoencoder"),
+    steps: Annotated[int, typer.Option(help="Length of the schedule.")] = 3000,
+    minutes: Annotated[
+        float | None, typer.Option(help="Stop after a slice; run again to go on.")
+    ] = None,
+    batch_size: int = 16,
+    learning_rate: float = 1e-3,
+    perceptual_weight: float = 0.05,
+    seed: int = 0,
+    mixed_precision: str = "no",
+    decoder_of: Annotated[
+        str | None, typer.Option(help="Weights whose decoder is trained on; the encoder stays.")
+    ] = None,
+) -> None:
+    """Stage 1: photos to latents and back."""
+    from perco_lite.recipes import train_autoencoder_recipe
+
+    _train(train_autoencoder_recipe, locals())
+
+
+@train_app.command("codec")
+def train_codec(
+    data: Annotated[Path | None, typer.Option(help="Shards or a folder of photos.")] = None,
+    autoencoder: Annotated[
+        Path, typer.Option(help="Weights of stage 1, or of a whole codec.")
+    ] = Path("out/train/autoencoder/weights"),
+    output: Annotated[Path, typer.Option("-o", "--output")] = Path("out/train/codec"),
+    steps: Annotated[int, typer.Option(help="Length of the schedule.")] = 4000,
+    alone: Annotated[int, typer.Option(help="First steps, without the U-Net.")] = 600,
+    minutes: Annotated[
+        float | None, typer.Option(help="Stop after a slice; run again to go on.")
+    ] = None,
+    batch_size: int = 32,
+    learning_rate: float = 6e-4,
+    perceptual_weight: float = 0.0,
+    crop: Annotated[int, typer.Option(help="Latents a side.")] = 32,
+    rates: Annotated[
+        str, typer.Option(help="Comma-separated rates.")
+    ] = "0.0019,0.0098,0.0313,0.1250",
+    seed: int = 0,
+    mixed_precision: str = "no",
+) -> None:
+    """Stage 2: hyper-encoders, codebooks, U-Net and text encoder, for all rates at once."""
+    from perco_lite.recipes import train_codec_recipe
+
+    _train(train_codec_recipe, locals())
+
+
+def _train(recipe, options: dict) -> None:
+    options = {k: v for k, v in options.items() if not callable(v)}
+    try:
+        summary = recipe(**options)
+    except (OSError, ValueError, FloatingPointError, RuntimeError, MemoryError) as error:
+        typer.echo(f"error: {explain(error)}", err=True)
+        raise typer.Exit(2) from error
+    typer.echo(json.dumps(summary, indent=1))

@@ -1,0 +1,178 @@
+"""Local condition: grids and shapes of every rate, both directions, gradient, fingerprint."""
+
+import pytest
+import torch
+
+from perco_lite.codec import PercoCodec
+from perco_lite.condition import ConditionDecoder, LocalConditioner, regression_loss
+from perco_lite.rates import RATES, get_rate
+
+# (rows, columns) of the index grid of a photo 768 wide and 512 high: 512/stride by 768/stride
+GRIDS = {
+    "0.0019": (8, 12),
+    "0.0024": (8, 12),
+    "0.0059": (16, 24),
+    "0.0098": (16, 24),
+    "0.0313": (32, 48),
+    "0.0507": (32, 48),
+    "0.0937": (64, 96),
+    "0.1250": (64, 96),
+}
+LITE = ("0.0019", "0.0098", "0.0313", "0.1250")
+
+
+def tiny(**settings) -> LocalConditioner:
+    torch.manual_seed(0)
+    sizes = {"width": 8, "features": 16, "decoder_width": 8, "extra_channels": 4}
+    return LocalConditioner(**{**sizes, **settings})
+
+
+def latents(count=1, height=64, width=96):
+    return torch.randn(count, 4, height, width, generator=torch.Generator().manual_seed(1))
+
+
+def test_shapes_of_all_eight_rates_for_a_kodak_photo():
+    conditioner = tiny(rates=tuple(GRIDS)).eval()
+    assert conditioner.channels == 8
+    for name, grid in GRIDS.items():
+        indices = conditioner.encode(latents(), name)
+        assert indices.shape == (1, *grid) == (1, *get_rate(name).grid_shape(512, 768)), name
+        assert indices.dtype == torch.int64
+        assert 0 <= indices.min() <= indices.max() < get_rate(name).codebook_size
+        assert conditioner.decode(indices, name).shape == (1, 8, 64, 96), name
+        condition = conditioner(latents(), name)
+        assert condition.channels.shape == (1, 8, 64, 96)
+        assert condition.estimate.shape == (1, 4, 64, 96)
+        assert torch.equal(condition.estimate, condition.channels[:, :4])
+
+
+@pytest.mark.parametrize("rate", LITE)
+def test_the_decoder_repeats_what_training_saw(rate):
+    conditioner = tiny().eval()
+    conditioner.branch(rate).quantizer.codebook.mul_(-1)  # not what it was built with
+    condition = conditioner(latents(2, 16, 24), rate)
+    indices = conditioner.encode(latents(2, 16, 24), rate)
+    assert torch.equal(indices, condition.indices)
+    assert torch.equal(conditioner.decode(indices, rate), condition.channels)
+
+
+def test_only_training_moves_the_codebook():
+    conditioner = tiny()
+    quantizer = conditioner.branch("0.0313").quantizer
+    for mode, moved in [(False, False), (True, True)]:
+        before = quantizer.codebook.clone()
+        conditioner.train(mode)(latents(2, 16, 16), "0.0313")
+        assert torch.equal(quantizer.codebook, before) is not moved
+
+
+@pytest.mark.parametrize("rate", LITE)
+def test_gradient_passes_straight_through_to_the_hyper_encoder(rate):
+    conditioner = tiny().train()
+    target = latents(2, 16, 16)
+    regression_loss(conditioner(target, rate), target).backward()
+    branch = conditioner.branch(rate)
+    for name, parameter in branch.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+    assert branch.hyper_encoder.layers[0].weight.grad.abs().sum() > 0
+    assert branch.quantizer.project_in.weight.grad.abs().sum() > 0
+    for other in set(LITE) - {rate}:
+        assert all(p.grad is None for p in conditioner.branch(other).parameters())
+
+
+def test_regression_loss_is_the_error_of_the_first_four_channels():
+    conditioner = tiny().eval()
+    target = latents(1, 8, 8)
+    condition = conditioner(target, "0.0019")
+    expected = (condition.channels[:, :4] - target).square().mean()
+    torch.testing.assert_close(regression_loss(condition, target), expected)
+    condition.channels[:, 4:] += 100  # the extra channels are free
+    torch.testing.assert_close(regression_loss(condition, target), expected)
+
+
+@pytest.mark.parametrize("rate", ["0.0024", "2", "", "rate_0_0019"])
+def test_a_rate_that_is_not_served_is_explained(rate):
+    conditioner = tiny()
+    calls = [
+        lambda: conditioner.encode(latents(), rate),
+        lambda: conditioner.decode(torch.zeros(1, 8, 12, dtype=torch.int64), rate),
+        lambda: conditioner(latents(), rate),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError) as error:
+            call()
+        assert repr(rate) in str(error.value) and ", ".join(LITE) in str(error.value)
+
+
+def test_one_index_reaches_its_own_place():
+    """Position and orientation survive: changing one index changes the channels around it."""
+    conditioner = tiny().eval()
+    indices = torch.zeros(1, 8, 12, dtype=torch.int64)
+    changed = indices.clone()
+    changed[0, 2, 9] = 7
+    with torch.no_grad():
+        difference = conditioner.decode(changed, "0.0019") - conditioner.decode(indices, "0.0019")
+    energy = difference.square().sum((0, 1))
+    cells = energy.view(8, 8, 12, 8).sum((1, 3))  # one for each index
+    assert divmod(int(cells.argmax()), 12) == (2, 9)
+    assert 0 < cells.max() > 1e6 * cells[:, :5].max()  # far away nothing moves
+
+
+@pytest.mark.parametrize("stride", [8, 16, 32, 64])
+def test_condition_decoder_doubles_up_to_the_latents(stride):
+    torch.manual_seed(0)
+    decoder = ConditionDecoder(stride, in_channels=6, width=8, out_channels=5)
+    assert decoder(torch.randn(2, 6, 3, 1)).shape == (2, 5, 3 * stride // 8, stride // 8)
+
+
+def test_the_papers_sizes_are_one_setting_away():
+    names = tuple(rate.name for rate in RATES)
+    with torch.device("meta"):  # counting needs no memory
+        conditioner = LocalConditioner(rates=names, width=192, features=320)
+    counts = {"0.1250": 4_080_128, "0.0937": 4_080_128, "0.0024": 5_868_032, "0.0019": 5_868_032}
+    for name, count in counts.items():
+        encoder = conditioner.branch(name).hyper_encoder
+        assert sum(p.numel() for p in encoder.parameters()) == count
+
+
+# --- fingerprint: what an index means ---
+
+
+def test_fingerprint_survives_saving_in_float32_and_float16(tmp_path):
+    conditioner = tiny()
+    expected = conditioner.fingerprint()
+    assert 0 <= expected < 2**16
+    conditioner.save_pretrained(tmp_path / "full")
+    conditioner.half().save_pretrained(tmp_path / "half")
+    for folder in ("full", "half"):
+        loaded = LocalConditioner.from_pretrained(tmp_path / folder, torch_dtype=torch.float32)
+        assert loaded.fingerprint() == expected, folder
+
+
+def test_fingerprint_is_that_of_the_codebooks():
+    conditioner = tiny()
+    expected = conditioner.fingerprint()
+    with torch.no_grad():
+        for parameter in conditioner.parameters():
+            parameter.add_(0.1)
+    assert conditioner.fingerprint() == expected  # other weights may be trained further
+    for rate in LITE:
+        codebook = conditioner.branch(rate).quantizer.codebook
+        codebook[[0, 1]] = codebook[[1, 0]]  # same codes, other meaning
+        assert conditioner.fingerprint() != expected
+        codebook[[0, 1]] = codebook[[1, 0]]
+    assert conditioner.fingerprint() == expected
+
+
+def test_fingerprint_differs_with_the_rates_served():
+    assert tiny(rates=("0.0019",)).fingerprint() != tiny(rates=("0.0024",)).fingerprint()
+
+
+def test_model_id_is_taken_before_a_smaller_type_can_blur_the_codes(tiny_weights):
+    codec = PercoCodec.from_pretrained(tiny_weights)
+    expected = codec.model_id
+    assert expected == codec.conditioner.fingerprint()
+    codec.conditioner.to(torch.bfloat16)
+    assert codec.conditioner.fingerprint() != expected  # so it has to be remembered
+    assert codec.model_id == expected
+    blurred = PercoCodec.from_pretrained(tiny_weights, torch_dtype=torch.bfloat16)
+    assert blurred.conditioner.dtype == torch.bfloat16 and blurred.model_id == expected

@@ -1,0 +1,127 @@
+"""The feature distance with random weights of the published shapes."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from perco_lite.data import find_data
+from perco_lite.perceptual import PerceptualDistance
+
+FIRES = {"fire2": (96, 16, 64), "fire3": (128, 16, 64), "fire4": (128, 32, 128)}
+FIRES |= {"fire5": (256, 32, 128)}  # channels in, squeezed, and of each expansion
+
+
+def published_shapes() -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the layers in use, and of one that is not, as the npz file has them."""
+    shapes = {"conv1.weight": (96, 3, 7, 7), "conv1.bias": (96,)}
+    for name, (channels, narrow, wide) in FIRES.items():
+        shapes[f"{name}.squeeze.weight"] = (narrow, channels, 1, 1)
+        shapes[f"{name}.expand1x1.weight"] = (wide, narrow, 1, 1)
+        shapes[f"{name}.expand3x3.weight"] = (wide, narrow, 3, 3)
+        for layer, size in [("squeeze", narrow), ("expand1x1", wide), ("expand3x3", wide)]:
+            shapes[f"{name}.{layer}.bias"] = (size,)
+    return shapes | {"conv10.weight": (1000, 512, 1, 1)}
+
+
+@pytest.fixture(scope="module")
+def weights() -> dict[str, np.ndarray]:
+    """Random weights of about the scale that keeps activations alive."""
+    random = np.random.default_rng(0)
+    return {
+        name: random.normal(
+            0, (2 / np.prod(shape[1:])) ** 0.5 if len(shape) > 1 else 0.01, shape
+        ).astype(np.float32)
+        for name, shape in published_shapes().items()
+    }
+
+
+@pytest.fixture(scope="module")
+def distance(weights, tmp_path_factory) -> PerceptualDistance:
+    path = tmp_path_factory.mktemp("squeezenet") / "squeezenet.npz"
+    np.savez(path, **weights)
+    return PerceptualDistance.from_file(path)
+
+
+def photos(count=2, height=48, width=64, seed=0):
+    coarse = torch.rand(count, 3, 6, 8, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+    return F.interpolate(coarse, (height, width), mode="bicubic").clamp(-1, 1)
+
+
+def test_zero_for_equal_images_and_positive_otherwise(distance):
+    image, other = photos(), photos(seed=1)
+    assert torch.equal(distance(image, image.clone()), torch.zeros(2))
+    assert (distance(image, other) > 0.01).all()
+    torch.testing.assert_close(distance(image, other), distance(other, image))
+
+
+def test_one_distance_for_each_photo(distance):
+    image, other = photos(3), photos(3, seed=1)
+    together = distance(image, other)
+    assert together.shape == (3,)
+    alone = torch.cat([distance(a[None], b[None]) for a, b in zip(image, other, strict=True)])
+    torch.testing.assert_close(together, alone)
+
+
+def test_grows_with_the_difference(distance):
+    image = photos()
+    noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(2))
+    small, large = distance(image + 0.03 * noise, image), distance(image + 0.3 * noise, image)
+    assert (large > 2 * small).all()
+
+
+@pytest.mark.parametrize(("height", "width"), [(37, 53), (16, 16)])
+def test_any_size(distance, height, width):
+    maps = distance.features(photos(1, height, width))
+    assert [m.shape[1] for m in maps] == [96, 128, 256]
+    for tap, scale in zip(maps, (2, 4, 8), strict=True):  # the valid 7x7 costs a few pixels
+        assert height / scale - 4 <= tap.shape[2] <= height / scale + 1
+    assert distance(photos(1, height, width), photos(1, height, width, seed=1)) > 0
+
+
+def test_gradient_reaches_both_images(distance):
+    image, target = photos().requires_grad_(), photos(seed=1).requires_grad_()
+    distance(image, target).sum().backward()
+    for tensor in (image, target):
+        assert tensor.grad.isfinite().all()
+        assert (tensor.grad != 0).float().mean() > 0.5
+
+
+def test_gradient_is_finite_where_images_are_flat_and_equal(distance):
+    image = torch.zeros(1, 3, 32, 32, requires_grad=True)
+    distance(image, torch.zeros(1, 3, 32, 32)).sum().backward()
+    assert image.grad.isfinite().all()
+
+
+def test_is_frozen_and_keeps_only_what_it_needs(distance, weights):
+    assert not list(distance.parameters())
+    names = {name for name, _ in distance.named_buffers()}
+    assert names == {n.replace(".", "_") for n in weights if n != "conv10.weight"} | {"mean"}
+
+
+def test_the_classifier_sees_blue_green_red_in_0_to_255(distance, weights):
+    image = photos(1)
+    pixels = (image + 1) * 127.5
+    caffe = torch.stack([pixels[:, 2] - 104, pixels[:, 1] - 117, pixels[:, 0] - 123], dim=1)
+    kernel, bias = (torch.from_numpy(weights[f"conv1.{n}"]) for n in ("weight", "bias"))
+    expected = F.conv2d(caffe, kernel, bias, stride=2).relu()
+    torch.testing.assert_close(distance.features(image)[0], expected, rtol=1e-4, atol=1e-2)
+
+
+def test_a_missing_file_is_named_with_what_to_do(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"none\.npz is missing: .*--perceptual-weight 0"):
+        PerceptualDistance.from_file(tmp_path / "none.npz")
+
+
+def test_the_published_file_has_these_shapes():
+    folder = find_data("train")
+    path = folder and folder.parent / "weights" / "squeezenet1_0_caffe_fp32.npz"
+    if path is None or not path.exists():
+        pytest.skip("SqueezeNet's weights are not on this machine")
+    with np.load(path) as published:
+        for name, shape in published_shapes().items():
+            assert published[name].shape == shape
+    distance = PerceptualDistance.from_file(path)
+    image = photos(1, 64, 64)
+    blurred = F.avg_pool2d(image, 5, 1, 2)
+    assert distance(blurred, image) > distance(image + 0.01, image) > 0

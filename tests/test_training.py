@@ -1,0 +1,282 @@
+"""The training loop, on a toy stage: resume, schedule, checkpoints, EMA, faults, two processes."""
+
+import csv
+import json
+import math
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from perco_lite.training import TrainingSettings, learning_rate_factor, step_seed, train
+
+
+class ToyLoss(nn.Module):
+    """Learn the sum of three numbers through noise, drawn as the stages draw theirs."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer, self.idle = nn.Linear(3, 1), nn.Linear(3, 1)
+        self.register_buffer("passes", torch.zeros(()))
+
+    def forward(self, x):
+        self.passes += self.training
+        target = x.sum(1, keepdim=True) + 0.1 * torch.randn(len(x), 1, device=x.device)
+        loss = (self.layer(x) - target).square().mean()
+        return {"loss": loss, "twice": 2 * loss.detach()}
+
+
+class ToyStage:
+    """``fault(step)`` is called before every batch and may raise."""
+
+    def __init__(self, fault=lambda step: None, poison=None):
+        self.module, self.fault, self.poison = ToyLoss(), fault, poison
+        self.seen = []  # the live weights before each step
+
+    def batch(self, step, count, generator):
+        self.fault(step)
+        self.seen.append(self.module.layer.weight.detach().clone())
+        x = torch.randn(count, 3, generator=generator)
+        return {"x": x * math.nan if step == self.poison else x}
+
+    def export(self, folder: Path):
+        assert not self.module.training
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(self.module.state_dict(), folder / "toy.safetensors")
+
+    def preview(self, path: Path):
+        path.write_bytes(b"a picture")
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerator():
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)  # else one precision for all tests
+
+
+def run(output, stage=None, **changes):
+    settings = {"steps": 8, "batch_size": 4, "warmup_steps": 2, "learning_rate": 0.05, **changes}
+    return train(stage or ToyStage(), TrainingSettings(output=str(output), **settings))
+
+
+def log(output) -> list[dict]:
+    with (output / "log.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def losses(output) -> list[tuple]:
+    return [(r["step"], r["loss"], r["twice"], r["lr"], r["grad_norm"]) for r in log(output)]
+
+
+def weights(output, file="weights/toy.safetensors") -> dict:
+    return load_file(output / file)
+
+
+def assert_same(one: dict, other: dict):
+    assert one.keys() == other.keys()
+    for name in one:
+        assert torch.equal(one[name], other[name]), name
+
+
+# --- resume ---
+
+
+def test_slices_of_time_repeat_the_uninterrupted_run(tmp_path):
+    whole = run(tmp_path / "whole")
+    done = []
+    while not done or done[-1]["steps"] < 8:
+        done.append(run(tmp_path / "slices", minutes=1e-7))  # over after one step
+    assert [summary["steps"] for summary in done] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert losses(tmp_path / "slices") == losses(tmp_path / "whole")
+    for file in ("weights/toy.safetensors", "checkpoint/model.safetensors"):
+        assert_same(weights(tmp_path / "slices", file), weights(tmp_path / "whole", file))
+    assert done[-1]["samples"] == whole["samples"] == 32
+    assert done[-1]["seconds"] >= done[0]["seconds"]
+
+
+def test_steps_after_the_last_checkpoint_are_repeated_once(tmp_path):
+    run(tmp_path / "whole")
+    run(tmp_path / "cut", minutes=1e-7)
+
+    def interrupt(step):
+        if step == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut", ToyStage(interrupt))
+    assert [row["step"] for row in log(tmp_path / "cut")] == list("12345")
+    stage = ToyStage()
+    run(tmp_path / "cut", stage)
+    assert len(stage.seen) == 7  # steps 2 to 8
+    assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
+    assert_same(weights(tmp_path / "cut"), weights(tmp_path / "whole"))
+
+
+def test_a_run_killed_before_its_first_step_can_start_again(tmp_path):
+    (tmp_path / "log.csv").touch()
+    run(tmp_path, steps=2)
+    assert [row["step"] for row in log(tmp_path)] == ["1", "2"]
+
+
+def test_a_finished_run_is_left_as_it_is(tmp_path):
+    run(tmp_path)
+    before = weights(tmp_path)
+    stage = ToyStage()
+    assert run(tmp_path, stage)["steps"] == 8
+    assert not stage.seen and len(log(tmp_path)) == 8
+    assert_same(weights(tmp_path), before)
+    assert_same(stage.module.state_dict(), weights(tmp_path, "checkpoint/model.safetensors"))
+
+
+def test_seed_and_step_decide_what_is_drawn(tmp_path):
+    run(tmp_path / "a", steps=2)
+    run(tmp_path / "b", steps=2, seed=1)
+    assert losses(tmp_path / "a")[0] != losses(tmp_path / "b")[0]
+    seeds = {step_seed(s, step, p) for s in range(3) for step in range(200) for p in range(4)}
+    assert len(seeds) == 3 * 200 * 4
+
+
+# --- schedule and learning ---
+
+
+def test_learning_rate_by_hand(tmp_path):
+    settings = TrainingSettings(output="", steps=110, warmup_steps=10)
+    expected = {0: 0.1, 4: 0.5, 9: 1, 10: 1, 35: (1 + math.sqrt(0.5)) / 2, 60: 0.5, 110: 0, 999: 0}
+    for step, factor in expected.items():
+        assert learning_rate_factor(step, settings) == pytest.approx(factor, abs=1e-9), step
+    no_warmup = TrainingSettings(output="", steps=10, warmup_steps=0)
+    assert [learning_rate_factor(s, no_warmup) for s in (0, 5)] == pytest.approx([1, 0.5])
+
+    run(tmp_path, steps=6, minutes=1e-7)
+    run(tmp_path, steps=6)  # a slice does not change the schedule
+    rates = [float(row["lr"]) for row in log(tmp_path)]
+    cosine = [0.5 * (1 + math.cos(math.pi * step / 4)) for step in range(4)]
+    assert rates == pytest.approx([0.025, 0.05, *(0.05 * c for c in cosine)], rel=1e-4)
+
+
+def test_loss_falls_and_the_summary_tells(tmp_path):
+    summary = run(tmp_path, steps=120, batch_size=16)
+    values = [float(row["loss"]) for row in log(tmp_path)]
+    assert sum(values[-10:]) < 0.1 * sum(values[:10])
+    assert all(
+        float(r["twice"]) == pytest.approx(2 * float(r["loss"]), rel=1e-4) for r in log(tmp_path)
+    )
+    assert summary == json.loads((tmp_path / "summary.json").read_text())
+    assert summary["samples"] == 120 * 16 and summary["settings"]["learning_rate"] == 0.05
+    assert "cpu" in summary["device"] or "cuda" in summary["device"]
+
+
+def test_weights_not_in_use_stay(tmp_path):
+    stage = ToyStage()
+    before = stage.module.idle.weight.clone()
+    stage.module.idle.requires_grad_(False)
+    run(tmp_path, stage, steps=3)
+    assert torch.equal(stage.module.idle.weight, before)
+    assert torch.equal(weights(tmp_path)["idle.weight"], before)
+
+
+def test_ema_is_what_is_exported(tmp_path):
+    stage = ToyStage()
+    run(tmp_path, stage, ema_decay=0.6)
+    live = stage.module.layer.weight.detach()
+    expected = None
+    for number, after in enumerate([*stage.seen[1:], live], start=1):
+        decay = min(0.6, 1 - number**-0.75)  # the warm-up forgets the random start
+        expected = after if expected is None else decay * expected + (1 - decay) * after
+    exported = weights(tmp_path)["layer.weight"]
+    torch.testing.assert_close(exported, expected)
+    assert not torch.allclose(exported, live)
+    assert torch.equal(weights(tmp_path, "checkpoint/model.safetensors")["layer.weight"], live)
+
+
+# --- what is on disk ---
+
+
+def test_nothing_unfinished_is_left(tmp_path):
+    run(tmp_path, checkpoint_minutes=1e-9)  # replaces everything after every step
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"checkpoint", "weights", "log.csv", "preview.png", "summary.json"}
+    assert (tmp_path / "preview.png").read_bytes() == b"a picture"
+
+
+def test_an_export_that_fails_leaves_the_last_one(tmp_path):
+    run(tmp_path, minutes=1e-7)
+    before = weights(tmp_path)
+
+    class Broken(ToyStage):
+        def export(self, folder):
+            folder.mkdir(parents=True)
+            (folder / "toy.safetensors").write_bytes(b"half a fi")
+            raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space"):
+        run(tmp_path, Broken())
+    assert_same(weights(tmp_path), before)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_spares_the_checkpoint(tmp_path):
+    run(tmp_path / "whole")
+    run(tmp_path / "bad", minutes=1e-7)
+    before = weights(tmp_path / "bad", "checkpoint/model.safetensors")
+    with pytest.raises(FloatingPointError, match=r"loss is nan at step 4; lower the learning rate"):
+        run(tmp_path / "bad", ToyStage(poison=3), checkpoint_minutes=60)
+    assert_same(weights(tmp_path / "bad", "checkpoint/model.safetensors"), before)
+    run(tmp_path / "bad")
+    assert losses(tmp_path / "bad") == losses(tmp_path / "whole")
+
+
+# --- several processes ---
+
+TWO_PROCESSES = """
+import json, sys, time
+from test_training import ToyStage, run
+
+def dawdle(step):  # the clocks of the processes must not decide apart
+    time.sleep(0.02 * int(sys.argv[2]))
+
+stage = ToyStage(dawdle)
+forward = stage.module.forward
+stage.module.layer.requires_grad_(True)
+from pathlib import Path
+summary = run(Path(sys.argv[1]), stage, checkpoint_minutes=2e-4)
+weight = stage.module.layer.weight.flatten().tolist()
+print(json.dumps({"summary": summary, "weight": weight, "batch": len(stage.seen)}))
+"""
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="two processes would share one GPU")
+def test_two_processes_train_one_model(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    shared |= {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    shared["PYTHONPATH"] = os.pathsep.join(str(Path(__file__).parents[i]) for i in (0, 1))
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", TWO_PROCESSES, str(tmp_path), str(rank)],
+            env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        outputs = [process.communicate(timeout=240)[0] for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    first, second = (json.loads(output.splitlines()[-1]) for output in outputs)
+    assert first["summary"]["processes"] == 2 and first["summary"]["samples"] == 32
+    assert first["weight"] == second["weight"]
+    assert [row["step"] for row in log(tmp_path)] == list("12345678")
+    run(tmp_path / "alone")
+    assert weights(tmp_path).keys() == weights(tmp_path / "alone").keys()

@@ -1,0 +1,143 @@
+"""The denoiser's inputs and sizes, its noise schedule, and the algebra of the velocity."""
+
+import pytest
+import torch
+from diffusers import DDIMScheduler
+
+from perco_lite.condition import LocalConditioner
+from perco_lite.rates import RATES
+from perco_lite.unet import build_scheduler, build_unet, predict_velocity, split_velocity
+
+
+@pytest.fixture(scope="module")
+def unet():
+    torch.manual_seed(0)
+    return build_unet(8, 32, widths=(16, 16, 32), norm_groups=8, heads=2).eval()
+
+
+def inputs(count=2, height=8, width=12):
+    random = torch.Generator().manual_seed(1)
+    return {
+        "noisy_latents": torch.randn(count, 4, height, width, generator=random),
+        "timestep": torch.tensor([10, 700])[:count],
+        "condition": torch.randn(count, 8, height, width, generator=random),
+        "text_embeddings": torch.randn(count, 5, 32, generator=random),
+        "rate_ids": torch.tensor([0, 4])[:count],
+    }
+
+
+def predict(unet, **changes):
+    with torch.no_grad():
+        return predict_velocity(unet, **{**inputs(), **changes})
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 12), (5, 7), (1, 1), (3, 9), (64, 2)])
+def test_velocity_has_the_size_of_the_latents(unet, height, width):
+    with torch.no_grad():
+        velocity = predict_velocity(unet, **inputs(2, height, width))
+    assert velocity.shape == (2, 4, height, width) and velocity.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "name", ["noisy_latents", "timestep", "condition", "text_embeddings", "rate_ids"]
+)
+def test_every_input_has_a_say_and_stays_with_its_item(unet, name):
+    changed = inputs()[name].clone()
+    changed[1] = changed[1] + 1
+    before, after = predict(unet), predict(unet, **{name: changed})
+    torch.testing.assert_close(after[0], before[0], rtol=0, atol=1e-5)
+    assert (after[1] - before[1]).abs().max() > 1e-4
+
+
+def test_every_channel_of_the_condition_is_seen(unet):
+    for channel in range(8):
+        condition = inputs()["condition"]
+        condition[:, channel] += 1
+        assert (predict(unet, condition=condition) - predict(unet)).abs().max() > 1e-4
+
+
+def test_one_timestep_for_all(unet):
+    expected = predict(unet, timestep=torch.tensor([300, 300]))
+    for timestep in (300, torch.tensor(300)):
+        torch.testing.assert_close(predict(unet, timestep=timestep), expected)
+
+
+def test_condition_of_another_size_is_explained(unet):
+    with pytest.raises(ValueError, match=r"condition is \(8, 8\), latents are \(8, 12\), expected"):
+        predict(unet, condition=torch.zeros(2, 8, 8, 8))
+
+
+def test_one_class_for_each_of_the_papers_rates(unet):
+    assert unet.class_embedding.num_embeddings == len(RATES) == 8
+
+
+def test_default_sizes():
+    with torch.device("meta"):
+        unet = build_unet(LocalConditioner().channels, text_channels=192)
+    count = sum(parameter.numel() for parameter in unet.parameters())
+    assert 14e6 < count < 16e6
+    assert unet.config.in_channels == 4 + 16 and unet.config.out_channels == 4
+
+
+def test_attention_only_at_the_coarsest_level(unet):
+    names = {name.split(".attentions")[0] for name, _ in unet.named_modules() if "attn2" in name}
+    assert names == {"down_blocks.2", "mid_block", "up_blocks.0"}
+
+
+# --- the noise schedule ---
+
+
+def test_zero_terminal_snr():
+    alphas_cumprod = build_scheduler().alphas_cumprod
+    assert len(alphas_cumprod) == 1000
+    assert alphas_cumprod[-1] == 0  # pure noise, so that no brightness leaks into training
+    assert (alphas_cumprod.diff() < 0).all()
+    assert alphas_cumprod[0].item() == pytest.approx(1 - 0.00085)  # rescaling keeps the first
+
+
+def test_sampling_starts_at_the_step_without_signal(tmp_path):
+    build_scheduler().save_pretrained(tmp_path)
+    for scheduler in (build_scheduler(), DDIMScheduler.from_pretrained(tmp_path)):
+        assert scheduler.alphas_cumprod[-1] == 0
+        for count in (1, 5, 20):
+            scheduler.set_timesteps(count)
+            expected = [999 - round(i * 1000 / count) for i in range(count)]
+            assert scheduler.timesteps.tolist() == expected
+        assert scheduler.config.prediction_type == "v_prediction"
+        assert scheduler.final_alpha_cumprod == 1  # the last step leaves no noise
+
+
+# --- velocity ---
+
+
+def noised(timestep):
+    random = torch.Generator().manual_seed(2)
+    clean, noise = (torch.randn(3, 4, 5, 6, generator=random) for _ in range(2))
+    alpha_bar = build_scheduler().alphas_cumprod[timestep].view(-1, 1, 1, 1)
+    return clean, noise, alpha_bar
+
+
+def test_velocity_splits_into_clean_latents_and_noise():
+    clean, noise, alpha_bar = noised(torch.tensor([0, 400, 999]))
+    noisy = alpha_bar.sqrt() * clean + (1 - alpha_bar).sqrt() * noise
+    velocity = alpha_bar.sqrt() * noise - (1 - alpha_bar).sqrt() * clean
+    x0, epsilon = split_velocity(noisy, velocity, alpha_bar)
+    torch.testing.assert_close(x0, clean, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(epsilon, noise, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(noisy[2], noise[2])  # at the last step there is nothing else
+    torch.testing.assert_close(velocity[2], -clean[2])
+
+
+def test_velocity_is_diffusers_own():
+    timestep = torch.tensor([0, 400, 999])
+    clean, noise, alpha_bar = noised(timestep)
+    scheduler = build_scheduler()
+    noisy = scheduler.add_noise(clean, noise, timestep)
+    velocity = scheduler.get_velocity(clean, noise, timestep)
+    x0, epsilon = split_velocity(noisy, velocity, alpha_bar)
+    torch.testing.assert_close(x0, clean, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(epsilon, noise, atol=1e-5, rtol=1e-5)
+    scheduler.set_timesteps(5)
+    for item, t in enumerate(timestep.tolist()):
+        step = scheduler.step(velocity[item], t, noisy[item])
+        torch.testing.assert_close(step.pred_original_sample, x0[item], atol=1e-5, rtol=1e-5)
