@@ -85,42 +85,50 @@ def run_bench(
     weights: str | None = None,
     quiet: bool = False,
 ) -> dict:
-    """Measure, print (unless ``quiet``) and return everything as one JSON-ready dict."""
+    """Measure, print (unless ``quiet``) and return everything as one JSON-ready dict.
+
+    What cannot be measured here has its reason in place of the figures.
+    """
     say = (lambda *_: None) if quiet else print
     report: dict = {"machine": device_name(), "torch": torch.__version__}
     say(f"perco bench on {report['machine']}, torch {torch.__version__}")
+    codec = load_codec(weights)  # first of all: nothing else works without
     if speed:
         _show(say, report, measure_speed(weights))
     if quality:
-        codec = load_codec(weights)
         kodak = kodak_photos()
         if kodak:
             _show(say, report, measure_kodak(codec, kodak[: photos or None], quiet))
             _show(say, report, measure_codes(codec, quiet))
         else:
-            say("Kodak: not found, skipped (data/README.md says how to get it)")
+            reason = "not measured: no Kodak photos found (data/README.md says how to get them)"
+            _show(say, report, {"kodak_photos": reason})
         if find_data("val"):
             _show(say, report, measure_caption(codec, quiet=quiet))
         else:
-            say("does the caption matter: no held-out photos (val) found, skipped")
+            reason = "not measured: no held-out photos found (data/README.md, val)"
+            _show(say, report, {"caption_photos": reason})
     return report
 
 
 def measure_speed(weights: str | None = None) -> dict:
-    """Seconds (median of 3) and peak GB for one 768×512 photo, and the starts of the CLI."""
+    """Seconds (median of 3) and peak GB for one 768×512 photo, and the starts of the CLI.
 
-    def run(code: str) -> str:
-        command = [sys.executable, "-c", code, weights or ""]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    Raises ``RuntimeError`` with what the measuring process said, should that fail.
+    """
 
-    result = json.loads(run(_SPEED))
+    def run(*command: str) -> str:
+        done = subprocess.run([sys.executable, *command], capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"the measuring process failed: {done.stderr.strip()[-500:]}")
+        return done.stdout
+
+    result = json.loads(run("-c", _SPEED, weights or ""))
     started = time.perf_counter()
-    run(_COLD)
+    run("-c", _COLD, weights or "")
     result["cold_start_s"] = time.perf_counter() - started
     started = time.perf_counter()
-    subprocess.run(
-        [sys.executable, "-m", "perco_lite.cli", "--help"], check=True, capture_output=True
-    )
+    run("-m", "perco_lite.cli", "--help")
     result["help_s"] = time.perf_counter() - started
     return result
 
@@ -142,7 +150,7 @@ def measure_kodak(codec: PercoCodec, kodak: list, quiet: bool = False) -> dict:
                 "bytes": len(data),
                 "psnr": psnr(image, decoded).value,
                 "ms_ssim": ms_ssim(image, decoded).value,
-                "flat_colour_error": flat_colour_error(image, decoded).value,
+                "flat_colour_error": flat_colour_error(image, decoded)[0],
                 "lpips": lpips(image, decoded).value if lpips else None,
             }
             with torch.no_grad():
@@ -229,7 +237,8 @@ def measure_caption(
         result[f"v_loss_{name}_caption"] = sum(values) / len(values)
     gains = torch.tensor(losses["shuffled"]) - torch.tensor(losses["true"])
     result["v_loss_gain"] = gains.mean().item()
-    result["v_loss_gain_standard_error"] = (gains.std() / math.sqrt(len(gains))).item()
+    if len(gains) > 1:
+        result["v_loss_gain_standard_error"] = (gains.std() / math.sqrt(len(gains))).item()
     return result
 
 

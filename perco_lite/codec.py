@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from diffusers import DiffusionPipeline, UNet2DConditionModel
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from perco_lite.autoencoder import Autoencoder
@@ -81,6 +82,11 @@ class PercoCodec(DiffusionPipeline):
                 # not component.to, whose warning about this is of no concern here
                 torch.nn.Module.to(component, dtype=dtype)
         return codec
+
+    def save_pretrained(self, save_directory, *args, **kwargs) -> None:
+        """Save as diffusers does, under names that older releases of transformers read too."""
+        super().save_pretrained(save_directory, *args, **kwargs)
+        _use_older_names(Path(save_directory))
 
     @property
     def rates(self) -> tuple[str, ...]:
@@ -227,6 +233,22 @@ class PercoCodec(DiffusionPipeline):
             images.append(tensor_to_image(image[0, :, : file.height, : file.width]))
         self.maybe_free_model_hooks()
         return images
+
+
+def _use_older_names(folder: Path) -> None:
+    """Give the prefix and the class back that transformers 5 dropped and renamed, but still reads.
+
+    Without them transformers 4 finds no tokenizer, and leaves the text encoder's weights random.
+    """
+    for file in (folder / "text_encoder").glob("*.safetensors"):
+        weights = load_file(file)
+        if not any(key.startswith("text_model.") for key in weights):
+            prefixed = {f"text_model.{key}": tensor for key, tensor in weights.items()}
+            save_file(prefixed, file, metadata={"format": "pt"})
+    for file in (folder / "model_index.json", folder / "tokenizer" / "tokenizer_config.json"):
+        text = file.read_text(encoding="utf-8")
+        text = text.replace('"TokenizersBackend"', '"PreTrainedTokenizerFast"')
+        file.write_text(text, encoding="utf-8")
 
 
 def _upright_size(image: Image.Image) -> tuple[int, int]:

@@ -1,15 +1,15 @@
 """Training stage 2: hyper-encoders, codebooks, U-Net and text encoder, all rates together.
 
-    latents (B,4,s,s) ──split over the rates──► conditioner ──► condition, estimate
+    latents (B,4,s,s) ──conditioner of the step's rate──► condition, estimate
     velocity = U-Net(noisy latents, t, condition, caption)
     loss = |velocity - target|² + |estimate - latents|²  (+ feature distance of the decoded photo)
 
 Paper: PerCo, Sec. 3.3 and 4.1 (v-prediction, text dropped in 10 %, no commitment loss, LPIPS above
 0.05 bpp).
-Differs from the paper: all rates in one run; the regression term on the estimate, and a first part
-of the run that trains the conditioner alone on it (a step without the U-Net costs a quarter); the
-feature distance is our SqueezeNet one, and off by default since it doubles the cost on a CPU. Its
-gradient does pass through the frozen decoder, unlike in PerCo (SD)'s code.
+Differs from the paper: all rates in one run, in turn; the regression term on the estimate, and a
+first part of the run that trains the conditioner alone on it (a step without the U-Net costs less
+than half); the feature distance is our SqueezeNet one, and off by default since it doubles the cost
+on a CPU. Its gradient does pass through the frozen decoder, unlike in PerCo (SD)'s code.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ from perco_lite.captions import build_text_encoder, embed, tokenize
 from perco_lite.codec import PercoCodec
 from perco_lite.condition import LocalConditioner, regression_loss
 from perco_lite.latent_store import LatentStore
-from perco_lite.rates import RATES, get_rate
+from perco_lite.rates import RATES, RatePoint, get_rate
 from perco_lite.unet import build_scheduler, build_unet, predict_velocity, split_velocity
 
 PERCEPTUAL_FROM = 0.05  # bits per pixel; as in the paper
@@ -54,52 +54,47 @@ class CodecLoss(nn.Module):
         self.text_dropout = text_dropout
         self.denoise = True
 
-    def forward(self, latents: Tensor, token_ids: Tensor) -> dict[str, Tensor]:
-        """Losses for latents (B,4,s,s) and token ids (B,T); B a multiple of the number of rates."""
-        conditions, losses = [], {"loss": latents.new_zeros(())}
-        for rate, part in zip(self.rates, latents.chunk(len(self.rates)), strict=True):
-            condition = self.conditioner(part, rate.name)
-            conditions.append(condition.channels)
-            losses[f"regression_{rate.name}"] = regression_loss(condition, part)
-        regression = sum(losses[f"regression_{rate.name}"] for rate in self.rates) / len(self.rates)
-        losses["loss"] = self.regression_weight * regression
-        for rate in self.rates:
-            losses[f"velocity_{rate.name}"] = latents.new_zeros(())
-        if self.perceptual is not None:  # from the first step on: the log's columns are fixed
-            losses["features"] = latents.new_zeros(())
-        if self.denoise:
-            share = len(latents) // len(self.rates)
-            rate_ids = torch.tensor([RATES.index(r) for r in self.rates], device=latents.device)
-            self._denoise(
-                latents, token_ids, torch.cat(conditions), rate_ids.repeat_interleave(share), losses
-            )
-        return losses
+    def forward(self, latents: Tensor, token_ids: Tensor, rate: Tensor) -> dict[str, Tensor]:
+        """Losses of latents (B,4,s,s) and token ids (B,T) at rate number ``rate`` (of the codec's).
 
-    def _denoise(self, latents, token_ids, condition, rate_ids, losses) -> None:
-        timestep = torch.randint(
-            0, len(self.alphas_cumprod), (len(latents),), device=latents.device
-        )
+        One rate a step, in turn: on a CPU four small batches cost far more than one large one.
+        """
+        point = self.rates[int(rate)]
+        condition = self.conditioner(latents, point.name)
+        losses = {"regression": regression_loss(condition, latents)}
+        loss = self.regression_weight * losses["regression"]
+        losses["velocity"] = torch.zeros_like(loss)
+        if self.perceptual is not None:  # at every step: the columns of the log are fixed
+            losses["features"] = torch.zeros_like(loss)
+        if self.denoise:
+            losses |= self._denoise(latents, token_ids, condition.channels, point)
+            loss = loss + losses["velocity"]
+            if "features" in losses:
+                loss = loss + self.perceptual_weight * losses["features"]
+        return {"loss": loss, "rate": rate, **losses}
+
+    def _denoise(
+        self, latents: Tensor, token_ids: Tensor, condition: Tensor, rate: RatePoint
+    ) -> dict[str, Tensor]:
+        count, device = len(latents), latents.device
+        timestep = torch.randint(0, len(self.alphas_cumprod), (count,), device=device)
         noise = torch.randn_like(latents)
         noisy = self.scheduler.add_noise(latents, noise, timestep)
         target = self.scheduler.get_velocity(latents, noise, timestep)
-        dropped = torch.rand(len(latents), 1, device=latents.device) < self.text_dropout
+        dropped = torch.rand(count, 1, device=device) < self.text_dropout
         text = embed(self.text_encoder, torch.where(dropped, self.empty_ids, token_ids))
+        rate_ids = torch.full((count,), RATES.index(rate), device=device)
         velocity = predict_velocity(self.unet, noisy, timestep, condition, text, rate_ids)
-        errors = F.mse_loss(velocity.float(), target, reduction="none").mean((1, 2, 3))
-        losses["loss"] = losses["loss"] + errors.mean()
-        for rate, part in zip(self.rates, errors.chunk(len(self.rates)), strict=True):
-            losses[f"velocity_{rate.name}"] = part.mean()
-        fine = [r for r in self.rates if r.bits_per_pixel > PERCEPTUAL_FROM]
-        if self.perceptual is not None and fine:
-            alpha_bar = self.alphas_cumprod[timestep].view(-1, 1, 1, 1)
-            clean, _ = split_velocity(noisy, velocity.float(), alpha_bar)
-            wanted = torch.isin(rate_ids, torch.tensor([RATES.index(r) for r in fine]).to(rate_ids))
+        losses = {"velocity": F.mse_loss(velocity.float(), target)}
+        if self.perceptual is not None and rate.bits_per_pixel > PERCEPTUAL_FROM:
+            alpha_bar = self.alphas_cumprod[timestep]
+            clean, _ = split_velocity(noisy, velocity.float(), alpha_bar.view(-1, 1, 1, 1))
             with torch.no_grad():
-                photo = self.autoencoder.decode(latents[wanted])
-            distance = self.perceptual(self.autoencoder.decode(clean[wanted]), photo)
+                photo = self.autoencoder.decode(latents)
+            distance = self.perceptual(self.autoencoder.decode(clean), photo)
             # where noise drowns the signal, the estimate is blurred whatever the network does
-            losses["features"] = (distance * alpha_bar[wanted].flatten()).mean()
-            losses["loss"] = losses["loss"] + self.perceptual_weight * losses["features"]
+            losses["features"] = (distance * alpha_bar).mean()
+        return losses
 
 
 class CodecStage:
@@ -127,19 +122,17 @@ class CodecStage:
 
     def batch(self, step: int, count: int, generator: torch.Generator) -> dict[str, Tensor]:
         self.module.denoise = step >= self.denoise_from
-        parts = len(self.module.rates)
-        if count % parts:
-            raise ValueError(f"batch of {count} a process, expected a multiple of {parts} rates")
-        for rate in self.module.rates:
-            tokens = count / parts * (8 * self.crop / rate.stride) ** 2
-            quantizer = self.module.conditioner.branch(rate.name).quantizer
-            quantizer.revive_below = self.revive * tokens / rate.codebook_size
+        rate = self.module.rates[step % len(self.module.rates)]
+        quantizer = self.module.conditioner.branch(rate.name).quantizer
+        tokens = count * (8 * self.crop / rate.stride) ** 2
+        quantizer.revive_below = self.revive * tokens / rate.codebook_size
         latents, photos = self.latents.crops(count, self.crop, generator)
         chosen = [
             self.token_ids[p][int(torch.randint(len(self.token_ids[p]), (), generator=generator))]
             for p in photos
         ]
-        return {"latents": latents, "token_ids": torch.stack(chosen)}
+        number = torch.tensor(step % len(self.module.rates))
+        return {"latents": latents, "token_ids": torch.stack(chosen), "rate": number}
 
     def export(self, folder: Path) -> None:
         self.codec.save_pretrained(folder, safe_serialization=True)

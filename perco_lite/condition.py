@@ -102,7 +102,7 @@ class LocalConditioner(ModelMixin, ConfigMixin):
         code_dim: int = 32,
         decoder_width: int = 80,
         extra_channels: int = 12,
-        quantizer_decay: float = 0.99,
+        quantizer_decay: float = 0.9,
         quantizer_init: str = "data",
     ):
         super().__init__()

@@ -7,9 +7,11 @@ both ──► table on the screen, demo.csv, contact sheet against JPEG, WebP a
 """
 
 import csv
+import io
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -17,13 +19,14 @@ from PIL import Image
 from tqdm import tqdm
 
 from perco_lite.baselines import BaselineResult, available, encode_near, smallest
+from perco_lite.batch import write_whole
 from perco_lite.bitstream import ledger
 from perco_lite.data import Sample, sample_photos
 from perco_lite.loading import device_name, load_codec
 from perco_lite.metrics import load_lpips, ms_ssim, psnr
 from perco_lite.plotting import Tile, contact_sheet
 
-BASELINES = ("jpeg", "webp", "avif")
+BASELINES = {"jpeg": "JPEG", "webp": "WebP", "avif": "AVIF"}
 COLUMNS = (
     "photo",
     "rate",
@@ -41,8 +44,13 @@ COLUMNS = (
 )
 
 
-def run_demo(output: Path, photos: int = 6, steps: int = 20) -> list[dict]:
-    """Run the demonstration on at most ``photos`` samples (0 = all); returns the table's rows."""
+def run_demo(
+    output: Path, photos: int = 6, steps: int = 20, weights: str | None = None
+) -> list[dict]:
+    """Run the demonstration on at most ``photos`` samples (0 = all); returns the table's rows.
+
+    Raises ``RuntimeError`` with the last line of the decoding process, should that fail.
+    """
     started = time.monotonic()
     samples = sample_photos()
     found = len(samples)
@@ -51,8 +59,8 @@ def run_demo(output: Path, photos: int = 6, steps: int = 20) -> list[dict]:
     print(
         f"perco demo on {device_name()}: {len(samples)} of {found} photos from {samples[0].source}"
     )
-    rows = _compress(samples, output / "files")
-    _decompress(rows, output, steps)
+    rows = _compress(samples, output / "files", weights)
+    _decompress(rows, output / "decoded", steps, weights)
     lpips, reason = load_lpips()
     for row in tqdm(rows, desc="measure", unit="photo"):
         original, decoded = row["sample"].image, Image.open(row["decoded"]).convert("RGB")
@@ -61,18 +69,21 @@ def run_demo(output: Path, photos: int = 6, steps: int = 20) -> list[dict]:
         row["lpips"] = lpips(original, decoded).value if lpips else None
     _print_table(rows)
     if not lpips:
-        print(f"LPIPS: not measured ({reason})")
+        print(f"not measured: {reason}")
     _write_csv(rows, output / "demo.csv")
-    sheet = output / "contact_sheet.png"
-    draw_sheet(rows).save(sheet)
+    missing = [title for name, title in BASELINES.items() if not available()[name]]
+    if missing:
+        print(f"{', '.join(missing)}: not compared (this Pillow cannot write it)")
+    sheet, stream = output / "contact_sheet.png", io.BytesIO()
+    draw_sheet(rows).save(stream, format="PNG")
+    write_whole(sheet, stream.getvalue())
     print(f"wrote {output / 'files'}, {output / 'decoded'}, {output / 'demo.csv'} and {sheet}")
     print(f"{time.monotonic() - started:.0f} s in all")
     return rows
 
 
-def _compress(samples: list[Sample], folder: Path) -> list[dict]:
-    codec = load_codec()
-    folder.mkdir(parents=True, exist_ok=True)
+def _compress(samples: list[Sample], folder: Path, weights: str | None) -> list[dict]:
+    codec = load_codec(weights)
     rows = []
     jobs = [(sample, rate) for sample in samples for rate in codec.rates]
     for sample, rate in tqdm(jobs, desc="compress", unit="file"):
@@ -80,7 +91,7 @@ def _compress(samples: list[Sample], folder: Path) -> list[dict]:
         data = codec.compress(sample.image, sample.caption, rate)
         seconds = time.monotonic() - started
         file = folder / f"{Path(sample.name).stem}_{rate}.perco"
-        file.write_bytes(data)
+        write_whole(file, data)
         pixels = sample.image.width * sample.image.height
         rows.append(
             {
@@ -97,54 +108,57 @@ def _compress(samples: list[Sample], folder: Path) -> list[dict]:
     return rows
 
 
-def _decompress(rows: list[dict], output: Path, steps: int) -> None:
+def _decompress(rows: list[dict], folder: Path, steps: int, weights: str | None) -> None:
     """Decode in a fresh process per rate: it is given the files' names and nothing else."""
-    bar = tqdm(total=len(rows), desc="decompress", unit="file")
-    for rate in dict.fromkeys(row["rate"] for row in rows):
-        chosen = [row for row in rows if row["rate"] == rate]
-        command = [
-            sys.executable,
-            "-m",
-            "perco_lite.cli",
-            "decompress",
-            "--json",
-            "--steps",
-            str(steps),
-            "-o",
-            str(output / "decoded"),
-            *(str(row["file"]) for row in chosen),
-        ]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            raise RuntimeError(f"the decoding process failed: {done.stderr.strip()[-500:]}")
-        by_file = {answer["file"]: answer for answer in json.loads(done.stdout)}
-        for row in chosen:
-            answer = by_file[str(row["file"])]
-            row["decoded"], row["decode_s"] = answer["output"], answer["seconds"]
-        bar.update(len(chosen))
-    bar.close()
+    command = [sys.executable, "-m", "perco_lite.cli", "decompress", "--json"]
+    command += ["--steps", str(steps), "-o", str(folder)]
+    command += [] if weights is None else ["--weights", weights]
+    by_file = {str(row["file"]): row for row in rows}
+    with tqdm(total=len(rows), desc="decompress", unit="file") as bar:
+        for rate in dict.fromkeys(row["rate"] for row in rows):
+            files = [str(row["file"]) for row in rows if row["rate"] == rate]
+            whole = [*command, "--", *files]
+            with (
+                tempfile.TemporaryFile("w+", encoding="utf-8") as complaints,
+                subprocess.Popen(
+                    whole, stdout=subprocess.PIPE, stderr=complaints, encoding="utf-8"
+                ) as process,
+            ):
+                for line in process.stdout:  # a list, one picture a line, each when it is done
+                    answer = json.loads(line.strip("[],\n") or "null")
+                    if answer:
+                        row = by_file[answer["file"]]
+                        row["decoded"], row["decode_s"] = answer["output"], answer["seconds"]
+                        bar.update()
+                if process.wait():
+                    complaints.seek(0)
+                    raise RuntimeError(f"the decoding process failed: {complaints.read()[-500:]}")
 
 
 def _print_table(rows: list[dict]) -> None:
+    width = max(len(row["photo"]) for row in rows)
     print(
-        "\nphoto              rate    bytes = header+caption+indices    bpp     PSNR  MS-SSIM  "
-        "enc s  dec s"
+        f"\n{'photo':{width}}  rate    bytes = header + caption + indices     bpp    PSNR  "
+        "MS-SSIM  LPIPS  enc s  dec s"
     )
     for row in rows:
-        similarity = "    -" if row["ms_ssim"] is None else f"{row['ms_ssim']:.3f}"
+        similarity, distance = (
+            "-" if row[name] is None else f"{row[name]:.3f}" for name in ("ms_ssim", "lpips")
+        )
         print(
-            f"{row['photo']:18} {row['rate']}  {row['bytes']:5} = {row['header']:3} + "
-            f"{row['caption']:3} + {row['indices']:5}       {row['bpp']:.4f}  {row['psnr']:6.2f}  "
-            f"{similarity}   {row['encode_s']:5.2f}  {row['decode_s']:5.2f}"
+            f"{row['photo']:{width}}  {row['rate']}  {row['bytes']:5} = {row['header']:6} + "
+            f"{row['caption']:7} + {row['indices']:7}  {row['bpp']:.4f}  {row['psnr']:6.2f}  "
+            f"{similarity:>7}  {distance:>5}  {row['encode_s']:5.2f}  {row['decode_s']:5.2f}"
         )
     print("mean of the photos")
     for rate in dict.fromkeys(row["rate"] for row in rows):
         chosen = [row for row in rows if row["rate"] == rate]
         mean = {k: _mean(row[k] for row in chosen) for k in COLUMNS[2:]}
-        lpips = "" if mean["lpips"] is None else f", LPIPS {mean['lpips']:.3f}"
         print(
             f"  {rate}: {mean['bytes']:.1f} bytes, {mean['bpp']:.4f} bpp, {mean['psnr']:.2f} dB, "
-            f"MS-SSIM {mean['ms_ssim'] or float('nan'):.3f}{lpips}, {mean['decode_s']:.2f} s"
+            + (f"MS-SSIM {mean['ms_ssim']:.3f}, " if mean["ms_ssim"] is not None else "")
+            + (f"LPIPS {mean['lpips']:.3f}, " if mean["lpips"] is not None else "")
+            + f"{mean['decode_s']:.2f} s a decode"
         )
 
 
@@ -154,14 +168,13 @@ def _mean(values) -> float | None:
 
 
 def _write_csv(rows: list[dict], path: Path) -> None:
-    fresh = path.with_name(path.name + ".part")
-    with fresh.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(
-            {k: round(v, 5) if isinstance(v, float) else v for k, v in row.items()} for row in rows
-        )
-    fresh.replace(path)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(
+        {k: round(v, 5) if isinstance(v, float) else v for k, v in row.items()} for row in rows
+    )
+    write_whole(path, text.getvalue().encode("utf-8"))
 
 
 def draw_sheet(rows: list[dict]) -> Image.Image:
@@ -182,14 +195,17 @@ def draw_sheet(rows: list[dict]) -> Image.Image:
                 for row in chosen
             ]
         )
-        largest = chosen[-1]["bytes"]
-        tiles = [_tile(smallest(image, name), "smallest it can") for name in names]
-        near = [encode_near(image, name, largest) for name in names]
-        # a format that cannot get down to that size has been shown at its smallest already
-        tiles += [_tile(r, f"nearest to {largest:,}") for r in near if r.reached][-2:]
-        lines.append(tiles)
-    return contact_sheet(lines, title="perco_lite, and what other formats do with as few bytes")
+        least, most = chosen[0]["bytes"], chosen[-1]["bytes"]
+        lowest = {name: smallest(image, name) for name in names}
+        tiles = [
+            _tile(r, f"its smallest: {len(r.data) / least:.0f} × {least}") for r in lowest.values()
+        ]
+        # what does not fit, or is that smallest file again, has been shown
+        near = [encode_near(image, name, most) for name in names]
+        near = [r for r in near if r.reached and r.data != lowest[r.codec].data]
+        lines.append(tiles + [_tile(r, f"nearest below {most:,}") for r in near[-2:]])
+    return contact_sheet(lines, title="perco_lite, and the smallest files other formats can make")
 
 
 def _tile(result: BaselineResult, note: str) -> Tile:
-    return Tile(result.image, f"{result.codec.upper()} {len(result.data):,} bytes\n{note}")
+    return Tile(result.image, f"{BASELINES[result.codec]} {len(result.data):,} bytes\n{note}")

@@ -63,11 +63,29 @@ def describe_text(row: dict) -> str:
     return "\n".join(line for line in lines if line)
 
 
-def rate_table(weights: str | None = None) -> list[dict]:
-    """One row a rate of the paper: grid, codebook, cost on a Kodak photo, served or not."""
-    folder = Path(weights) if weights else Path(__file__).parent / "weights"
+def served_rates(weights: str | None = None) -> list[str]:
+    """Names of the rates that weights serve, from their configuration; none where none are bundled.
+
+    Raises ``FileNotFoundError`` or ``ValueError`` for a folder that holds no codec.
+    """
+    folder = Path(__file__).parent / "weights" if weights is None else Path(weights)
     config = folder / "conditioner" / "config.json"
-    served = json.loads(config.read_text())["rates"] if config.exists() else []
+    if weights is None and not config.exists():
+        return []
+    if not config.exists():
+        raise FileNotFoundError(f"no codec in the folder {weights!r}; give one that holds a codec")
+    try:
+        return list(json.loads(config.read_text(encoding="utf-8"))["rates"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{config} is damaged; download or train these weights again") from error
+
+
+def rate_table(weights: str | None = None) -> list[dict]:
+    """One row a rate of the paper: grid, codebook, cost on a Kodak photo, served or not.
+
+    Raises ``FileNotFoundError`` or ``ValueError`` for a folder that holds no codec.
+    """
+    served = served_rates(weights)
     return [
         {
             "name": rate.name,
@@ -85,7 +103,7 @@ def rate_table(weights: str | None = None) -> list[dict]:
 
 def rate_text(table: list[dict]) -> str:
     """The rate table for people."""
-    lines = ["rate     stride  codes  bits/index  768×512 grid  index bytes  bpp      lite weights"]
+    lines = ["rate     stride  codes  bits/index  768×512 grid  index bytes  bpp      served"]
     for row in table:
         w, h = row["kodak_grid"][1], row["kodak_grid"][0]
         lines.append(
@@ -94,6 +112,7 @@ def rate_text(table: list[dict]) -> str:
             f"{row['bits_per_pixel']:.5f}  {'yes' if row['served'] else '-'}"
         )
     lines.append(
-        "Indices only, as the paper names its rates; header (10 bytes) and caption come on top."
+        "Indices only, as the paper names its rates; header (10 bytes) and caption come on top. "
+        "Served = by these weights."
     )
     return "\n".join(lines)

@@ -29,17 +29,22 @@ def contact_sheet(
     font_size: int = 17,
     gap: int = 10,
 ) -> Image.Image:
-    """Draw rows of tiles, each ``tile_width`` pixels wide with up to two lines of label below."""
+    """Draw rows of tiles, each ``tile_width`` pixels wide with up to two lines of label below.
+
+    A line that is too long for its place ends in "…". Raises ``ValueError`` without a tile.
+    """
+    if not any(rows):
+        raise ValueError("got no tiles to draw, expected at least one; check the list of photos")
     font, bold = ImageFont.load_default(font_size), ImageFont.load_default(font_size + 5)
     columns = max(len(row) for row in rows)
     label_height = round(2.6 * font_size)
     heights = [max((_height(tile, tile_width) for tile in row), default=0) for row in rows]
-    top = round(2.2 * font_size) if title else gap
+    top = 2 * gap + round(1.5 * font_size) if title else gap
     width = gap + columns * (tile_width + gap)
     height = top + sum(h + label_height + gap for h in heights)
     sheet = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(sheet)
-    draw.text((gap, gap), title, fill=INK, font=bold)
+    draw.text((gap, gap), _fit(title, bold, width - 2 * gap), fill=INK, font=bold)
     y = top
     for row, row_height in zip(rows, heights, strict=True):
         for column, tile in enumerate(row):
@@ -49,7 +54,8 @@ def contact_sheet(
             size = (tile_width, _height(tile, tile_width))
             sheet.paste(tile.image.convert("RGB").resize(size, Image.Resampling.LANCZOS), (x, y))
             colour = ACCENT if tile.accent else INK
-            draw.multiline_text((x, y + size[1] + 4), tile.label, fill=colour, font=font, spacing=2)
+            label = "\n".join(_fit(line, font, tile_width) for line in tile.label.split("\n")[:2])
+            draw.multiline_text((x, y + size[1] + 4), label, fill=colour, font=font, spacing=2)
         y += row_height + label_height + gap
     return sheet
 
@@ -58,3 +64,12 @@ def _height(tile: Tile, width: int) -> int:
     if tile.image is None:
         return 0
     return max(1, round(width * tile.image.height / tile.image.width))
+
+
+def _fit(line: str, font, width: int) -> str:
+    """The line, or as much of its start as fits with "…" behind it."""
+    if font.getlength(line) <= width:
+        return line
+    while line and font.getlength(line + "…") > width:
+        line = line[:-1]
+    return line + "…"

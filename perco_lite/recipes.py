@@ -83,7 +83,7 @@ def train_codec_recipe(
     return train(
         stage,
         TrainingSettings(
-            output=str(output), warmup_steps=200, seed=seed, checkpoint_minutes=8, **settings
+            output=str(output), warmup_steps=200, seed=seed, checkpoint_minutes=12, **settings
         ),
     )
 
@@ -141,3 +141,13 @@ def _perceptual(data: Path, weight: float) -> PerceptualDistance | None:
     if not weight:
         return None
     return PerceptualDistance.from_file(data.parent / "weights" / "squeezenet1_0_caffe_fp32.npz")
+
+
+def pack_weights(source: Path, target: Path) -> int:
+    """Write a codec's weights as float16 safetensors, as they ship; returns the folder's bytes.
+
+    The model card (README.md) of ``target`` stays. Raises what ``from_pretrained`` raises.
+    """
+    codec = PercoCodec.from_pretrained(str(source))
+    codec.to(torch.float16).save_pretrained(target)
+    return sum(file.stat().st_size for file in Path(target).rglob("*") if file.is_file())

@@ -108,7 +108,7 @@ def train(stage: Stage, settings: TrainingSettings) -> dict:
         _trim_log(output / "log.csv", counter.step)
 
     started = last_saved = time.monotonic()
-    seconds_before = counter.seconds
+    first_step, seconds_before = counter.step, counter.seconds
     module.train()
     bar = tqdm(
         total=settings.steps,
@@ -155,7 +155,7 @@ def train(stage: Stage, settings: TrainingSettings) -> dict:
             )
         bar.update()
         elapsed = time.monotonic() - started
-        speed = settings.batch_size * (bar.n - bar.initial) / elapsed
+        speed = settings.batch_size * (counter.step - first_step) / elapsed
         bar.set_postfix(loss=f"{row['loss']:.4f}", per_s=f"{speed:.1f}", refresh=False)
         out_of_time = settings.minutes and elapsed > 60 * settings.minutes
         due = time.monotonic() - last_saved > 60 * settings.checkpoint_minutes

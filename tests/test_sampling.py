@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import DPMSolverMultistepScheduler
 
+from perco_lite import sampling
 from perco_lite.sampling import anchor_velocity, coarse, denoise, draw_noise, guide
 from perco_lite.unet import build_scheduler, build_unet, split_velocity
 
@@ -14,7 +15,7 @@ from perco_lite.unet import build_scheduler, build_unet, split_velocity
 @pytest.fixture(scope="module")
 def unet():
     torch.manual_seed(0)
-    return build_unet(8, 32, widths=(16, 32), norm_groups=8, heads=2).eval()
+    return build_unet(8, 32, patch=1, widths=(16, 32), norm_groups=8, heads=2).eval()
 
 
 @pytest.fixture
@@ -45,15 +46,17 @@ def dpm_solver():
     return DPMSolverMultistepScheduler.from_config(build_scheduler().config)
 
 
-def oracle(clean, scheduler):
+@pytest.fixture
+def oracle(monkeypatch):
     """A U-Net that knows the clean latents, and answers with the velocity that leads to them."""
 
-    def unet(sample, timestep, encoder_hidden_states, class_labels):
-        noisy, alpha_bar = sample[:, :4], scheduler.alphas_cumprod[int(timestep)]
-        noise = (noisy - alpha_bar.sqrt() * clean) / (1 - alpha_bar).sqrt()
-        return SimpleNamespace(sample=alpha_bar.sqrt() * noise - (1 - alpha_bar).sqrt() * clean)
+    def velocity(known, noisy, timestep, condition, text_embeddings, rate_ids):
+        alpha_bar = known.scheduler.alphas_cumprod[int(timestep)]
+        noise = (noisy - alpha_bar.sqrt() * known.clean) / (1 - alpha_bar).sqrt()
+        return alpha_bar.sqrt() * noise - (1 - alpha_bar).sqrt() * known.clean
 
-    return unet
+    monkeypatch.setattr(sampling, "predict_velocity", velocity)
+    return lambda clean, scheduler: SimpleNamespace(clean=clean, scheduler=scheduler)
 
 
 # --- the loop ---
@@ -130,11 +133,11 @@ def test_bad_step_counts_are_explained(unet, passes, count):
 
 
 @pytest.mark.parametrize("make", [build_scheduler, dpm_solver])
-def test_every_count_of_steps_gives_as_many(make):
+def test_every_count_of_steps_gives_as_many(make, oracle):
     """diffusers alone adds a step at timestep -1 for 62 of these counts, and spoils the result."""
     scheduler = make()
     clean = inputs()["noise"].flip(0)
-    for count in (*range(1, 21), 50, 61, 103, 122, 206, 1000):
+    for count in (*range(1, 11), 20, 50, 61, 103, 122):
         steps = run(oracle(clean, scheduler), scheduler, num_inference_steps=count)
         times = [step.timestep for step in steps]
         assert len(times) == count and times[0] == 999 and times[-1] >= 0
@@ -146,7 +149,7 @@ def test_every_count_of_steps_gives_as_many(make):
 
 @pytest.mark.parametrize("steps", [1, 2, 5, 20, 61])
 @pytest.mark.parametrize(("make", "error"), [(build_scheduler, 1e-3), (dpm_solver, 0.15)])
-def test_an_oracle_leads_to_the_clean_latents(make, error, steps):
+def test_an_oracle_leads_to_the_clean_latents(make, error, steps, oracle):
     scheduler = make()
     clean = torch.randn(2, 4, 6, 5, generator=torch.Generator().manual_seed(3))
     found = run(oracle(clean, scheduler), scheduler, num_inference_steps=steps)[-1].latents

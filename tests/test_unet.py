@@ -1,5 +1,7 @@
 """The denoiser's inputs and sizes, its noise schedule, and the algebra of the velocity."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from diffusers import DDIMScheduler
@@ -12,7 +14,13 @@ from perco_lite.unet import build_scheduler, build_unet, predict_velocity, split
 @pytest.fixture(scope="module")
 def unet():
     torch.manual_seed(0)
-    return build_unet(8, 32, widths=(16, 16, 32), norm_groups=8, heads=2).eval()
+    return build_unet(8, 32, widths=(16, 16, 32), norm_groups=8, heads=2).eval()  # patches of 2x2
+
+
+@pytest.fixture(scope="module")
+def unet_without_patches():
+    torch.manual_seed(0)
+    return build_unet(8, 32, patch=1, widths=(16, 32), norm_groups=8, heads=2).eval()
 
 
 def inputs(count=2, height=8, width=12):
@@ -32,10 +40,50 @@ def predict(unet, **changes):
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 12), (5, 7), (1, 1), (3, 9), (64, 2)])
-def test_velocity_has_the_size_of_the_latents(unet, height, width):
+def test_velocity_has_the_size_of_the_latents(unet, unet_without_patches, height, width):
+    for denoiser in (unet, unet_without_patches):
+        with torch.no_grad():
+            velocity = predict_velocity(denoiser, **inputs(2, height, width))
+        assert velocity.shape == (2, 4, height, width) and velocity.isfinite().all()
+
+
+def test_without_patches_it_is_the_plain_unet_on_the_concatenation(unet_without_patches):
+    given = inputs()
+    assert unet_without_patches.config.in_channels == 4 + 8
     with torch.no_grad():
-        velocity = predict_velocity(unet, **inputs(2, height, width))
-    assert velocity.shape == (2, 4, height, width) and velocity.isfinite().all()
+        expected = unet_without_patches(
+            torch.cat([given["noisy_latents"], given["condition"]], dim=1),
+            given["timestep"],
+            encoder_hidden_states=given["text_embeddings"],
+            class_labels=given["rate_ids"],
+        ).sample
+    torch.testing.assert_close(predict(unet_without_patches), expected)
+
+
+def test_patches_by_hand(unet):
+    """Position (y,x) of the U-Net holds the four latents from (2y,2x) on; the edge is repeated."""
+    seen = []
+    handle = unet.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    given = inputs(2, 5, 7)
+    try:
+        with torch.no_grad():
+            predict_velocity(unet, **given)
+    finally:
+        handle.remove()
+    both = torch.cat([given["noisy_latents"], given["condition"]], dim=1)
+    assert seen[0].shape == (2, 4 * 12, 3, 4)
+    assert torch.equal(seen[0][:, 4::4][..., 1, 2], both[:, 1:, 2, 4])
+    assert torch.equal(seen[0][:, 3::4][..., 1, 2], both[..., 3, 5])
+    assert torch.equal(seen[0][:, 3::4][..., 2, 3], both[..., 4, 6])  # beyond the edge
+
+
+def test_patches_come_back_to_their_places(unet, monkeypatch):
+    def echo(sample, timestep, encoder_hidden_states, class_labels):
+        return SimpleNamespace(sample=sample[:, :16])
+
+    monkeypatch.setattr(unet, "forward", echo)
+    given = inputs(2, 5, 7)
+    assert torch.equal(predict_velocity(unet, **given), given["noisy_latents"])
 
 
 @pytest.mark.parametrize(
@@ -75,8 +123,8 @@ def test_default_sizes():
     with torch.device("meta"):
         unet = build_unet(LocalConditioner().channels, text_channels=192)
     count = sum(parameter.numel() for parameter in unet.parameters())
-    assert 14e6 < count < 16e6
-    assert unet.config.in_channels == 4 + 16 and unet.config.out_channels == 4
+    assert 8e6 < count < 16e6
+    assert unet.config.in_channels == 2 * 2 * (4 + 16) and unet.config.out_channels == 2 * 2 * 4
 
 
 def test_attention_only_at_the_coarsest_level(unet):
