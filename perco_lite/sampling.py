@@ -113,12 +113,12 @@ def denoise(
     timesteps = scheduler.timesteps[scheduler.timesteps >= 0]
     for number, timestep in enumerate(timesteps):
         scaled = scheduler.scale_model_input(latents, timestep)
-        scaled = torch.cat([scaled, scaled]) if guided else scaled
-        velocity = predict_velocity(unet, scaled, timestep, condition, text_embeddings, rate_ids)
+        inputs = torch.cat([scaled, scaled]) if guided else scaled
+        velocity = predict_velocity(unet, inputs, timestep, condition, text_embeddings, rate_ids)
         if guided:
             velocity = guide(*velocity.chunk(2), guidance_scale)
         if estimate is not None and anchor:
             alpha_bar = scheduler.alphas_cumprod[int(timestep)].to(latents)
-            velocity = anchor_velocity(velocity, latents, alpha_bar, estimate, anchor)
+            velocity = anchor_velocity(velocity, scaled, alpha_bar, estimate, anchor)
         latents = scheduler.step(velocity, timestep, latents).prev_sample
         yield Step(number, int(timestep), latents, velocity)

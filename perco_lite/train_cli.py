@@ -67,6 +67,22 @@ def train_codec(
     _train(train_codec_recipe, locals())
 
 
+@train_app.command("pack")
+def pack(
+    source: Annotated[Path, typer.Argument(help="Weights that `perco train codec` wrote.")],
+    target: Annotated[Path, typer.Argument(help="Folder to write, half the size.")],
+) -> None:
+    """Convert a codec's weights to float16, as they ship."""
+    from perco_lite.recipes import pack_weights
+
+    try:
+        size = pack_weights(source, target)
+    except (OSError, ValueError) as error:
+        typer.echo(f"error: {explain(error)}", err=True)
+        raise typer.Exit(2) from error
+    typer.echo(f"{target}: {size / 2**20:.1f} MiB")
+
+
 def _train(recipe, options: dict) -> None:
     options = {k: v for k, v in options.items() if not callable(v)}
     try:

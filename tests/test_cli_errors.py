@@ -54,9 +54,13 @@ def data(codec):
 
 
 def huge_png() -> bytes:
+    """The start of a PNG that claims 200 megapixels and holds none."""
     header = struct.pack(">IIBBBBB", 20_000, 10_000, 8, 2, 0, 0, 0)
-    chunk = b"IHDR" + header
-    return b"\x89PNG\r\n\x1a\n\x00\x00\x00\x0d" + chunk + struct.pack(">I", zlib.crc32(chunk))
+    chunks = b""
+    for name, content in ((b"IHDR", header), (b"IDAT", b"")):
+        checksum = zlib.crc32(name + content)
+        chunks += struct.pack(">I", len(content)) + name + content + struct.pack(">I", checksum)
+    return b"\x89PNG\r\n\x1a\n" + chunks
 
 
 # --- photos ---
@@ -187,9 +191,7 @@ def test_inspect_of_bad_files_is_still_json(perco, data, tmp_path):
     assert code == 2 and json.loads(out) == [] and len(err) == 1
 
 
-def test_a_batch_too_large_for_the_memory_goes_one_by_one(
-    perco, data, codec, tmp_path, monkeypatch
-):
+def test_what_is_too_much_at_once_goes_one_by_one(perco, data, codec, tmp_path, monkeypatch):
     real, sizes = codec.decompress, []
 
     def sparing(files, *args, **kwargs):

@@ -1,0 +1,162 @@
+"""PercoCodec as a `diffusers.DiffusionPipeline`: saving, loading, data types, schedulers."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler
+from PIL import Image
+from safetensors.torch import load_file
+
+from perco_lite import PercoCodec
+from perco_lite.bitstream import unpack
+
+PHOTO = Image.linear_gradient("L").resize((90, 70))
+
+
+@pytest.fixture(scope="module")
+def codec(tiny_weights):
+    """Loaded from disk, for this file alone."""
+    codec = PercoCodec.from_pretrained(tiny_weights)
+    codec.set_progress_bar_config(disable=True)
+    return codec
+
+
+def pixels(image) -> np.ndarray:
+    return np.asarray(image).astype(int)
+
+
+def test_what_was_saved_is_what_is_loaded(tiny_codec, codec):
+    assert codec.model_id == tiny_codec.model_id and codec.rates == tiny_codec.rates
+    encoded = tiny_codec.compress(PHOTO, "a grey ramp", "0.0313")
+    assert codec.compress(PHOTO, "a grey ramp", "0.0313") == encoded
+    assert (pixels(codec.decompress(encoded, 2)) == pixels(tiny_codec.decompress(encoded, 2))).all()
+    assert not any(module.training for module in modules(codec).values())
+
+
+def modules(codec) -> dict[str, torch.nn.Module]:
+    return {n: m for n, m in codec.components.items() if isinstance(m, torch.nn.Module)}
+
+
+def test_half_precision_on_disk_is_float32_in_memory(tiny_weights, tmp_path, codec):
+    half = PercoCodec.from_pretrained(tiny_weights).to(torch.float16)
+    half.save_pretrained(tmp_path)
+    for name in modules(codec):
+        (file,) = (tmp_path / name).glob("*.safetensors")
+        stored = {t.dtype for t in load_file(file).values() if t.is_floating_point()}
+        assert stored == {torch.float16}, name
+    loaded = PercoCodec.from_pretrained(tmp_path)
+    loaded.set_progress_bar_config(disable=True)
+    for name, module in modules(loaded).items():
+        assert {p.dtype for p in module.parameters()} == {torch.float32}, name
+    assert loaded.model_id == codec.model_id, "rounded codes are still these codes"
+    encoded = codec.compress(PHOTO, "a grey ramp", "0.0313")
+    difference = pixels(loaded.decompress(encoded, 2)) - pixels(codec.decompress(encoded, 2))
+    assert np.abs(difference).max() <= 2
+
+
+@pytest.mark.parametrize("argument", ["dtype", "torch_dtype"])
+def test_other_types_read_the_same_files(tiny_weights, codec, argument, recwarn):
+    brief = PercoCodec.from_pretrained(tiny_weights, **{argument: torch.bfloat16})
+    brief.set_progress_bar_config(disable=True)
+    assert not [w for w in recwarn if "dtype" in str(w.message)]
+    for name, module in modules(brief).items():
+        assert {p.dtype for p in module.parameters()} == {torch.bfloat16}, name
+    assert brief.model_id == codec.model_id
+    encoded = codec.compress(PHOTO, "a grey ramp", "0.0313")
+    difference = pixels(brief.decompress(encoded, 2)) - pixels(codec.decompress(encoded, 2))
+    assert 0 < np.abs(difference).mean() < 4
+    assert unpack(brief.compress(PHOTO, "a grey ramp", "0.0313")).model_id == codec.model_id
+
+
+def test_the_folder_is_what_diffusers_makes(tiny_weights):
+    index = json.loads((tiny_weights / "model_index.json").read_text(encoding="utf-8"))
+    assert index["_class_name"] == "PercoCodec"
+    assert index["unet"] == ["diffusers", "UNet2DConditionModel"]
+    assert index["text_encoder"] == ["transformers", "CLIPTextModel"]
+    assert index["scheduler"] == ["diffusers", "DDIMScheduler"]
+    suffixes = {path.suffix for path in tiny_weights.rglob("*") if path.is_file()}
+    assert suffixes == {".json", ".safetensors"}, "no pickle anywhere"
+
+
+def test_older_transformers_can_read_it(tiny_weights):
+    # transformers 5 writes neither of these names by itself, transformers 4 knows no others
+    index = json.loads((tiny_weights / "model_index.json").read_text(encoding="utf-8"))
+    assert index["tokenizer"] == ["transformers", "PreTrainedTokenizerFast"]
+    config = json.loads((tiny_weights / "tokenizer" / "tokenizer_config.json").read_text("utf-8"))
+    assert config["tokenizer_class"] == "PreTrainedTokenizerFast"
+    (file,) = (tiny_weights / "text_encoder").glob("*.safetensors")
+    assert all(name.startswith("text_model.") for name in load_file(file))
+
+
+def test_saved_again_it_is_the_same(codec, tiny_weights, tmp_path):
+    codec.save_pretrained(tmp_path)
+    for name in modules(codec):
+        (before,) = (tiny_weights / name).glob("*.safetensors")
+        after = load_file(tmp_path / name / before.name)
+        assert after.keys() == load_file(before).keys()
+        assert all((after[key] == value).all() for key, value in load_file(before).items())
+
+
+def test_other_codebooks_are_another_model(tiny_weights, tmp_path):
+    changed = PercoCodec.from_pretrained(tiny_weights)
+    before = changed.model_id
+    changed.conditioner.branch("0.1250").quantizer.codebook[7] *= -1
+    changed.save_pretrained(tmp_path)
+    assert PercoCodec.from_pretrained(tmp_path).model_id != before
+
+
+def test_a_missing_part_is_an_error(tiny_weights, tmp_path):
+    shutil.copytree(tiny_weights, tmp_path / "weights")
+    shutil.rmtree(tmp_path / "weights" / "conditioner")
+    with pytest.raises((OSError, ValueError)):
+        PercoCodec.from_pretrained(tmp_path / "weights")
+
+
+def test_components_can_be_replaced_on_loading(tiny_weights, codec):
+    other = PercoCodec.from_pretrained(tiny_weights, unet=codec.unet)
+    assert other.unet is codec.unet and other.conditioner is not codec.conditioner
+
+
+@pytest.mark.parametrize(
+    ("kind", "tolerance"), [(DPMSolverMultistepScheduler, 2.0), (EulerDiscreteScheduler, 0.1)]
+)
+def test_other_schedulers_solve_the_same_equation(tiny_weights, kind, tolerance):
+    codec = PercoCodec.from_pretrained(tiny_weights)
+    codec.set_progress_bar_config(disable=True)
+    encoded = codec.compress(PHOTO, "a grey ramp", "0.1250")
+    before = pixels(codec.decompress(encoded, 20))
+    another_seed = pixels(codec.decompress(encoded, 20, seed=1))
+    codec.scheduler = kind.from_config(codec.scheduler.config)
+    after = pixels(codec.decompress(encoded, 20))
+    assert (after != before).any()
+    assert np.abs(after - before).mean() < tolerance < np.abs(another_seed - before).mean() / 4
+
+
+def test_the_scheduler_is_saved_with_the_rest(tiny_weights, tmp_path):
+    codec = PercoCodec.from_pretrained(tiny_weights)
+    assert isinstance(codec.scheduler, DDIMScheduler)
+    codec.scheduler = DPMSolverMultistepScheduler.from_config(codec.scheduler.config)
+    codec.save_pretrained(tmp_path)
+    assert isinstance(PercoCodec.from_pretrained(tmp_path).scheduler, DPMSolverMultistepScheduler)
+
+
+def test_progress_bar_and_device(codec, capsys):
+    assert codec.to("cpu") is codec and codec.device.type == "cpu"
+    encoded = codec.compress(PHOTO)
+    codec.decompress(encoded, 1)
+    assert capsys.readouterr().err == ""
+    codec.set_progress_bar_config(desc="painting")
+    codec.decompress(encoded, 1)
+    assert "painting" in capsys.readouterr().err
+    codec.set_progress_bar_config(disable=True)
+
+
+def test_bundled_weights_are_the_default(tiny_weights, monkeypatch, codec, tmp_path):
+    monkeypatch.setattr("perco_lite.codec.BUNDLED", tiny_weights)
+    assert PercoCodec.from_pretrained().model_id == codec.model_id
+    monkeypatch.setattr("perco_lite.codec.BUNDLED", tmp_path)
+    with pytest.raises(FileNotFoundError, match="reinstall the package, or train your own"):
+        PercoCodec.from_pretrained()
