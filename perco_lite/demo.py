@@ -109,30 +109,28 @@ def _compress(samples: list[Sample], folder: Path, weights: str | None) -> list[
 
 
 def _decompress(rows: list[dict], folder: Path, steps: int, weights: str | None) -> None:
-    """Decode in a fresh process per rate: it is given the files' names and nothing else."""
+    """Decode in a fresh process: it is given the files' names and nothing else."""
+    by_file = {str(row["file"]): row for row in rows}
     command = [sys.executable, "-m", "perco_lite.cli", "decompress", "--json"]
     command += ["--steps", str(steps), "-o", str(folder)]
     command += [] if weights is None else ["--weights", weights]
-    by_file = {str(row["file"]): row for row in rows}
-    with tqdm(total=len(rows), desc="decompress", unit="file") as bar:
-        for rate in dict.fromkeys(row["rate"] for row in rows):
-            files = [str(row["file"]) for row in rows if row["rate"] == rate]
-            whole = [*command, "--", *files]
-            with (
-                tempfile.TemporaryFile("w+", encoding="utf-8") as complaints,
-                subprocess.Popen(
-                    whole, stdout=subprocess.PIPE, stderr=complaints, encoding="utf-8"
-                ) as process,
-            ):
-                for line in process.stdout:  # a list, one picture a line, each when it is done
-                    answer = json.loads(line.strip("[],\n") or "null")
-                    if answer:
-                        row = by_file[answer["file"]]
-                        row["decoded"], row["decode_s"] = answer["output"], answer["seconds"]
-                        bar.update()
-                if process.wait():
-                    complaints.seek(0)
-                    raise RuntimeError(f"the decoding process failed: {complaints.read()[-500:]}")
+    command += ["--", *by_file]
+    with (
+        tqdm(total=len(rows), desc="decompress", unit="file") as bar,
+        tempfile.TemporaryFile("w+", encoding="utf-8") as complaints,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=complaints, encoding="utf-8"
+        ) as process,
+    ):
+        for line in process.stdout:  # a list, one picture a line, each when it is done
+            answer = json.loads(line.strip("[],\n") or "null")
+            if answer:
+                row = by_file[answer["file"]]
+                row["decoded"], row["decode_s"] = answer["output"], answer["seconds"]
+                bar.update()
+        if process.wait():
+            complaints.seek(0)
+            raise RuntimeError(f"the decoding process failed: {complaints.read()[-500:]}")
 
 
 def _print_table(rows: list[dict]) -> None:

@@ -1,0 +1,143 @@
+"""What `perco bench` measures, on a few tiny photos; the speed of this machine is not tested."""
+
+import io
+import json
+import math
+import tarfile
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from perco_lite import bench
+from perco_lite.cli import app
+from perco_lite.metrics import flat_colour_error, psnr
+
+RATES = ("0.0019", "0.0098", "0.0313", "0.1250")
+
+
+def make_photo(seed, size=(72, 48)) -> Image.Image:
+    """Blobs of colour with a flat stripe below, in which colours can be seen to drift."""
+    small = np.random.default_rng(seed).integers(0, 256, (5, 7, 3), np.uint8)
+    image = Image.fromarray(small).resize(size, Image.Resampling.BICUBIC)
+    image.paste((20 * seed, 90, 160), (0, 0, 72, 34))
+    return image
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+    """A data folder: 2 photos as Kodak's, 1 as COCO's, 3 held out, 2 of them with captions."""
+    monkeypatch.setenv("PERCO_LITE_DATA", str(tmp_path))
+    for name, seeds in (("kodak", (1, 2)), ("coco_eval", (3,))):
+        (tmp_path / name).mkdir()
+        for seed in seeds:
+            make_photo(seed).save(tmp_path / name / f"kodim0{seed}.png")
+    (tmp_path / "val").mkdir()
+    with tarfile.open(tmp_path / "val" / "a.tar", "w") as tar:
+        for seed, captions in ((4, ["two dogs"]), (5, []), (6, ["a red barn", "other"])):
+            stream = io.BytesIO()
+            make_photo(seed).save(stream, format="PNG")
+            about = json.dumps({"captions": captions}).encode()
+            for name, content in ((f"{seed}.png", stream.getvalue()), (f"{seed}.json", about)):
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+    return tmp_path
+
+
+def test_quality_is_the_mean_over_the_photos(tiny_codec, photos):
+    samples = bench.kodak_photos()
+    result = bench.measure_kodak(tiny_codec, samples, quiet=True)
+    assert result["kodak_photos"] == 2
+    for rate in RATES:
+        files = [tiny_codec.compress(s.image, s.caption, rate) for s in samples]
+        decoded = [tiny_codec.decompress(file) for file in files]
+        pairs = [(s.image, image) for s, image in zip(samples, decoded, strict=True)]
+        expected = {
+            "bytes": np.mean([len(file) for file in files]),
+            "psnr": np.mean([psnr(*pair).value for pair in pairs]),
+            "flat_colour_error": np.mean([flat_colour_error(*pair)[0] for pair in pairs]),
+        }
+        for name, value in expected.items():
+            assert result[f"{name}_{rate}"] == pytest.approx(value, rel=5e-3), (name, rate)
+        assert f"ms_ssim_{rate}" not in result, "undefined for so small a photo"
+        assert 0 < result[f"psnr_of_estimate_{rate}"] < 40
+    assert 0 < result["autoencoder_psnr"] < 40
+    assert {name.rsplit("_", 1)[0] for name in bench.TARGETS if name.endswith("0.0019")} == {
+        "psnr",
+        "flat_colour_error",
+        "codes_used",
+    }
+
+
+def test_codes_are_counted_over_both_sets(tiny_codec, photos):
+    result = bench.measure_codes(tiny_codec, quiet=True)
+    assert result["codes_photos"] == 3
+    for rate in RATES:
+        indices = torch.cat(
+            [tiny_codec.encode(make_photo(seed), rate).flatten() for seed in (1, 2, 3)]
+        )
+        size = bench.get_rate(rate).codebook_size
+        assert result[f"codes_used_{rate}"] == pytest.approx(len(indices.unique()) / size)
+        share = torch.bincount(indices).double() / len(indices)
+        entropy = -sum(p * math.log2(p) for p in share.tolist() if p)
+        assert result[f"index_entropy_bits_{rate}"] == pytest.approx(entropy, abs=1e-4)
+    assert result["index_entropy_bits_0.1250"] > 2, "else one code served for all"
+
+
+def test_captions_are_compared_on_photos_that_have_one(tiny_codec, photos):
+    result = bench.measure_caption(tiny_codec, quiet=True)
+    assert result["caption_photos"] == 2
+    losses = {name: result[f"v_loss_{name}_caption"] for name in ("true", "shuffled", "empty")}
+    assert all(0.1 < loss < 10 for loss in losses.values()) and len(set(losses.values())) == 3
+    gain = losses["shuffled"] - losses["true"]
+    assert result["v_loss_gain"] == pytest.approx(gain, abs=1e-6)
+    assert result["v_loss_gain_standard_error"] > 0
+    again = bench.measure_caption(tiny_codec, quiet=True)
+    assert again == result, "the same noise each time"
+    single = bench.measure_caption(tiny_codec, photos=1, quiet=True)
+    assert single["caption_photos"] == 1 and single["v_loss_gain"] == 0, "it is its own neighbour"
+    assert "v_loss_gain_standard_error" not in single
+
+
+def run(*arguments):
+    with pytest.raises(SystemExit) as caught:
+        app(["bench", "--no-speed", *map(str, arguments)])
+    return caught.value.code
+
+
+def test_targets_are_printed_beside_the_figures(photos, tiny_weights, monkeypatch, capsys):
+    figures = {"psnr_0.0019": 15.5, "psnr_0.0098": 17.79, "flat_colour_error_0.0019": 4.0}
+    monkeypatch.setattr(bench, "measure_kodak", lambda codec, kodak, quiet: figures)
+    monkeypatch.setattr(bench, "measure_codes", lambda codec, quiet: {"codes_photos": 3})
+    assert run("--weights", tiny_weights) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert lines["perco"].startswith("perco bench on ")
+    assert lines["psnr_0.0019"].endswith("15.5   (target ≥ 15.5: met)")
+    assert lines["psnr_0.0098"].endswith("(target ≥ 17.8: NOT met)")
+    assert lines["flat_colour_error_0.0019"].endswith("4   (target < 4.0: NOT met)")
+    assert lines["caption_photos"].split() == ["caption_photos", "2"]
+
+
+def test_what_is_not_found_is_named(tmp_path, tiny_weights, monkeypatch, capsys):
+    monkeypatch.setenv("PERCO_LITE_DATA", str(tmp_path))
+    monkeypatch.setattr("perco_lite.data.pooch.os_cache", lambda name: tmp_path / name)
+    assert run("--json", "--weights", tiny_weights) == 0
+    out, err = capsys.readouterr()
+    report = json.loads(out)
+    assert err == "" and set(report) == {"machine", "torch", "kodak_photos", "caption_photos"}
+    assert report["kodak_photos"].startswith("not measured: no Kodak photos found")
+    assert report["caption_photos"].startswith("not measured: no held-out photos")
+
+
+def test_no_weights_no_bench(tmp_path, capsys):
+    assert run("--weights", tmp_path) == 2
+    out, err = capsys.readouterr()
+    assert err.startswith("error: no model_index.json in") and err.count("\n") == 1
+
+
+def test_a_failing_measurement_is_told(monkeypatch):
+    monkeypatch.setattr(bench, "_SPEED", "import sys; sys.exit('no memory left')")
+    with pytest.raises(RuntimeError, match="the measuring process failed: no memory left"):
+        bench.measure_speed()
