@@ -198,9 +198,9 @@ def draw_sheet(rows: list[dict]) -> Image.Image:
         tiles = [
             _tile(r, f"its smallest: {len(r.data) / least:.0f} × {least}") for r in lowest.values()
         ]
-        # what does not fit, or is that smallest file again, has been shown
         near = [encode_near(image, name, most) for name in names]
-        near = [r for r in near if r.reached and r.data != lowest[r.codec].data]
+        # where nothing larger fits, or nothing at all, the smallest file comes back
+        near = [r for r in near if r.data != lowest[r.codec].data]
         lines.append(tiles + [_tile(r, f"nearest below {most:,}") for r in near[-2:]])
     return contact_sheet(lines, title="perco_lite, and the smallest files other formats can make")
 

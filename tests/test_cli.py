@@ -1,6 +1,7 @@
 """The `perco` command as its users run it: what it writes, what it prints, what it leaves alone."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from PIL import Image
 from perco_lite import data, loading
 from perco_lite.bitstream import unpack
 from perco_lite.cli import app
+from perco_lite.codec import DEFAULT_GUIDANCE
 from perco_lite.rates import RATES
 
 CAPTION = "a grey cat 🐈‍⬛ on a roof\nin “Zürich”"
@@ -119,6 +121,18 @@ def test_any_caption_is_kept_as_it_is(perco, tmp_path, caption):
     assert (code, err) == (0, "") and f"caption: {caption!r}" in out
 
 
+def test_a_terminal_that_knows_few_letters(codec, tmp_path):
+    file = tmp_path / os.fsdecode(b"caf\xe9.perco")  # a name that is no UTF-8
+    file.write_bytes(codec.compress(Image.new("RGB", (9, 9)), CAPTION))
+    command = [sys.executable, "-m", "perco_lite.cli", "inspect", str(file)]
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    done = subprocess.run(command, capture_output=True, encoding="latin-1", env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (
+        "9×9 pixels" in done.stdout and "caf\\udce9" in done.stdout and "\\U0001f408" in done.stdout
+    )
+
+
 def test_bytes_printed_are_bytes_on_disk(perco, tmp_path):
     photo = make_photo(tmp_path / "a.png", 64, 64)
     _, out, _ = perco("compress", photo, "--caption", "a cat", "--rate", "0.1250")
@@ -178,7 +192,7 @@ def test_sampler_steps_and_guidance_reach_the_decoder(perco, codec, tmp_path):
         "dpm": ("--sampler", "dpm++"),
         "steps": ("--steps", 3),
         "guidance": ("--guidance", 8),
-        "default": ("--guidance", 2, "--seed", 0, "--sampler", "ddim"),
+        "default": ("--guidance", DEFAULT_GUIDANCE, "--seed", 0, "--sampler", "ddim"),
     }
     pictures = {}
     for name, options in variants.items():
