@@ -13,7 +13,7 @@ PHOTO, RATES = "coffee.png", ("0.0019", "0.0313")
 def main() -> None:
     codec = load_codec()
     sample = next(photo for photo in skimage_photos() if photo.name == PHOTO)
-    tiles = [Tile(sample.image, f"original\n{sample.image.width}×{sample.image.height}")]
+    tiles = [Tile(sample.image, f"original\n{sample.image.width}x{sample.image.height}")]
     for rate in RATES:
         data = codec.compress(sample.image, sample.caption, rate)
         label = f"perco_lite, rate {rate}\n{len(data):,} bytes"

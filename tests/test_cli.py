@@ -57,17 +57,16 @@ def pixels(path) -> np.ndarray:
 # --- in a fresh process ---
 
 
-def test_a_file_alone_is_enough_for_another_process(tiny_weights, tmp_path, codec):
+def test_a_file_alone_is_enough_for_another_process(perco, tiny_weights, tmp_path, codec):
     photo = make_photo(tmp_path / "a.jpg", 100, 70)
-    options = ("--weights", tiny_weights, "--device", "cpu")
-    done = fresh("compress", photo, "--caption", CAPTION, "--rate", "0.0313", *options)
-    assert (done.returncode, done.stderr) == (0, "")
+    code, out, err = perco("compress", photo, "--caption", CAPTION, "--rate", "0.0313")
     (tmp_path / "elsewhere").mkdir()
     file = (tmp_path / "a.perco").rename(tmp_path / "elsewhere" / "b.perco")
+    assert (code, err, out.count("\n")) == (0, "", 1)
+    assert out.startswith(f"{tmp_path / 'a.perco'}: {file.stat().st_size} bytes (header 8, ")
     assert unpack(file.read_bytes()).caption == CAPTION
-    assert done.stdout.startswith(f"{tmp_path / 'a.perco'}: {file.stat().st_size} bytes (header 8,")
-    assert done.stdout.count("\n") == 1
-    done = fresh("decompress", file, "--steps", 2, "--seed", 3, *options)
+    options = ("--steps", 2, "--seed", 3, "--weights", tiny_weights, "--device", "cpu")
+    done = fresh("decompress", file, *options)
     assert (done.returncode, done.stderr) == (0, ""), "no warnings, no progress bars"
     assert done.stdout.startswith(f"{file.with_suffix('.png')}: 100×70, ")
     here = codec.decompress(file.read_bytes(), 2, seed=3)
