@@ -7,7 +7,9 @@ Imported by the CLI and by notebooks, never by the modules they show.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 
 INK, PAPER, ACCENT = (28, 28, 30), (255, 255, 255), (176, 32, 46)
@@ -26,7 +28,7 @@ def contact_sheet(
     rows: Sequence[Sequence[Tile]],
     tile_width: int = 320,
     title: str = "",
-    font_size: int = 17,
+    font_size: int = 16,
     gap: int = 10,
 ) -> Image.Image:
     """Draw rows of tiles, each ``tile_width`` pixels wide with up to two lines of label below.
@@ -35,7 +37,9 @@ def contact_sheet(
     """
     if not any(rows):
         raise ValueError("got no tiles to draw, expected at least one; check the list of photos")
-    font, bold = ImageFont.load_default(font_size), ImageFont.load_default(font_size + 5)
+    # Pillow's own font has no × and no …
+    path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    font, large = ImageFont.truetype(path, font_size), ImageFont.truetype(path, font_size + 5)
     columns = max(len(row) for row in rows)
     label_height = round(2.6 * font_size)
     heights = [max((_height(tile, tile_width) for tile in row), default=0) for row in rows]
@@ -44,7 +48,7 @@ def contact_sheet(
     height = top + sum(h + label_height + gap for h in heights)
     sheet = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(sheet)
-    draw.text((gap, gap), _fit(title, bold, width - 2 * gap), fill=INK, font=bold)
+    draw.text((gap, gap), _fit(title, large, width - 2 * gap), fill=INK, font=large)
     y = top
     for row, row_height in zip(rows, heights, strict=True):
         for column, tile in enumerate(row):

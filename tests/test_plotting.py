@@ -52,6 +52,13 @@ def test_labels_are_under_their_photos_and_inside_their_place():
     assert not (np.asarray(plain.crop(under)) == ACCENT).all(-1).any()
 
 
+@pytest.mark.parametrize("letter", "×…éñßЖ≤≥√ᾱ")
+def test_letters_that_labels_use_are_in_the_font(letter):
+    photo = Image.new("RGB", (8, 8))
+    sheet, missing = (contact_sheet([[Tile(photo, text)]]) for text in (letter, "\U0010ffff"))
+    assert sheet.tobytes() != missing.tobytes(), "an empty box in its place"
+
+
 def test_a_title_has_room_of_its_own():
     photo = Image.new("RGB", (100, 50), (0, 0, 200))
     sheet = contact_sheet([[Tile(photo)]], title="What others do with these bytes " * 9)
