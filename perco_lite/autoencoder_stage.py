@@ -27,8 +27,8 @@ class AutoencoderLoss(nn.Module):
         self,
         autoencoder: Autoencoder,
         perceptual: PerceptualDistance | None,
-        perceptual_weight: float = 0.05,
-        latent_noise: float = 0.05,
+        perceptual_weight: float = 0.02,
+        latent_noise: float = 0.03,
     ):
         super().__init__()
         self.autoencoder = autoencoder
@@ -97,9 +97,16 @@ class AutoencoderStage:
             decoded = autoencoder.decode(autoencoder.encode(image)).clamp(-1, 1)
             psnr = -10 * torch.log10((decoded - image).pow(2).mean() / 4)
             rows.append([Path(photo).name, f"{psnr:.2f}"])
-            middle = (..., slice(128, 384), slice(128, 384))
-            pairs.append(torch.cat([image[middle], decoded[middle]], dim=2))
+            pairs.append((image, decoded))
         if pairs:
-            tensor_to_image(torch.cat(pairs, dim=3)).save(path)
+            side = min(256, *(length for image, _ in pairs for length in image.shape[2:]))
+            columns = [torch.cat([_middle(one, side) for one in pair], dim=2) for pair in pairs]
+            tensor_to_image(torch.cat(columns, dim=3)).save(path)
             with path.with_suffix(".csv").open("a", newline="") as file:
                 csv.writer(file).writerows(rows)
+
+
+def _middle(image: Tensor, side: int) -> Tensor:
+    """The square of ``side`` pixels in the middle of an image (1,3,H,W)."""
+    top, left = ((length - side) // 2 for length in image.shape[2:])
+    return image[..., top : top + side, left : left + side]

@@ -107,9 +107,8 @@ class PercoCodec(DiffusionPipeline):
     @property
     def model_id(self) -> int:
         """16-bit id of the codebooks; stored in each file, checked before decoding."""
-        if not hasattr(self, "_model_id"):
-            self._model_id = self.conditioner.fingerprint()
-        return self._model_id
+        # not kept where nothing was loaded: in training the codebooks still move
+        return getattr(self, "_model_id", None) or self.conditioner.fingerprint()
 
     def encode(self, image: Image.Image, rate: str) -> Tensor:
         """Indices (1,h,w) int64 of one PIL image, its edges repeated up to the rate's stride."""

@@ -40,6 +40,7 @@ class CodecLoss(nn.Module):
         perceptual_weight: float = 0.0,
         regression_weight: float = 1.0,
         text_dropout: float = 0.1,
+        freeze_codes: bool = False,
     ):
         super().__init__()
         self.conditioner, self.unet = codec.conditioner, codec.unet
@@ -53,6 +54,11 @@ class CodecLoss(nn.Module):
         self.perceptual_weight, self.regression_weight = perceptual_weight, regression_weight
         self.text_dropout = text_dropout
         self.denoise = True
+        self.freeze_codes = freeze_codes
+        if freeze_codes:
+            for branch in self.conditioner.branches.values():
+                branch.hyper_encoder.requires_grad_(False)
+                branch.quantizer.project_in.requires_grad_(False)
 
     def forward(self, latents: Tensor, token_ids: Tensor, rate: Tensor) -> dict[str, Tensor]:
         """Losses of latents (B,4,s,s) and token ids (B,T) at rate number ``rate`` (of the codec's).
@@ -60,7 +66,7 @@ class CodecLoss(nn.Module):
         One rate a step, in turn: on a CPU four small batches cost far more than one large one.
         """
         point = self.rates[int(rate)]
-        condition = self.conditioner(latents, point.name)
+        condition = self.conditioner(latents, point.name, self.freeze_codes)
         losses = {"regression": regression_loss(condition, latents)}
         loss = self.regression_weight * losses["regression"]
         losses["velocity"] = torch.zeros_like(loss)
@@ -106,7 +112,7 @@ class CodecStage:
         module: CodecLoss,
         latents: LatentStore,
         captions: list[list[str]],
-        crop: int = 32,  # latents a side
+        crop: int = 24,  # latents a side
         denoise_from: int = 0,  # steps before that train the conditioner alone
         revive: float = 0.05,  # codes used less than this share of the mean are replaced
         preview: Callable[[PercoCodec, Path], None] | None = None,

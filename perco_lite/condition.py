@@ -133,10 +133,19 @@ class LocalConditioner(ModelMixin, ConfigMixin):
             )
         return self.branches[_key(rate)]
 
-    def forward(self, latents: Tensor, rate: str) -> Condition:
-        """Training pass: straight-through gradient from the condition to the hyper-encoder."""
+    def forward(self, latents: Tensor, rate: str, freeze_codes: bool = False) -> Condition:
+        """Training pass: straight-through gradient from the condition to the hyper-encoder.
+
+        With ``freeze_codes`` the hyper-encoder and the codebook stay as they are, and only what
+        comes after them learns: what an index means is then settled, and a step costs less.
+        """
         branch = self.branch(rate)
-        quantized, indices = branch.quantizer(branch.hyper_encoder(latents))
+        if freeze_codes:
+            with torch.no_grad():
+                indices = self.encode(latents, rate)
+            quantized = branch.quantizer.decode(indices)
+        else:
+            quantized, indices = branch.quantizer(branch.hyper_encoder(latents))
         return Condition(branch.decoder(quantized), indices)
 
     @apply_forward_hook  # so that offloading moves the weights in time

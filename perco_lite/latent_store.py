@@ -5,8 +5,8 @@
 
 Paper: PerCo, Sec. 4.1 (512x512 crops, encoded afresh every time).
 Differs from the paper: encoded once, since the autoencoder is frozen and encoding costs as much as
-a training step of a small U-Net. Photos are cached with their short side at 256 pixels, and a part
-of them again as a crop at 448, so that smooth surfaces of large photos occur as well.
+a training step of a small U-Net. Photos are cached as sharp as they are, and a part of them again
+enlarged to a short side of 448 pixels, so that smooth surfaces of large photos occur as well.
 """
 
 import hashlib
@@ -30,7 +30,16 @@ class LatentStore:
         self.latents, self.photos, self.weights = latents, photos, weights
 
     def crops(self, count: int, size: int, generator: torch.Generator) -> tuple[Tensor, list[int]]:
-        """Random crops (count,4,size,size) float32 and the number of the photo of each."""
+        """Random crops (count,4,size,size) float32 and the number of the photo of each.
+
+        Raises ValueError if the smallest photo has no crop of that size.
+        """
+        smallest = min(min(latents.shape[1:]) for latents in self.latents)
+        if size > smallest:
+            raise ValueError(
+                f"crop is {size} latents a side, expected at most {smallest}, the short side of "
+                "the smallest photo; choose a smaller crop"
+            )
         chosen = torch.multinomial(self.weights, count, replacement=True, generator=generator)
         crops = []
         for index in chosen.tolist():
@@ -48,14 +57,15 @@ def cache_latents(
     store: PhotoStore,
     path: Path,
     whole: int = 7000,
-    large: int = 1500,
+    large: int = 1000,
     seed: int = 0,
 ) -> LatentStore:
     """Encode photos, or read them back if ``path`` was made by the same autoencoder.
 
-    ``whole`` photos (drawn by their weights) are cached at short side 256; ``large`` of those are
-    cached a second time, as a 320x320 crop of the photo at short side 448. Caching 1,000 photos
-    takes a laptop a minute, so a short training on a CPU does better with a part of them.
+    ``whole`` photos (drawn by their weights) are cached as they are, or at short side 256 if they
+    are smaller than 200; ``large`` of those are cached a second time, as a 320x320 crop of the
+    photo at short side 448. Caching 1,000 photos takes a laptop a minute, so a short training on a
+    CPU does better with a part of them.
     """
     key = f"{_fingerprint(autoencoder)} {len(store)} {whole} {large} {seed}"
     if path.exists():
@@ -65,8 +75,10 @@ def cache_latents(
     generator = torch.Generator().manual_seed(seed)
     count = min(whole, len(store))
     chosen = torch.multinomial(store.weights, count, generator=generator).tolist()
-    big = [i for i in chosen if min(store.photos[i].shape[1:]) >= 200][:large]
-    jobs = [(i, 256, None) for i in chosen] + [(i, 448, 320) for i in big]
+    short = {i: min(store.photos[i].shape[1:]) for i in chosen}
+    big = [i for i in chosen if short[i] >= 200][:large]
+    jobs = [(i, short[i] if short[i] >= 200 else 256, None) for i in chosen]
+    jobs += [(i, 448, 320) for i in big]
     tensors = {}
     for photo, short_side, crop in tqdm(jobs, desc="latents", unit="photo", mininterval=2):
         image = _enlarge(store.photos[photo], short_side, crop, generator)
@@ -86,7 +98,8 @@ def _enlarge(
     """Photo (3,H,W) uint8 -> (1,3,h,w) in [-1,1] at that short side, half of them mirrored."""
     image = photo[None].float() / 127.5 - 1
     height, width = (round(side * short_side / min(photo.shape[1:])) for side in photo.shape[1:])
-    image = F.interpolate(image, (height, width), mode="bicubic", antialias=True).clamp(-1, 1)
+    if (height, width) != photo.shape[1:]:
+        image = F.interpolate(image, (height, width), mode="bicubic", antialias=True).clamp(-1, 1)
     if crop:
         top = int(torch.randint(0, height - crop + 1, (), generator=generator))
         left = int(torch.randint(0, width - crop + 1, (), generator=generator))
@@ -100,7 +113,7 @@ def _assemble(tensors: dict[str, Tensor]) -> LatentStore:
     names = sorted(tensors, key=lambda name: tuple(int(part) for part in name.split("@")))
     photos = [int(name.split("@")[0]) for name in names]
     # an enlarged crop counts more than its photo: there are fewer of them than photos
-    weights = torch.tensor([1.0 if name.endswith("@256") else 2.0 for name in names])
+    weights = torch.tensor([2.0 if name.endswith("@448") else 1.0 for name in names])
     return LatentStore([tensors[name] for name in names], photos, weights)
 
 

@@ -1,6 +1,7 @@
-"""Feature distance of a small classifier, a training loss that rewards sharpness.
+"""Features of a small classifier: a training loss that rewards sharpness, and what a photo shows.
 
     image, target (B,3,H,W) in [-1,1] ──► SqueezeNet features at 1/2, 1/4 and 1/8 ──► distance (B,)
+    image ──► its last features, averaged over the photo (B,512): for the text encoder's training
 
 Paper: PerCo, Sec. 3.3 (an LPIPS auxiliary loss above 0.05 bpp).
 Differs from the paper: SqueezeNet 1.0 features with uniform weights instead of LPIPS's learned
@@ -17,25 +18,25 @@ from torch import Tensor, nn
 TAPS = ("conv1", "fire3", "fire5")  # later layers cost more and see objects, not texture
 
 
-class PerceptualDistance(nn.Module):
-    """Squared distance of channel-normalised SqueezeNet 1.0 features; frozen."""
+class SqueezeNet(nn.Module):
+    """SqueezeNet 1.0 trained on ImageNet, without its classifier; frozen."""
 
     def __init__(self, weights: dict[str, np.ndarray]):
         super().__init__()
         for name, value in weights.items():
-            if name.split(".")[0] in ("conv1", "fire2", "fire3", "fire4", "fire5"):
+            if name.startswith(("conv1.", "fire")):
                 self.register_buffer(name.replace(".", "_"), torch.from_numpy(value.copy()))
         # the published weights expect BGR in 0..255 minus the ImageNet mean colour
         self.register_buffer("mean", torch.tensor([104.0, 117.0, 123.0]).view(1, 3, 1, 1))
 
     @classmethod
-    def from_file(cls, path: str | Path) -> "PerceptualDistance":
+    def from_file(cls, path: str | Path) -> "SqueezeNet":
         """Load ``squeezenet1_0_caffe_fp32.npz``; FileNotFoundError names what is missing."""
         path = Path(path)
         if not path.exists():
             raise FileNotFoundError(
-                f"{path} is missing: the perceptual loss needs SqueezeNet 1.0's weights as an "
-                "npz file; train without it (--perceptual-weight 0) or put the file there"
+                f"{path} is missing: this training needs SqueezeNet 1.0's weights as an npz file; "
+                "put the file there, or train without it (--perceptual-weight 0; no --text)"
             )
         with np.load(path, allow_pickle=False) as weights:
             return cls(dict(weights))
@@ -59,6 +60,18 @@ class PerceptualDistance(nn.Module):
         x = self._fire(fire3, "fire4")
         fire5 = self._fire(F.max_pool2d(x, 3, 2, ceil_mode=True), "fire5")
         return [conv1, fire3, fire5]
+
+    def pooled(self, image: Tensor) -> Tensor:
+        """What a photo (B,3,H,W) in [-1,1] shows: the last features' means, (B,512)."""
+        x = self.features(image)[-1]
+        for name in ("fire6", "fire7", "fire8"):
+            x = self._fire(x, name)
+        x = self._fire(F.max_pool2d(x, 3, 2, ceil_mode=True), "fire9")
+        return x.mean((2, 3))
+
+
+class PerceptualDistance(SqueezeNet):
+    """Squared distance of channel-normalised SqueezeNet 1.0 features; frozen."""
 
     def forward(self, image: Tensor, target: Tensor) -> Tensor:
         """Distance per photo, (B,); 0 for equal images. The gradient reaches both images."""

@@ -1,24 +1,28 @@
-"""The two training commands: from a folder of photos to a stage that ``training.train`` can run.
+"""The training commands: from a folder of photos to a stage that ``training.train`` can run.
 
-data ──► PhotoStore ──► AutoencoderStage ──► weights of stage 1
-                   └──► LatentStore ──► CodecStage ──► weights of the codec
+data ──► PhotoStore ──► AutoencoderStage ──► weights of the autoencoder ─┐
+                   ├──► TextStage ──► weights of the text encoder ───────┤
+                   └──► LatentStore ──► CodecStage ◄─────────────────────┘ ──► weights of the codec
 """
 
 from pathlib import Path
 
 import torch
+from torch import nn
+from transformers import AutoTokenizer, CLIPTextModel
 
 from perco_lite.autoencoder import Autoencoder
 from perco_lite.autoencoder_stage import AutoencoderLoss, AutoencoderStage
 from perco_lite.bitstream import unpack
-from perco_lite.captions import train_tokenizer
+from perco_lite.captions import build_text_encoder, train_tokenizer
 from perco_lite.codec import PercoCodec
 from perco_lite.codec_stage import CodecLoss, CodecStage, build_codec
 from perco_lite.data import find_data, kodak_photos, list_photos, skimage_photos, tensor_to_image
 from perco_lite.latent_store import cache_latents
-from perco_lite.perceptual import PerceptualDistance
+from perco_lite.perceptual import PerceptualDistance, SqueezeNet
 from perco_lite.photo_store import PhotoStore
 from perco_lite.plotting import Tile, contact_sheet
+from perco_lite.text_stage import TextLoss, TextStage, photo_features
 from perco_lite.training import TrainingSettings, train
 
 PREVIEW_PHOTOS = 2
@@ -27,24 +31,59 @@ PREVIEW_PHOTOS = 2
 def train_autoencoder_recipe(
     data: Path | None,
     output: Path,
+    start: str | None = None,
     decoder_of: str | None = None,
-    perceptual_weight: float = 0.05,
+    perceptual_weight: float = 0.02,
+    latent_noise: float = 0.03,
     seed: int = 0,
     **settings,
 ) -> dict:
-    """Stage 1; ``decoder_of`` goes on with the decoder of existing weights, encoder frozen."""
+    """Stage 1, from new weights or going on from those of ``start``.
+
+    ``decoder_of`` goes on with the decoder of existing weights and leaves the encoder as it is.
+    """
     torch.manual_seed(seed)
     data = _find_training_data(data)
     store = PhotoStore(data)
-    autoencoder = load_autoencoder(decoder_of) if decoder_of else Autoencoder()
+    source = decoder_of or start
+    autoencoder = load_autoencoder(source) if source else Autoencoder()
     if decoder_of:
         autoencoder.encoder.requires_grad_(False)
-    loss = AutoencoderLoss(autoencoder, _perceptual(data, perceptual_weight), perceptual_weight)
+    else:
+        autoencoder.fold_statistics()
+    perceptual = _perceptual(data, perceptual_weight)
+    loss = AutoencoderLoss(autoencoder, perceptual, perceptual_weight, latent_noise)
     folder = find_data("kodak")
     photos = list_photos(folder) if folder else []
     # colours first: the feature distance makes a step half as long again
-    sharpen_from = 0 if decoder_of else round(0.4 * settings["steps"])
+    sharpen_from = 0 if decoder_of else round(0.6 * settings["steps"])
     stage = AutoencoderStage(store, loss, sharpen_from=sharpen_from, preview_photos=photos)
+    return train(stage, TrainingSettings(output=str(output), seed=seed, **settings))
+
+
+def train_text_recipe(
+    data: Path | None, output: Path, photos: int = 6000, seed: int = 0, **settings
+) -> dict:
+    """Tokenizer and text encoder, from photos with at least two captions each."""
+    torch.manual_seed(seed)
+    data = _find_training_data(data)
+    store = PhotoStore(data)
+    # photos with one caption have it from a template, the same for a hundred of them
+    chosen = [i for i, texts in enumerate(store.captions) if len(texts) > 1]
+    order = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(seed))
+    chosen = [chosen[i] for i in order[:photos].tolist()]
+    if len(chosen) < 2:
+        raise ValueError(
+            f"got {len(chosen)} photos with two captions or more in {data}, expected at least 2; "
+            "train the codec without --text"
+        )
+    tokenizer = _train_tokenizer(data, store)
+    network = SqueezeNet.from_file(_squeezenet_file(data))
+    features = photo_features(network, store, chosen)
+    captions = [store.captions[i] for i in chosen]
+    store.photos.clear()
+    loss = TextLoss(build_text_encoder(len(tokenizer)))
+    stage = TextStage(tokenizer, loss, captions, features)
     return train(stage, TrainingSettings(output=str(output), seed=seed, **settings))
 
 
@@ -52,28 +91,46 @@ def train_codec_recipe(
     data: Path | None,
     autoencoder: Path,
     output: Path,
+    text: Path | None = None,
+    start: Path | None = None,
+    freeze_codes: bool = False,
     alone: int = 600,
     perceptual_weight: float = 0.0,
-    crop: int = 32,
+    crop: int = 24,
     rates: str = "",
     seed: int = 0,
     **settings,
 ) -> dict:
-    """Stage 2 on a trained autoencoder; the tokenizer is learned from the photos' own captions."""
+    """Stage 2 on a trained autoencoder.
+
+    ``text``: a folder of `perco train text`, whose text encoder then stays as it is; without it one
+    is trained with the U-Net, and its tokenizer learned from the photos' captions. ``start``: a
+    codec to go on from; of its weights, those that have no counterpart are named and start anew.
+    """
     torch.manual_seed(seed)
     data = _find_training_data(data)
     frozen = load_autoencoder(str(autoencoder)).eval()
     store = PhotoStore(data)
-    sentences = [text for texts in store.captions for text in texts] + _caption_sentences(data)
-    codec = build_codec(
-        frozen, train_tokenizer(sentences), {"rates": tuple(rates.split(","))} if rates else None
+    tokenizer = (
+        AutoTokenizer.from_pretrained(text / "tokenizer") if text else _train_tokenizer(data, store)
     )
+    codec = build_codec(frozen, tokenizer, {"rates": tuple(rates.split(","))} if rates else None)
+    if start:
+        old = PercoCodec.from_pretrained(str(start))
+        for part in ("conditioner", "unet"):
+            names = adopt_weights(getattr(codec, part), getattr(old, part))
+            print(f"{part}: {len(names)} tensors start anew: {', '.join(names) or 'none'}")
+    if text:
+        codec.text_encoder.load_state_dict(
+            CLIPTextModel.from_pretrained(text / "text_encoder").state_dict()
+        )
+        codec.text_encoder.requires_grad_(False)
     latents = cache_latents(frozen, store, Path(output) / "latents.safetensors")
     store.photos.clear()  # a gigabyte that nothing needs from here on
     perceptual = _perceptual(data, perceptual_weight)
     stage = CodecStage(
         codec,
-        CodecLoss(codec, perceptual, perceptual_weight),
+        CodecLoss(codec, perceptual, perceptual_weight, freeze_codes=freeze_codes),
         latents,
         store.captions,
         crop=crop,
@@ -86,6 +143,15 @@ def train_codec_recipe(
             output=str(output), warmup_steps=200, seed=seed, checkpoint_minutes=12, **settings
         ),
     )
+
+
+def adopt_weights(module: nn.Module, source: nn.Module) -> list[str]:
+    """Copy the tensors that two modules have in common, by name and shape; names of the others."""
+    theirs = source.state_dict()
+    ours = module.state_dict()
+    fresh = [n for n, v in ours.items() if n not in theirs or theirs[n].shape != v.shape]
+    module.load_state_dict({n: v for n, v in theirs.items() if n in ours and n not in fresh}, False)
+    return fresh
 
 
 def load_autoencoder(path: str) -> Autoencoder:
@@ -131,16 +197,22 @@ def _find_training_data(data: Path | None) -> Path:
     return Path(found)
 
 
-def _caption_sentences(data: Path) -> list[str]:
-    """More sentences for the tokenizer: captions/*_train.txt beside the photos, where it exists."""
-    files = sorted((data.parent / "captions").glob("*_train.txt"))
-    return [line for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+def _train_tokenizer(data: Path, store: PhotoStore):
+    """From the photos' captions, and from captions/*_train.txt beside them where it exists."""
+    sentences = [text for texts in store.captions for text in texts]
+    for file in sorted((data.parent / "captions").glob("*_train.txt")):
+        sentences += file.read_text(encoding="utf-8").splitlines()
+    return train_tokenizer(sentences)
 
 
 def _perceptual(data: Path, weight: float) -> PerceptualDistance | None:
     if not weight:
         return None
-    return PerceptualDistance.from_file(data.parent / "weights" / "squeezenet1_0_caffe_fp32.npz")
+    return PerceptualDistance.from_file(_squeezenet_file(data))
+
+
+def _squeezenet_file(data: Path) -> Path:
+    return data.parent / "weights" / "squeezenet1_0_caffe_fp32.npz"
 
 
 def pack_weights(source: Path, target: Path) -> int:

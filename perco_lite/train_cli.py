@@ -26,9 +26,11 @@ def train_autoencoder(
     ] = None,
     batch_size: int = 16,
     learning_rate: float = 1e-3,
-    perceptual_weight: float = 0.05,
+    perceptual_weight: float = 0.02,
+    latent_noise: float = 0.03,
     seed: int = 0,
     mixed_precision: str = "no",
+    start: Annotated[str | None, typer.Option(help="Weights to go on from.")] = None,
     decoder_of: Annotated[
         str | None, typer.Option(help="Weights whose decoder is trained on; the encoder stays.")
     ] = None,
@@ -39,6 +41,26 @@ def train_autoencoder(
     _train(train_autoencoder_recipe, locals())
 
 
+@train_app.command("text")
+def train_text(
+    data: Annotated[Path | None, typer.Option(help="Shards or a folder of photos.")] = None,
+    output: Annotated[Path, typer.Option("-o", "--output")] = Path("out/train/text"),
+    steps: Annotated[int, typer.Option(help="Length of the schedule.")] = 500,
+    photos: Annotated[int, typer.Option(help="Photos with captions, at most.")] = 6000,
+    minutes: Annotated[
+        float | None, typer.Option(help="Stop after a slice; run again to go on.")
+    ] = None,
+    batch_size: int = 256,
+    learning_rate: float = 1e-3,
+    seed: int = 0,
+    mixed_precision: str = "no",
+) -> None:
+    """Tokenizer and text encoder, from photos and their captions (optional; for stage 2)."""
+    from perco_lite.recipes import train_text_recipe
+
+    _train(train_text_recipe, locals())
+
+
 @train_app.command("codec")
 def train_codec(
     data: Annotated[Path | None, typer.Option(help="Shards or a folder of photos.")] = None,
@@ -46,15 +68,20 @@ def train_codec(
         Path, typer.Option(help="Weights of stage 1, or of a whole codec.")
     ] = Path("out/train/autoencoder/weights"),
     output: Annotated[Path, typer.Option("-o", "--output")] = Path("out/train/codec"),
+    text: Annotated[Path | None, typer.Option(help="Weights of `perco train text`.")] = None,
+    start: Annotated[Path | None, typer.Option(help="A codec to go on from.")] = None,
+    freeze_codes: Annotated[
+        bool, typer.Option(help="Leave hyper-encoders and codebooks as they are.")
+    ] = False,
     steps: Annotated[int, typer.Option(help="Length of the schedule.")] = 4000,
     alone: Annotated[int, typer.Option(help="First steps, without the U-Net.")] = 600,
     minutes: Annotated[
         float | None, typer.Option(help="Stop after a slice; run again to go on.")
     ] = None,
-    batch_size: int = 32,
-    learning_rate: float = 6e-4,
+    batch_size: int = 16,
+    learning_rate: float = 8e-4,
     perceptual_weight: float = 0.0,
-    crop: Annotated[int, typer.Option(help="Latents a side.")] = 32,
+    crop: Annotated[int, typer.Option(help="Latents a side.")] = 24,
     rates: Annotated[
         str, typer.Option(help="Comma-separated rates.")
     ] = "0.0019,0.0098,0.0313,0.1250",

@@ -96,7 +96,7 @@ def train(stage: Stage, settings: TrainingSettings) -> dict:
         trained, lr=settings.learning_rate, betas=(0.9, 0.99), weight_decay=settings.weight_decay
     )
     module, optimizer = accelerator.prepare(stage.module, optimizer)
-    ema = EMAModel(trained, decay=settings.ema_decay, use_ema_warmup=True, power=0.75)
+    ema = EMAModel(trained, decay=settings.ema_decay, use_ema_warmup=True, power=0.75, foreach=True)
     ema.to(accelerator.device)
     counter = _Counter()
     accelerator.register_for_checkpointing(ema, counter)

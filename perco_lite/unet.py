@@ -7,7 +7,8 @@
 Paper: PerCo, Sec. 3.2 (concatenation, cross-attention); v-prediction (Salimans & Ho, 2022).
 Differs from the paper: 10 M parameters trained from nothing, working on patches of 2×2 latents (as
 diffusion transformers do), which takes the costliest level of the U-Net away; one U-Net for all
-rates, told the rate by a class embedding (the paper trains one model per rate); zero-terminal SNR
+rates, told the rate by a class embedding (the paper trains one model per rate); the caption also
+joins the time embedding (as in SDXL); zero-terminal SNR
 (Lin et al., 2023), without which a sampler that starts from pure noise cannot paint black or white.
 """
 
@@ -36,7 +37,7 @@ def build_unet(
     ``patch`` is the side in latents of what the U-Net sees as one position; 1 as in the paper.
     """
     plain = len(widths) - 1
-    return UNet2DConditionModel(
+    unet = UNet2DConditionModel(
         sample_size=None,
         in_channels=patch**2 * (latent_channels + condition_channels),
         out_channels=patch**2 * latent_channels,
@@ -48,7 +49,13 @@ def build_unet(
         attention_head_dim=heads,  # diffusers' name for the number of heads
         norm_num_groups=norm_groups,
         num_class_embeds=len(RATES),
+        # the caption's gist also joins the time embedding, which every block sees: cross-attention
+        # alone, at one level of a small network, learned to ignore the caption
+        addition_embed_type="text",
+        addition_embed_type_num_heads=heads,
     )
+    torch.nn.init.zeros_(unet.add_embedding.norm2.weight)  # silent at first
+    return unet
 
 
 def build_scheduler() -> DDIMScheduler:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from conftest import build_tiny_codec
 from perco_lite import data
 from perco_lite.bitstream import BitstreamError, PercoFile, ledger, pack, unpack
 from perco_lite.codec import BATCH_PIXELS, group_by_size
@@ -194,6 +195,13 @@ def test_same_seed_same_picture(tiny_codec):
     assert (first == again).all()
     assert np.abs(first - another).mean() > 1
     assert (pixels(tiny_codec.decompress(file, 2)) == pixels(tiny_codec(file, 2, seed=0))).all()
+
+
+def test_the_id_follows_codebooks_in_training():
+    codec = build_tiny_codec()
+    before = codec.model_id
+    codec.conditioner.branch("0.0019").quantizer.codebook.mul_(-1)
+    assert codec.model_id != before == build_tiny_codec().model_id
 
 
 def test_generators_instead_of_seeds(tiny_codec):

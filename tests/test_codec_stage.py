@@ -104,6 +104,24 @@ def test_the_target_is_the_velocity(codec, monkeypatch):
     assert CodecLoss(codec)(**given)["velocity"] < 1e-6
 
 
+def test_frozen_codes_stay_and_what_follows_them_learns(codec):
+    branch = codec.conditioner.branch("0.0313")
+    codec.conditioner.train()
+    before = {name: value.clone() for name, value in branch.state_dict().items()}
+    loss = CodecLoss(codec, freeze_codes=True)
+    given = batch(codec, "0.0313")
+    optimizer = torch.optim.Adam([p for p in loss.parameters() if p.requires_grad], lr=1e-2)
+    loss(**given)["loss"].backward()
+    optimizer.step()
+    changed = {n.split(".")[0] for n, v in branch.state_dict().items() if (v != before[n]).any()}
+    changed |= {n for n, v in branch.state_dict().items() if (v != before[n]).any() and "." in n}
+    assert "decoder" in changed and "hyper_encoder" not in changed
+    assert {n for n in changed if n.startswith("quantizer.")} == {
+        "quantizer.project_out.weight",
+        "quantizer.project_out.bias",
+    }
+
+
 def test_the_conditioner_can_be_trained_alone(codec, unet_inputs):
     stage = make_stage(codec, denoise_from=3)
     generator = torch.Generator().manual_seed(0)
@@ -181,6 +199,13 @@ def test_rates_take_turns(codec):
 def test_a_crop_that_does_not_divide_over_the_grids_is_explained(codec):
     with pytest.raises(ValueError, match="crop is 12 latents, expected a multiple of 8"):
         CodecStage(codec, CodecLoss(codec), LatentStore([], [], torch.ones(0)), [], crop=12)
+
+
+def test_a_crop_larger_than_a_photo_is_explained():
+    store = LatentStore([torch.zeros(4, 40, 24), torch.zeros(4, 28, 30)], [0, 1], torch.ones(2))
+    assert store.crops(5, 24, torch.Generator())[0].shape == (5, 4, 24, 24)
+    with pytest.raises(ValueError, match="crop is 32 latents a side, expected at most 24"):
+        store.crops(5, 32, torch.Generator())
 
 
 def test_batches_are_crops_with_a_caption_of_the_same_photo(codec):

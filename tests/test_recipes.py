@@ -14,11 +14,18 @@ from safetensors.torch import load_file
 from conftest import SENTENCES
 from perco_lite import data, recipes
 from perco_lite.autoencoder import Autoencoder
+from perco_lite.captions import build_text_encoder
 from perco_lite.codec import PercoCodec
 from perco_lite.codec_stage import build_codec
 from perco_lite.latent_store import cache_latents
 from perco_lite.photo_store import PhotoStore
-from perco_lite.recipes import load_autoencoder, train_autoencoder_recipe, train_codec_recipe
+from perco_lite.recipes import (
+    adopt_weights,
+    load_autoencoder,
+    train_autoencoder_recipe,
+    train_codec_recipe,
+    train_text_recipe,
+)
 
 SIZES = [(96, 80), (130, 90), (64, 64), (90, 140), (220, 204), (100, 100)]
 SETTINGS = {"batch_size": 4, "learning_rate": 1e-3}
@@ -189,6 +196,88 @@ def test_rates_can_be_chosen(home, autoencoder_run, tmp_path, monkeypatch):
     rates = "0.0059,0.0937"
     train_codec_recipe(home, autoencoder, tmp_path, rates=rates, crop=16, steps=1, **SETTINGS)
     assert PercoCodec.from_pretrained(tmp_path / "weights").rates == ("0.0059", "0.0937")
+
+
+def test_an_autoencoder_goes_on_from_others(autoencoder_run, tmp_path):
+    """The normalisation moves into the last layer: without a real step the latents stay."""
+    before = autoencoder_run[0] / "weights"
+    settings = SETTINGS | {"learning_rate": 1e-9}
+    train_autoencoder_recipe(
+        None, tmp_path, start=str(before), perceptual_weight=0, steps=1, **settings
+    )
+    one, other = load_autoencoder(str(before)), load_autoencoder(str(tmp_path / "weights"))
+    torch.testing.assert_close(other.encode(photo()), one.encode(photo()), atol=0.02, rtol=0.02)
+
+
+def test_a_codec_goes_on_from_another_with_a_text_encoder_of_its_own(
+    home, autoencoder_run, codec_run, tmp_path, monkeypatch, capsys
+):
+    captioned = json.loads((home / "train" / "captions.json").read_text())
+    folder = tmp_path / "train"
+    folder.mkdir()
+    for name, caption in captioned.items():
+        (folder / name).write_bytes((home / "train" / name).read_bytes())
+        captioned[name] = [caption, caption.upper()]
+    (folder / "captions.json").write_text(json.dumps(captioned))
+
+    class Features:
+        from_file = classmethod(lambda cls, path: cls())
+
+        def pooled(self, image):
+            return torch.nn.functional.adaptive_avg_pool2d(image, (16, 12)).flatten(1)[:, :512]
+
+    monkeypatch.setattr(recipes, "SqueezeNet", Features)
+    monkeypatch.setattr(
+        recipes,
+        "build_text_encoder",
+        lambda vocabulary: build_text_encoder(vocabulary, width=32, layers=1, heads=2),
+    )
+    text = tmp_path / "text"
+    train_text_recipe(folder, text, steps=2, **SETTINGS)
+    assert [row["step"] for row in rows(text)] == ["1", "2"]
+
+    monkeypatch.setattr(recipes, "preview_sheet", lambda codec, path: None)
+    old, output = codec_run[0] / "weights", tmp_path / "codec"
+    train_codec_recipe(
+        folder,
+        autoencoder_run[0] / "weights",
+        output,
+        text=text / "weights",
+        start=old,
+        freeze_codes=True,
+        alone=0,
+        steps=2,
+        **SETTINGS,
+    )
+    assert "conditioner: 0 tensors start anew: none" in capsys.readouterr().out
+    before, after = PercoCodec.from_pretrained(old), PercoCodec.from_pretrained(output / "weights")
+    assert before.conditioner.fingerprint() == after.conditioner.fingerprint()
+    for name, value in before.conditioner.state_dict().items():
+        settled = "hyper_encoder" in name or "codebook" in name
+        assert not settled or torch.equal(value, after.conditioner.state_dict()[name]), name
+    same = torch.equal(before.unet.conv_in.weight, after.unet.conv_in.weight)
+    assert not same and torch.allclose(
+        before.unet.conv_in.weight, after.unet.conv_in.weight, 0, 0.1
+    )
+    learned = load_file(text / "weights" / "text_encoder" / "model.safetensors")
+    ours = after.text_encoder.state_dict()
+    assert len(learned) == len([n for n in ours if "position_ids" not in n])
+    for name, value in learned.items():
+        place = name if name in ours else name.removeprefix("text_model.")
+        assert torch.equal(value, ours[place]), name
+
+
+def test_weights_without_counterpart_are_named():
+    new = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Linear(3, 5), torch.nn.Linear(3, 1))
+    old = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Linear(3, 4))
+    kept = new[1].bias.clone()
+    assert adopt_weights(new, old) == ["1.weight", "1.bias", "2.weight", "2.bias"]
+    assert torch.equal(new[0].weight, old[0].weight) and torch.equal(new[1].bias, kept)
+
+
+def test_text_needs_two_captions_a_photo(home, tmp_path):
+    with pytest.raises(ValueError, match="got 0 photos with two captions or more.*without --text"):
+        train_text_recipe(home / "train", tmp_path, steps=1, **SETTINGS)
 
 
 def test_latents_are_encoded_again_for_another_encoder_only(home, tmp_path):
