@@ -10,10 +10,10 @@ BIN := .venv/bin
 NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab test notebooks train bench clean distclean
+.PHONY: help demo lab test notebooks notebooks-blank train bench clean distclean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo 'Variables: PYTHON=python3.12  TORCH="torch==2.13.0"  MINUTES=60  DATA=folder of photos'
 	@echo 'Without an NVIDIA GPU a far smaller download will do on Linux:'
@@ -33,10 +33,14 @@ notebooks: $(if $(NOTEBOOKS),.venv/.notebooks) ## run every notebook again and s
 ifeq ($(NOTEBOOKS),)
 	@echo "There are no notebooks yet: they come with the course, in notebooks/."
 else
+	$(BIN)/python docs/course.py address $(NOTEBOOKS)
 	$(BIN)/jupyter execute --inplace $(NOTEBOOKS)
 	$(BIN)/nbstripout --keep-output --keep-count --keep-id \
 	    --extra-keys "metadata.language_info cell.metadata.execution" $(NOTEBOOKS)
 endif
+
+notebooks-blank: .venv/.notebooks ## write notebooks/blank/: no outputs, no solutions
+	$(BIN)/python docs/course.py blank $(NOTEBOOKS)
 
 train: .venv/.core ## train the two stages on DATA, MINUTES each
 	@test -d "$(DATA)" || { echo "No folder $(DATA): make train DATA=folder" >&2; exit 1; }

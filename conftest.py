@@ -1,9 +1,11 @@
-"""Fixtures shared by the tests: a tiny codec with random weights, in memory and on disk."""
+"""Fixtures shared by the tests, and what notebooks need: short runs, and no silent passes."""
 
 import os
 
 # Tests must pass with no network and must not wait for one.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Kernels inherit this: under pytest every notebook takes its short run.
+os.environ.setdefault("PERCO_LITE_SMOKE", "1")
 
 import pytest  # noqa: E402
 
@@ -13,6 +15,26 @@ SENTENCES = [
     "a plate of food on a wooden table",
     "a man riding a wave on a surfboard",
 ]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    """Fail the notebook cells that nbval would let pass.
+
+    A mistyped magic prints ``UsageError`` and raises nothing; and a cell tagged
+    ``raises-exception`` passes when nothing is raised any more.
+    """
+    result = yield
+    outputs = getattr(item, "test_outputs", None)
+    if outputs is None:  # an ordinary test, or a cell that was skipped
+        return result
+    stderr = "".join(o.text for o in outputs if o.output_type == "stream" and o.name == "stderr")
+    if "UsageError" in stderr:
+        pytest.fail(f"IPython reported a usage error, which raises nothing:\n{stderr}")
+    tagged = "raises-exception" in item.cell.metadata.get("tags", [])
+    if tagged and not any(o.output_type == "error" for o in outputs):
+        pytest.fail("the cell is tagged raises-exception, but nothing was raised")
+    return result
 
 
 def build_tiny_codec():

@@ -4,8 +4,10 @@ from perco_lite import PercoCodec, BitstreamError, ledger, RATES
 """
 
 import importlib
+import os
 
 __version__ = "0.1.0"
+SMOKE = os.environ.get("PERCO_LITE_SMOKE") == "1"  # notebooks take their short run (tests set it)
 
 # Imported when first asked for: `perco --help` and the bitstream need no torch.
 _HOMES = {
@@ -14,7 +16,7 @@ _HOMES = {
     "ledger": "bitstream",
     "RATES": "rates",
 }
-__all__ = ["BitstreamError", "PercoCodec", "RATES", "ledger"]
+__all__ = ["BitstreamError", "PercoCodec", "RATES", "SMOKE", "ledger"]
 
 
 def __getattr__(name: str):

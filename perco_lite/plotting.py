@@ -1,10 +1,11 @@
-"""Pictures of results: sheets of labelled photos.
+"""Pictures of results: sheets of labelled photos, and the look of all figures.
 
     rows of (image, label) ──► one PNG, every photo with its label under it
 
 Imported by the CLI and by notebooks, never by the modules they show.
 """
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,3 +78,47 @@ def _fit(line: str, font, width: int) -> str:
     while line and font.getlength(line + "…") > width:
         line = line[:-1]
     return line + "…"
+
+
+def use_theme() -> None:
+    """The look of all figures: seaborn's colour-blind palette, sizes for a notebook's width."""
+    import seaborn
+
+    seaborn.set_theme(
+        context="notebook",
+        style="whitegrid",
+        palette="colorblind",
+        rc={
+            "figure.figsize": (7.5, 3.6),
+            "figure.dpi": 80,
+            "figure.constrained_layout.use": True,
+            "axes.titlelocation": "left",
+            "image.interpolation": "nearest",
+        },
+    )
+
+
+def show_photos(
+    images: Sequence[Image.Image] | Sequence[Sequence[Image.Image]],
+    labels: Sequence[str] | Sequence[Sequence[str]] = (),
+    tile_width: int = 240,
+    title: str = "",
+):
+    """A row (or rows) of labelled photos as a small JPEG for a notebook's output.
+
+    ``labels`` have the shape of ``images``; a label may have two lines.
+    """
+    from IPython.display import Image as Picture
+
+    if isinstance(images[0], Image.Image):
+        images, labels = [images], [labels]
+    labels = labels or [()] * len(images)
+    rows = [
+        [Tile(image, text) for image, text in zip(row, list(texts) or [""] * len(row), strict=True)]
+        for row, texts in zip(images, labels, strict=True)
+    ]
+    file = io.BytesIO()
+    contact_sheet(rows, tile_width=tile_width, title=title, font_size=14).save(
+        file, "JPEG", quality=85
+    )
+    return Picture(data=file.getvalue(), format="jpeg")
