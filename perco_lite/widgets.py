@@ -1,0 +1,152 @@
+"""An explorer for notebooks: turn a knob, and the photo is compressed and painted again.
+
+    rate, caption ──► compress ──► data ──► ledger ───────────────────┐
+    steps, guidance, seed ──────────┴─────► decompress ──► picture ───┴──► sheet, one JPEG
+
+Imported by notebooks only. Where no kernel runs (GitHub, nbviewer, a page made by nbconvert) the
+sheet drawn last stays in the notebook as an ordinary picture.
+"""
+
+import base64
+import html
+import io
+from pathlib import Path
+
+import matplotlib
+from PIL import Image, ImageDraw, ImageFont
+
+from perco_lite.bitstream import ledger
+from perco_lite.codec import DEFAULT_GUIDANCE, PercoCodec
+from perco_lite.data import to_rgb
+from perco_lite.metrics import bits_per_pixel, psnr
+
+# seaborn's colour-blind palette, as in the figures around it
+PART_COLOURS = {"header": "#0173b2", "caption": "#de8f05", "indices": "#029e73"}
+STEPS = (1, 2, 5, 10, 20, 50)
+PANEL, SHEET, GAP, FONT, BAR = 360, 640, 10, 14, 14  # pixels: widest photo, narrowest sheet, …
+
+
+class CodecExplorer:
+    """Knobs for rate, steps, guidance, seed and caption around one photo.
+
+    Make it the last value of a cell. The knobs ``rate``, ``steps``, ``guidance``, ``seed`` and
+    ``caption`` are ipywidgets: setting a ``value`` from code does what moving it by hand does.
+    What the values last set gave is in ``data`` (the file), ``picture`` (PIL, what it decodes to)
+    and ``sheet`` (PIL, what is drawn); ``view.value`` is the sheet as JPEG.
+    Raises ``ImportError`` without ipywidgets, ``ValueError`` for a rate the weights do not serve.
+    """
+
+    def __init__(
+        self,
+        codec: PercoCodec,
+        image: Image.Image,
+        caption: str = "",
+        rate: str | None = None,
+        steps: int = 20,
+        guidance: float = DEFAULT_GUIDANCE,
+        seed: int = 0,
+    ):
+        try:
+            import ipywidgets
+        except ImportError as error:
+            raise ImportError(
+                'the explorer needs ipywidgets; pip install "perco_lite[notebooks]"'
+            ) from error
+        self.codec, self.image = codec, to_rgb(image)
+        rate = codec.rates[0] if rate is None else codec.rate(rate).name
+        # a decode takes seconds: wait until the knob is let go
+        style = {
+            "continuous_update": False,
+            "style": {"description_width": "5em"},
+            "layout": {"width": "30em"},
+        }
+        self.rate = ipywidgets.SelectionSlider(
+            options=codec.rates, value=rate, description="rate", **style
+        )
+        self.steps = ipywidgets.SelectionSlider(
+            options=sorted({*STEPS, steps}), value=steps, description="steps", **style
+        )
+        self.guidance = ipywidgets.FloatSlider(
+            guidance, min=0, max=12, step=0.5, description="guidance", **style
+        )
+        self.seed = ipywidgets.IntSlider(seed, min=0, max=max(9, seed), description="seed", **style)
+        self.caption = ipywidgets.Text(caption, description="caption", **style)
+        self.message = ipywidgets.HTML()
+        self.view = ipywidgets.Image(format="jpeg")
+        self.knobs = (self.rate, self.steps, self.guidance, self.seed, self.caption)
+        self.box = ipywidgets.VBox([*self.knobs, self.message, self.view])
+        for knob in self.knobs:
+            knob.observe(self._redraw, names="value")
+        self._redraw()
+
+    def _redraw(self, change=None) -> None:
+        """Compress, decompress and draw with the knobs' values."""
+        self.message.value = "painting …"
+        try:
+            data = self.codec.compress(self.image, self.caption.value, self.rate.value)
+            picture = self.codec.decompress(
+                data,
+                num_inference_steps=self.steps.value,
+                guidance_scale=self.guidance.value,
+                seed=self.seed.value,
+            )
+        except ValueError as error:
+            if change is None:
+                raise
+            # raised in a callback it would only reach a log, where nobody looks
+            self.message.value = f"<b>not drawn:</b> {html.escape(str(error))}"
+            return
+        self.data, self.picture = data, picture
+        self.sheet = draw_sheet(self.image, picture, data)
+        stream = io.BytesIO()
+        self.sheet.save(stream, "JPEG", quality=85)
+        self.view.value = stream.getvalue()
+        self.message.value = ""
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
+        """The knobs for a live notebook and, for every other reader, the sheet as a picture."""
+        return {
+            **self.box._repr_mimebundle_(),
+            "image/jpeg": base64.b64encode(self.view.value).decode("ascii"),
+            "text/plain": f"CodecExplorer at rate {self.rate.value}: run the cell for its knobs",
+        }
+
+
+def draw_sheet(original: Image.Image, picture: Image.Image, data: bytes) -> Image.Image:
+    """Original and picture side by side, and below them where each byte of the file went."""
+    width, height = original.size
+    panel = (width, height)
+    if width > PANEL:
+        panel = (PANEL, max(1, round(PANEL * height / width)))
+    line = FONT + 6
+    size = (max(SHEET, 3 * GAP + 2 * panel[0]), 4 * GAP + panel[1] + 2 * line + BAR)
+    sheet = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(sheet)
+    path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    font = ImageFont.truetype(path, FONT)
+    for number, image in enumerate((original, picture)):
+        image = image if image.size == panel else image.resize(panel, Image.Resampling.LANCZOS)
+        sheet.paste(image, (GAP + number * (panel[0] + GAP), GAP))
+    y = 2 * GAP + panel[1]
+    rate = bits_per_pixel(data, width, height).value
+    quality = psnr(original, picture).value
+    text = f"original, and {len(data):,} bytes = {rate:.4f} bpp painted; PSNR {quality:.2f} dB"
+    draw.text((GAP, y), text, fill="black", font=font)
+    _draw_bar(draw, ledger(data), (GAP, y + line + GAP, size[0] - GAP), font)
+    return sheet
+
+
+def _draw_bar(draw: ImageDraw.ImageDraw, parts: dict[str, int], place, font) -> None:
+    """A bar of ``sum(parts)`` bytes from ``left`` to ``right``, and its legend under it."""
+    left, top, right = place
+    total, before, x = sum(parts.values()), 0, left
+    for part, colour in PART_COLOURS.items():
+        start = left + round((right - left) * before / total)
+        before += parts[part]
+        end = left + round((right - left) * before / total)
+        if end > start:
+            draw.rectangle((start, top, end - 1, top + BAR - 1), fill=colour)
+        draw.rectangle((x, top + BAR + 7, x + 9, top + BAR + 16), fill=colour)
+        label = f"{part} {parts[part]:,}"
+        draw.text((x + 15, top + BAR + 3), label, fill="black", font=font)
+        x += 15 + round(font.getlength(label)) + 2 * GAP
