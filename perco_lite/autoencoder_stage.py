@@ -42,7 +42,7 @@ class AutoencoderLoss(nn.Module):
         error = reconstruction.float() - image
         losses = {"l1": error.abs().mean(), "mse": error.pow(2).mean()}
         losses["features"] = torch.zeros_like(losses["l1"])
-        loss = losses["l1"] + 2 * losses["mse"]
+        loss = losses["l1"] + 4 * losses["mse"]
         if self.perceptual_weight and self.sharpen:
             losses["features"] = self.perceptual(reconstruction.float(), image).mean()
             loss = loss + self.perceptual_weight * losses["features"]

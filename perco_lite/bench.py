@@ -19,7 +19,12 @@ from tqdm import tqdm
 
 from perco_lite.bitstream import unpack
 from perco_lite.captions import embed, tokenize
-from perco_lite.codec import PercoCodec
+from perco_lite.codec import (
+    DEFAULT_ANCHOR,
+    DEFAULT_GUIDANCE,
+    DEFAULT_TEMPERATURE,
+    PercoCodec,
+)
 from perco_lite.data import (
     find_data,
     image_to_tensor,
@@ -31,6 +36,7 @@ from perco_lite.data import (
 )
 from perco_lite.loading import device_name, load_codec
 from perco_lite.metrics import flat_colour_error, load_lpips, ms_ssim, psnr
+from perco_lite.perceptual import PerceptualDistance
 from perco_lite.rates import RATES, get_rate
 from perco_lite.shards import read_training_photos
 from perco_lite.unet import predict_velocity
@@ -134,9 +140,14 @@ def measure_speed(weights: str | None = None) -> dict:
 
 
 def measure_kodak(codec: PercoCodec, kodak: list, quiet: bool = False) -> dict:
-    """Means over Kodak at native size, 20 DDIM steps, default guidance, seed 0."""
+    """Means over Kodak at native size, 20 DDIM steps, default guidance, seed 0.
+
+    ``feature_distance`` is the training's SqueezeNet distance, where its weights are found: ours,
+    not LPIPS. ``*_of_estimate`` is the picture that the bits imply without any diffusion.
+    """
     sums: dict[str, list[float]] = {}
     lpips, reason = load_lpips()
+    distance = _feature_distance()
     for sample in tqdm(kodak, desc="kodak", unit="photo", disable=quiet):
         image = sample.image
         tensor = pad_to_multiple(image_to_tensor(image), 8).to(codec.device)
@@ -144,6 +155,8 @@ def measure_kodak(codec: PercoCodec, kodak: list, quiet: bool = False) -> dict:
             ceiling = codec.autoencoder.decode(codec.autoencoder.encode(tensor))
         ceiling = tensor_to_image(ceiling[..., : image.height, : image.width])
         sums.setdefault("autoencoder_psnr", []).append(psnr(image, ceiling).value)
+        if (value := distance(image, ceiling)) is not None:
+            sums.setdefault("autoencoder_feature_distance", []).append(value)
         files = [codec.compress(image, sample.caption, rate) for rate in codec.rates]
         for rate, data, decoded in zip(codec.rates, files, codec.decompress(files), strict=True):
             row = {
@@ -152,20 +165,38 @@ def measure_kodak(codec: PercoCodec, kodak: list, quiet: bool = False) -> dict:
                 "ms_ssim": ms_ssim(image, decoded).value,
                 "flat_colour_error": flat_colour_error(image, decoded)[0],
                 "lpips": lpips(image, decoded).value if lpips else None,
+                "feature_distance": distance(image, decoded),
             }
             with torch.no_grad():
                 first = codec.autoencoder.decode(codec.condition(unpack(data))[:, :4])
             first = tensor_to_image(first[..., : image.height, : image.width])
             row["psnr_of_estimate"] = psnr(image, first).value
+            row["feature_distance_of_estimate"] = distance(image, first)
             for name, value in row.items():
                 if value is not None:
                     sums.setdefault(f"{name}_{rate}", []).append(value)
     result = {name: sum(values) / len(values) for name, values in sorted(sums.items())}
     return {
         "kodak_photos": len(kodak),
+        "settings": f"20 steps, guidance {DEFAULT_GUIDANCE:g}, temperature "
+        f"{DEFAULT_TEMPERATURE:g}, anchor {DEFAULT_ANCHOR:g}, seed 0",
         **result,
         **({} if lpips else {"lpips": f"not measured: {reason}"}),
     }
+
+
+def _feature_distance():
+    """(photo, photo) -> SqueezeNet feature distance, or None where the weights are not found."""
+    folder = find_data("weights")
+    if folder is None or not (folder / "squeezenet1_0_caffe_fp32.npz").exists():
+        return lambda image, decoded: None
+    network = PerceptualDistance.from_file(folder / "squeezenet1_0_caffe_fp32.npz")
+
+    @torch.no_grad()
+    def distance(image, decoded) -> float:
+        return network(image_to_tensor(decoded), image_to_tensor(image)).item()
+
+    return distance
 
 
 def measure_codes(codec: PercoCodec, quiet: bool = False) -> dict:

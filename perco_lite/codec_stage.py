@@ -2,7 +2,8 @@
 
     latents (B,4,s,s) ──conditioner of the step's rate──► condition, estimate
     velocity = U-Net(noisy latents, t, condition, caption)
-    loss = |velocity - target|² + |estimate - latents|²  (+ feature distance of the decoded photo)
+    loss = |velocity - target|² + |estimate - latents|² + 2 |means of estimate - means of latents|²
+           (+ feature distance of the decoded photo)
 
 Paper: PerCo, Sec. 3.3 and 4.1 (v-prediction, text dropped in 10 %, no commitment loss, LPIPS above
 0.05 bpp).
@@ -22,12 +23,13 @@ from torch import Tensor, nn
 from perco_lite.autoencoder import Autoencoder
 from perco_lite.captions import build_text_encoder, embed, tokenize
 from perco_lite.codec import PercoCodec
-from perco_lite.condition import LocalConditioner, regression_loss
+from perco_lite.condition import LocalConditioner, coarse_loss, regression_loss
 from perco_lite.latent_store import LatentStore
 from perco_lite.rates import RATES, RatePoint, get_rate
 from perco_lite.unet import build_scheduler, build_unet, predict_velocity, split_velocity
 
 PERCEPTUAL_FROM = 0.05  # bits per pixel; as in the paper
+COARSE_WEIGHT = 2.0
 
 
 class CodecLoss(nn.Module):
@@ -67,8 +69,11 @@ class CodecLoss(nn.Module):
         """
         point = self.rates[int(rate)]
         condition = self.conditioner(latents, point.name, self.freeze_codes)
-        losses = {"regression": regression_loss(condition, latents)}
-        loss = self.regression_weight * losses["regression"]
+        losses = {
+            "regression": regression_loss(condition, latents),
+            "coarse": coarse_loss(condition, latents),
+        }
+        loss = self.regression_weight * (losses["regression"] + COARSE_WEIGHT * losses["coarse"])
         losses["velocity"] = torch.zeros_like(loss)
         if self.perceptual is not None:  # at every step: the columns of the log are fixed
             losses["features"] = torch.zeros_like(loss)

@@ -177,5 +177,15 @@ def regression_loss(condition: Condition, latents: Tensor) -> Tensor:
     return F.mse_loss(condition.estimate.float(), latents.float())
 
 
+def coarse_loss(condition: Condition, latents: Tensor, cell: int = 4) -> Tensor:
+    """Squared error of the estimate's means over cells of 4×4 latents (32×32 pixels), ().
+
+    A single code is never quite the colour of a wall or a sky, and equal codes side by side are all
+    wrong in the same way. This asks the hyper-encoder to choose neighbours whose mean is right.
+    """
+    error = condition.estimate.float() - latents.float()
+    return F.avg_pool2d(error, cell).pow(2).mean()
+
+
 def _key(rate: str) -> str:
     return "rate_" + rate.replace(".", "_")  # a module's name may not hold a dot

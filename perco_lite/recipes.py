@@ -8,6 +8,7 @@ data ──► PhotoStore ──► AutoencoderStage ──► weights of the au
 from pathlib import Path
 
 import torch
+from diffusers import UNet2DConditionModel
 from torch import nn
 from transformers import AutoTokenizer, CLIPTextModel
 
@@ -17,6 +18,7 @@ from perco_lite.bitstream import unpack
 from perco_lite.captions import build_text_encoder, train_tokenizer
 from perco_lite.codec import PercoCodec
 from perco_lite.codec_stage import CodecLoss, CodecStage, build_codec
+from perco_lite.condition import LocalConditioner
 from perco_lite.data import find_data, kodak_photos, list_photos, skimage_photos, tensor_to_image
 from perco_lite.latent_store import cache_latents
 from perco_lite.perceptual import PerceptualDistance, SqueezeNet
@@ -116,9 +118,9 @@ def train_codec_recipe(
     )
     codec = build_codec(frozen, tokenizer, {"rates": tuple(rates.split(","))} if rates else None)
     if start:
-        old = PercoCodec.from_pretrained(str(start))
-        for part in ("conditioner", "unet"):
-            names = adopt_weights(getattr(codec, part), getattr(old, part))
+        for part, kind in (("conditioner", LocalConditioner), ("unet", UNet2DConditionModel)):
+            old = kind.from_pretrained(start, subfolder=part, torch_dtype=torch.float32)
+            names = adopt_weights(getattr(codec, part), old)
             print(f"{part}: {len(names)} tensors start anew: {', '.join(names) or 'none'}")
     if text:
         codec.text_encoder.load_state_dict(

@@ -95,6 +95,7 @@ def train(stage: Stage, settings: TrainingSettings) -> dict:
     optimizer = torch.optim.AdamW(
         trained, lr=settings.learning_rate, betas=(0.9, 0.99), weight_decay=settings.weight_decay
     )
+    stage.module.to(memory_format=torch.channels_last)  # a CPU's convolutions gain an eighth
     module, optimizer = accelerator.prepare(stage.module, optimizer)
     ema = EMAModel(trained, decay=settings.ema_decay, use_ema_warmup=True, power=0.75, foreach=True)
     ema.to(accelerator.device)
@@ -184,6 +185,7 @@ def train(stage: Stage, settings: TrainingSettings) -> dict:
 def _save(accelerator, stage, ema, trained, checkpoint: Path, output: Path) -> None:
     """Write everything beside its place first, then rename: a cut never leaves half a file."""
     fresh = checkpoint.with_name("checkpoint.new")
+    stage.module.to(memory_format=torch.contiguous_format)  # safetensors writes no other
     accelerator.save_state(str(fresh))
     if accelerator.is_main_process:
         _replace_folder(fresh, checkpoint)
@@ -196,6 +198,7 @@ def _save(accelerator, stage, ema, trained, checkpoint: Path, output: Path) -> N
         stage.preview(output / "preview.png")
         stage.module.train()
         ema.restore(trained)
+    stage.module.to(memory_format=torch.channels_last)
     accelerator.wait_for_everyone()
 
 

@@ -34,7 +34,7 @@ def test_the_objective_by_hand(autoencoder):
     image = torch.rand(2, 3, 16, 24) * 2 - 1
     losses = loss(image)
     error = autoencoder(image)[0] - image
-    plain = error.abs().mean() + 2 * error.square().mean()
+    plain = error.abs().mean() + 4 * error.square().mean()
     torch.testing.assert_close(losses["loss"], plain + 50)
     assert losses["features"] == 100
     torch.testing.assert_close(losses["psnr"], -10 * torch.log10(error.square().mean() / 4))

@@ -71,6 +71,30 @@ def test_quality_is_the_mean_over_the_photos(tiny_codec, photos):
     }
 
 
+def test_feature_distance_where_its_weights_are_found(tiny_codec, photos, monkeypatch):
+    samples = bench.kodak_photos()[:1]
+    without = bench.measure_kodak(tiny_codec, samples, quiet=True)
+    assert not any("feature_distance" in name for name in without)
+
+    class Distance:
+        @classmethod
+        def from_file(cls, path):
+            assert path.parent.name == "weights"
+            return lambda image, target: (image - target).abs().mean()
+
+    (photos / "weights").mkdir()
+    (photos / "weights" / "squeezenet1_0_caffe_fp32.npz").touch()
+    monkeypatch.setattr(bench, "PerceptualDistance", Distance)
+    result = bench.measure_kodak(tiny_codec, samples, quiet=True)
+    image = samples[0].image
+    decoded = tiny_codec.decompress(tiny_codec.compress(image, samples[0].caption, "0.0313"))
+    expected = np.abs(np.asarray(image, float) - np.asarray(decoded, float)).mean() / 127.5
+    assert result["feature_distance_0.0313"] == pytest.approx(expected, abs=2e-3)
+    assert (
+        result["feature_distance_of_estimate_0.0313"] > 0 < result["autoencoder_feature_distance"]
+    )
+
+
 def test_codes_are_counted_over_both_sets(tiny_codec, photos):
     result = bench.measure_codes(tiny_codec, quiet=True)
     assert result["codes_photos"] == 3

@@ -4,7 +4,13 @@ import pytest
 import torch
 
 from perco_lite.codec import PercoCodec
-from perco_lite.condition import ConditionDecoder, LocalConditioner, regression_loss
+from perco_lite.condition import (
+    Condition,
+    ConditionDecoder,
+    LocalConditioner,
+    coarse_loss,
+    regression_loss,
+)
 from perco_lite.rates import RATES, get_rate
 
 # (rows, columns) of the index grid of a photo 768 wide and 512 high: 512/stride by 768/stride
@@ -87,6 +93,16 @@ def test_regression_loss_is_the_error_of_the_first_four_channels():
     torch.testing.assert_close(regression_loss(condition, target), expected)
     condition.channels[:, 4:] += 100  # the extra channels are free
     torch.testing.assert_close(regression_loss(condition, target), expected)
+
+
+def test_coarse_loss_sees_means_only():
+    """An error of alternating sign is invisible to it, a constant one is not."""
+    target = latents(1, 8, 16)
+    pattern = torch.ones(8, 16)
+    pattern[::2] = -1
+    for error, expected in ((pattern, 0.0), (torch.full((8, 16), 0.5), 0.25)):
+        condition = Condition(torch.cat([target + error, torch.zeros(1, 3, 8, 16)], 1), None)
+        torch.testing.assert_close(coarse_loss(condition, target), torch.tensor(expected))
 
 
 @pytest.mark.parametrize("rate", ["0.0024", "2", "", "rate_0_0019"])
