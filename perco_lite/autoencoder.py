@@ -54,7 +54,7 @@ class Upscale(nn.Module):
             nn.SiLU(),
             nn.Conv2d(detail, 12, 3, padding=1),
         )
-        nn.init.zeros_(self.detail[-1].weight)
+        nn.init.normal_(self.detail[-1].weight, std=1e-2 / detail**0.5)  # small at first
         nn.init.zeros_(self.detail[-1].bias)
 
     def forward(self, x: Tensor) -> Tensor:

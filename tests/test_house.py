@@ -30,7 +30,8 @@ ARROWS = {
     "photo_store": {"shards"},
     "latent_store": {"autoencoder", "photo_store"},
 }
-ASSEMBLERS = {"__init__", "codec", "training", "autoencoder_stage", "codec_stage", "evaluation"}
+ASSEMBLERS = {"__init__", "codec", "training", "evaluation"}
+ASSEMBLERS |= {"autoencoder_stage", "text_stage", "codec_stage"}
 DRAWING = {"plotting", "widgets"}
 COMMANDS = {"batch", "bench", "cli", "demo", "inspecting", "loading", "recipes", "train_cli"}
 IMPORT_NAMES = {"PIL": "pillow", "skimage": "scikit-image"}  # where pip's name is another
