@@ -119,6 +119,6 @@ def show_photos(
     ]
     file = io.BytesIO()
     contact_sheet(rows, tile_width=tile_width, title=title, font_size=14).save(
-        file, "JPEG", quality=85
+        file, "JPEG", quality=72
     )
     return Picture(data=file.getvalue(), format="jpeg")

@@ -34,7 +34,11 @@ ASSEMBLERS = {"__init__", "codec", "training", "evaluation"}
 ASSEMBLERS |= {"autoencoder_stage", "text_stage", "codec_stage"}
 DRAWING = {"plotting", "widgets"}
 COMMANDS = {"batch", "bench", "cli", "demo", "inspecting", "loading", "recipes", "train_cli"}
-IMPORT_NAMES = {"PIL": "pillow", "skimage": "scikit-image"}  # where pip's name is another
+IMPORT_NAMES = {
+    "IPython": "ipython",
+    "PIL": "pillow",
+    "skimage": "scikit-image",
+}  # where pip's name is another
 
 
 def imports(nodes) -> set[str]:
