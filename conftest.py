@@ -16,6 +16,13 @@ SENTENCES = [
     "a man riding a wave on a surfboard",
 ]
 
+TINY_AUTOENCODER = {
+    "encoder_widths": (16, 16),
+    "encoder_blocks": (1, 1),
+    "decoder_widths": (16, 16),
+    "decoder_blocks": (1, 1),
+}
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item):

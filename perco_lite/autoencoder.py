@@ -27,10 +27,7 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
-        # the second convolution starts small: without normalisation layers a deep stack of
-        # residual blocks is stable only if each one starts near the identity
-        nn.init.normal_(self.conv2.weight, std=1e-2 / channels**0.5)
-        nn.init.zeros_(self.conv2.bias)
+        _start_small(self.conv2)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.conv2(F.silu(self.conv1(F.silu(x))))
@@ -54,11 +51,20 @@ class Upscale(nn.Module):
             nn.SiLU(),
             nn.Conv2d(detail, 12, 3, padding=1),
         )
-        nn.init.normal_(self.detail[-1].weight, std=1e-2 / detail**0.5)  # small at first
-        nn.init.zeros_(self.detail[-1].bias)
+        _start_small(self.detail[-1])
 
     def forward(self, x: Tensor) -> Tensor:
         return F.pixel_shuffle(self.blocks(x), 4) + F.pixel_shuffle(self.detail(x), 2)
+
+
+def _start_small(last: nn.Conv2d) -> None:
+    """Let a branch that is added to something start near zero.
+
+    Without normalisation layers, a deep stack of residual blocks is stable only if each one starts
+    near the identity.
+    """
+    nn.init.normal_(last.weight, std=1e-2 / last.in_channels**0.5)
+    nn.init.zeros_(last.bias)
 
 
 def _blocks(channels: int, count: int) -> list[nn.Module]:

@@ -36,7 +36,7 @@ from perco_lite.data import (
 )
 from perco_lite.loading import device_name, load_codec
 from perco_lite.metrics import flat_colour_error, load_lpips, ms_ssim, psnr
-from perco_lite.perceptual import PerceptualDistance
+from perco_lite.perceptual import SQUEEZENET_FILE, PerceptualDistance
 from perco_lite.rates import RATES, get_rate
 from perco_lite.shards import read_training_photos
 from perco_lite.unet import predict_velocity
@@ -188,9 +188,9 @@ def measure_kodak(codec: PercoCodec, kodak: list, quiet: bool = False) -> dict:
 def _feature_distance():
     """(photo, photo) -> SqueezeNet feature distance, or None where the weights are not found."""
     folder = find_data("weights")
-    if folder is None or not (folder / "squeezenet1_0_caffe_fp32.npz").exists():
+    if folder is None or not (folder / SQUEEZENET_FILE).exists():
         return lambda image, decoded: None
-    network = PerceptualDistance.from_file(folder / "squeezenet1_0_caffe_fp32.npz")
+    network = PerceptualDistance.from_file(folder / SQUEEZENET_FILE)
 
     @torch.no_grad()
     def distance(image, decoded) -> float:

@@ -87,6 +87,11 @@ def tokenize(tokenizer, captions: list[str]) -> Tensor:
     ).input_ids
 
 
+def draw_caption(token_ids: Tensor, generator: torch.Generator) -> Tensor:
+    """One of a photo's captions at random: token ids (N,T) -> (T,)."""
+    return token_ids[int(torch.randint(len(token_ids), (), generator=generator))]
+
+
 def embed(text_encoder: CLIPTextModel, token_ids: Tensor) -> Tensor:
     """Text embeddings (B,T,C): the encoder's last hidden states."""
     return text_encoder(token_ids.to(next(text_encoder.parameters()).device)).last_hidden_state

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from perco_lite.autoencoder import Autoencoder
-from perco_lite.captions import build_text_encoder, embed, tokenize
+from perco_lite.captions import build_text_encoder, draw_caption, embed, tokenize
 from perco_lite.codec import PercoCodec
 from perco_lite.condition import LocalConditioner, coarse_loss, regression_loss
 from perco_lite.latent_store import LatentStore
@@ -138,10 +138,7 @@ class CodecStage:
         tokens = count * (8 * self.crop / rate.stride) ** 2
         quantizer.revive_below = self.revive * tokens / rate.codebook_size
         latents, photos = self.latents.crops(count, self.crop, generator)
-        chosen = [
-            self.token_ids[p][int(torch.randint(len(self.token_ids[p]), (), generator=generator))]
-            for p in photos
-        ]
+        chosen = [draw_caption(self.token_ids[p], generator) for p in photos]
         number = torch.tensor(step % len(self.module.rates))
         return {"latents": latents, "token_ids": torch.stack(chosen), "rate": number}
 

@@ -28,17 +28,17 @@ class LatentStore:
 
     def __init__(self, latents: list[Tensor], photos: list[int], weights: Tensor):
         self.latents, self.photos, self.weights = latents, photos, weights
+        self.smallest = min((min(one.shape[1:]) for one in latents), default=0)
 
     def crops(self, count: int, size: int, generator: torch.Generator) -> tuple[Tensor, list[int]]:
         """Random crops (count,4,size,size) float32 and the number of the photo of each.
 
         Raises ValueError if the smallest photo has no crop of that size.
         """
-        smallest = min(min(latents.shape[1:]) for latents in self.latents)
-        if size > smallest:
+        if size > self.smallest:
             raise ValueError(
-                f"crop is {size} latents a side, expected at most {smallest}, the short side of "
-                "the smallest photo; choose a smaller crop"
+                f"crop is {size} latents a side, expected at most {self.smallest}, the short side "
+                "of the smallest photo; choose a smaller crop"
             )
         chosen = torch.multinomial(self.weights, count, replacement=True, generator=generator)
         crops = []

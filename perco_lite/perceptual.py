@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+SQUEEZENET_FILE = "squeezenet1_0_caffe_fp32.npz"  # in the data folder "weights"
 TAPS = ("conv1", "fire3", "fire5")  # later layers cost more and see objects, not texture
 
 
@@ -31,7 +32,7 @@ class SqueezeNet(nn.Module):
 
     @classmethod
     def from_file(cls, path: str | Path) -> "SqueezeNet":
-        """Load ``squeezenet1_0_caffe_fp32.npz``; FileNotFoundError names what is missing."""
+        """Load ``SQUEEZENET_FILE``; FileNotFoundError names what is missing."""
         path = Path(path)
         if not path.exists():
             raise FileNotFoundError(

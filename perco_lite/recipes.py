@@ -21,7 +21,7 @@ from perco_lite.codec_stage import CodecLoss, CodecStage, build_codec
 from perco_lite.condition import LocalConditioner
 from perco_lite.data import find_data, kodak_photos, list_photos, skimage_photos, tensor_to_image
 from perco_lite.latent_store import cache_latents
-from perco_lite.perceptual import PerceptualDistance, SqueezeNet
+from perco_lite.perceptual import SQUEEZENET_FILE, PerceptualDistance, SqueezeNet
 from perco_lite.photo_store import PhotoStore
 from perco_lite.plotting import Tile, contact_sheet
 from perco_lite.text_stage import TextLoss, TextStage, photo_features
@@ -214,7 +214,7 @@ def _perceptual(data: Path, weight: float) -> PerceptualDistance | None:
 
 
 def _squeezenet_file(data: Path) -> Path:
-    return data.parent / "weights" / "squeezenet1_0_caffe_fp32.npz"
+    return data.parent / "weights" / SQUEEZENET_FILE
 
 
 def pack_weights(source: Path, target: Path) -> int:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import CLIPTextModel
 
-from perco_lite.captions import embed, tokenize
+from perco_lite.captions import draw_caption, embed, tokenize
 from perco_lite.perceptual import SqueezeNet
 from perco_lite.photo_store import PhotoStore
 
@@ -54,10 +54,7 @@ class TextStage:
 
     def batch(self, step: int, count: int, generator: torch.Generator) -> dict[str, Tensor]:
         photos = torch.randperm(len(self.features), generator=generator)[:count]
-        captions = [
-            self.token_ids[p][int(torch.randint(len(self.token_ids[p]), (), generator=generator))]
-            for p in photos.tolist()
-        ]
+        captions = [draw_caption(self.token_ids[p], generator) for p in photos.tolist()]
         return {"token_ids": torch.stack(captions), "features": self.features[photos]}
 
     def export(self, folder: Path) -> None:

@@ -15,15 +15,18 @@ from perco_lite.batch import explain
 
 train_app = typer.Typer(help="Train your own weights.", no_args_is_help=True, rich_markup_mode=None)
 
+Data = Annotated[Path | None, typer.Option(help="Shards or a folder of photos.")]
+Output = Annotated[Path, typer.Option("-o", "--output")]
+Steps = Annotated[int, typer.Option(help="Length of the schedule.")]
+Minutes = Annotated[float | None, typer.Option(help="Stop after a slice; run again to go on.")]
+
 
 @train_app.command("autoencoder")
 def train_autoencoder(
-    data: Annotated[Path | None, typer.Option(help="Shards or a folder of photos.")] = None,
-    output: Annotated[Path, typer.Option("-o", "--output")] = Path("out/train/autoencoder"),
-    steps: Annotated[int, typer.Option(help="Length of the schedule.")] = 3000,
-    minutes: Annotated[
-        float | None, typer.Option(help="Stop after a slice; run again to go on.")
-    ] = None,
+    data: Data = None,
+    output: Output = Path("out/train/autoencoder"),
+    steps: Steps = 3000,
+    minutes: Minutes = None,
     batch_size: int = 16,
     learning_rate: float = 1e-3,
     perceptual_weight: float = 0.02,
@@ -43,13 +46,11 @@ def train_autoencoder(
 
 @train_app.command("text")
 def train_text(
-    data: Annotated[Path | None, typer.Option(help="Shards or a folder of photos.")] = None,
-    output: Annotated[Path, typer.Option("-o", "--output")] = Path("out/train/text"),
-    steps: Annotated[int, typer.Option(help="Length of the schedule.")] = 500,
+    data: Data = None,
+    output: Output = Path("out/train/text"),
+    steps: Steps = 500,
     photos: Annotated[int, typer.Option(help="Photos with captions, at most.")] = 6000,
-    minutes: Annotated[
-        float | None, typer.Option(help="Stop after a slice; run again to go on.")
-    ] = None,
+    minutes: Minutes = None,
     batch_size: int = 256,
     learning_rate: float = 1e-3,
     seed: int = 0,
@@ -63,21 +64,19 @@ def train_text(
 
 @train_app.command("codec")
 def train_codec(
-    data: Annotated[Path | None, typer.Option(help="Shards or a folder of photos.")] = None,
+    data: Data = None,
     autoencoder: Annotated[
         Path, typer.Option(help="Weights of stage 1, or of a whole codec.")
     ] = Path("out/train/autoencoder/weights"),
-    output: Annotated[Path, typer.Option("-o", "--output")] = Path("out/train/codec"),
+    output: Output = Path("out/train/codec"),
     text: Annotated[Path | None, typer.Option(help="Weights of `perco train text`.")] = None,
     start: Annotated[Path | None, typer.Option(help="A codec to go on from.")] = None,
     freeze_codes: Annotated[
         bool, typer.Option(help="Leave hyper-encoders and codebooks as they are.")
     ] = False,
-    steps: Annotated[int, typer.Option(help="Length of the schedule.")] = 4000,
+    steps: Steps = 4000,
     alone: Annotated[int, typer.Option(help="First steps, without the U-Net.")] = 600,
-    minutes: Annotated[
-        float | None, typer.Option(help="Stop after a slice; run again to go on.")
-    ] = None,
+    minutes: Minutes = None,
     batch_size: int = 16,
     learning_rate: float = 8e-4,
     perceptual_weight: float = 0.0,

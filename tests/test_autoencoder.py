@@ -3,18 +3,13 @@
 import pytest
 import torch
 
+from conftest import TINY_AUTOENCODER
 from perco_lite.autoencoder import Autoencoder, ResidualBlock
 
 
 def tiny(**settings) -> Autoencoder:
     torch.manual_seed(0)
-    return Autoencoder(
-        encoder_widths=(16, 16),
-        encoder_blocks=(1, 1),
-        decoder_widths=(16, 16),
-        decoder_blocks=(1, 1),
-        **settings,
-    )
+    return Autoencoder(**TINY_AUTOENCODER, **settings)
 
 
 def with_statistics() -> Autoencoder:

@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from conftest import TINY_AUTOENCODER
 from perco_lite.autoencoder import Autoencoder
 from perco_lite.autoencoder_stage import AutoencoderLoss, AutoencoderStage
 
@@ -14,12 +15,7 @@ from perco_lite.autoencoder_stage import AutoencoderLoss, AutoencoderStage
 @pytest.fixture
 def autoencoder():
     torch.manual_seed(0)
-    return Autoencoder(
-        encoder_widths=(16, 16),
-        encoder_blocks=(1, 1),
-        decoder_widths=(16, 16),
-        decoder_blocks=(1, 1),
-    )
+    return Autoencoder(**TINY_AUTOENCODER)
 
 
 class Difference(nn.Module):

@@ -11,7 +11,7 @@ from accelerate.state import AcceleratorState
 from PIL import Image
 from safetensors.torch import load_file
 
-from conftest import SENTENCES
+from conftest import SENTENCES, TINY_AUTOENCODER
 from perco_lite import data, recipes
 from perco_lite.autoencoder import Autoencoder
 from perco_lite.captions import build_text_encoder
@@ -37,12 +37,7 @@ class TinyAutoencoder:
     from_pretrained = staticmethod(Autoencoder.from_pretrained)
 
     def __call__(self) -> Autoencoder:
-        return Autoencoder(
-            encoder_widths=(16, 16),
-            encoder_blocks=(1, 1),
-            decoder_widths=(16, 16),
-            decoder_blocks=(1, 1),
-        )
+        return Autoencoder(**TINY_AUTOENCODER)
 
 
 def build_small_codec(autoencoder, tokenizer, conditioner):
