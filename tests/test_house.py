@@ -26,6 +26,7 @@ ARROWS = {
     "condition": {"autoencoder", "hyper_encoder", "rates", "vector_quantizer"},
     "unet": {"rates"},
     "sampling": {"unet"},
+    "stable_diffusion": {"autoencoder", "condition", "pretrained", "rates"},
     "shards": {"data"},
     "photo_store": {"shards"},
     "latent_store": {"autoencoder", "photo_store"},
