@@ -106,7 +106,6 @@ class CodecLoss(nn.Module):
             losses["features"] = (distance * alpha_bar).mean()
         return losses
 
-
     def draw(self, latents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What is random in a step: timesteps (B,), noise (B,4,s,s), whose text is left out (B,1).
 

@@ -20,7 +20,7 @@ from PIL.PngImagePlugin import PngInfo
 from perco_lite import __version__
 from perco_lite.batch import SOFTWARE, explain, read_perco, write_whole
 from perco_lite.bitstream import unpack
-from perco_lite.codec import BUNDLED, DEFAULT_GUIDANCE, PercoCodec, group_by_size
+from perco_lite.codec import BUNDLED, PercoCodec, group_by_size
 
 SAMPLERS = ("ddim", "dpm++")
 
@@ -128,7 +128,6 @@ def decompress_files(
             fail(path, error)
             continue
         items += [(path, t, s, data, parsed) for t, s in zip(targets, seeds, strict=True)]
-    guidance = DEFAULT_GUIDANCE if guidance is None else guidance
     groups = [[items[i] for i in group] for group in group_by_size([item[4] for item in items])]
     while groups:
         group = groups.pop(0)

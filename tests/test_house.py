@@ -27,6 +27,7 @@ ARROWS = {
     "unet": {"rates"},
     "tiling": {"autoencoder"},
     "sampling": {"tiling", "unet"},
+    "stable_diffusion": {"autoencoder", "condition", "pretrained", "rates"},
     "shards": {"data"},
     "photo_store": {"shards"},
     "latent_store": {"autoencoder", "photo_store"},
