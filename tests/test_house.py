@@ -30,6 +30,7 @@ ARROWS = {
     "stable_diffusion": {"autoencoder", "condition", "pretrained", "rates"},
     "shards": {"data"},
     "photo_store": {"shards"},
+    "photo_stream": {"data", "shards"},
     "latent_store": {"autoencoder", "photo_store"},
 }
 ASSEMBLERS = {"__init__", "codec", "training", "evaluation"}
