@@ -26,6 +26,7 @@ ARROWS = {
     "condition": {"autoencoder", "hyper_encoder", "rates", "vector_quantizer"},
     "unet": {"rates"},
     "sampling": {"unet"},
+    "captioning": {"pretrained"},
     "stable_diffusion": {"autoencoder", "condition", "pretrained", "rates"},
     "shards": {"data"},
     "photo_store": {"shards"},
@@ -35,6 +36,7 @@ ASSEMBLERS = {"__init__", "codec", "training", "evaluation"}
 ASSEMBLERS |= {"autoencoder_stage", "text_stage", "codec_stage"}
 DRAWING = {"plotting", "widgets"}
 COMMANDS = {"batch", "bench", "cli", "demo", "inspecting", "loading", "recipes", "train_cli"}
+COMMANDS |= {"pretrained_cli"}
 IMPORT_NAMES = {
     "IPython": "ipython",
     "PIL": "pillow",
