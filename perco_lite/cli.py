@@ -16,7 +16,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from perco_lite.batch import Batch, expand, explain, plan_outputs, read_perco, write_whole
-from perco_lite.pretrained_cli import caption
+from perco_lite.pretrained_cli import caption, convert
 from perco_lite.train_cli import train_app
 
 app = typer.Typer(
@@ -243,6 +243,7 @@ def bench(
 
 
 app.command()(caption)
+app.command()(convert)
 
 if __name__ == "__main__":
     sys.exit(app())

@@ -30,12 +30,7 @@ def load_codec(weights: str | None = None, device: str | None = None) -> PercoCo
 
     Raises ``FileNotFoundError`` or ``ValueError``, each in one line that says what to do.
     """
-    import diffusers
-    import transformers
-
-    for library in (diffusers, transformers):
-        library.utils.logging.set_verbosity_error()
-        library.utils.logging.disable_progress_bar()
+    quiet_libraries()
     device = find_device(device)
     _check_weights(weights)
     try:
@@ -63,6 +58,16 @@ def load_codec(weights: str | None = None, device: str | None = None) -> PercoCo
 
 def _modules(codec: PercoCodec) -> list[torch.nn.Module]:
     return [m for m in codec.components.values() if isinstance(m, torch.nn.Module)]
+
+
+def quiet_libraries() -> None:
+    """Keep the libraries' notes and progress bars out of a command's output."""
+    import diffusers
+    import transformers
+
+    for library in (diffusers, transformers):
+        library.utils.logging.set_verbosity_error()
+        library.utils.logging.disable_progress_bar()
 
 
 def find_device(name: str | None = None) -> torch.device:

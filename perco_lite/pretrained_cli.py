@@ -6,6 +6,8 @@ As in ``cli``, what a command needs is imported when it runs.
 """
 
 import json
+import os
+import shutil
 from pathlib import Path
 from typing import Annotated
 
@@ -60,14 +62,50 @@ def caption(
     batch.finish()
 
 
+def convert(
+    source: Annotated[Path, typer.Argument(help="Folder of PerCo (SD): hyper_enc, unet, …")],
+    target: Annotated[Path, typer.Argument(help="Folder to write; it must not exist.")],
+    base: Annotated[
+        str | None,
+        typer.Option(help="Stable Diffusion (folder or hub id) for the parts SOURCE lacks."),
+    ] = None,
+    half: Annotated[bool, typer.Option(help="Write float16, half the size.")] = False,
+) -> None:
+    """Convert a published PerCo (SD) checkpoint to weights for --weights."""
+    from perco_lite.loading import quiet_libraries
+
+    if target.exists():
+        _fail(f"{target} is there already; name a new folder")
+    try:
+        import torch
+
+        from perco_lite.codec import PercoCodec
+        from perco_lite.perco_sd import convert_checkpoint
+
+        quiet_libraries()
+        dtype = torch.float16 if half else torch.float32
+        codec = convert_checkpoint(PercoCodec, source, base, dtype)
+        _save_whole(codec, target)
+    except (OSError, ValueError) as error:
+        _fail(error)
+    typer.echo(f"{target}: a codec for the rate {codec.rates[0]}")
+
+
+def _save_whole(codec, target: Path) -> None:
+    """Save beside the target, then rename: there is never half a codec."""
+    fresh = target.with_name(f".{target.name}-{os.getpid()}.part")
+    try:
+        codec.save_pretrained(fresh, safe_serialization=True)
+        fresh.rename(target)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
 def _load_captioner(model: str | None, device: str | None):
-    import transformers
-
     from perco_lite.captioning import CAPTIONER, Captioner
-    from perco_lite.loading import find_device
+    from perco_lite.loading import find_device, quiet_libraries
 
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    quiet_libraries()
     return Captioner(model or CAPTIONER, find_device(device))
 
 

@@ -27,6 +27,7 @@ ARROWS = {
     "unet": {"rates"},
     "sampling": {"unet"},
     "captioning": {"pretrained"},
+    "perco_sd": {"condition", "pretrained", "rates", "stable_diffusion"},
     "stable_diffusion": {"autoencoder", "condition", "pretrained", "rates"},
     "shards": {"data"},
     "photo_store": {"shards"},

@@ -83,6 +83,14 @@ def test_a_codec_from_the_hubs_cache(cache, tiny_stable_diffusion):
     assert build("someone/sd").model_id == build(tiny_stable_diffusion).model_id
 
 
+def test_half_size_files_are_a_variant(tiny_stable_diffusion, copy):
+    for file in copy.rglob("*.safetensors"):
+        file.rename(file.with_name(f"{file.stem}.fp16.safetensors"))
+    with pytest.raises(FileNotFoundError, match="lacks vae/diffusion_pytorch_model.safetensors"):
+        build(copy)
+    assert build(copy, variant="fp16").model_id == build(tiny_stable_diffusion).model_id
+
+
 def test_all_that_were_tried_are_named_with_reasons(cache, tiny_stable_diffusion, tmp_path):
     cache("half/there", tiny_stable_diffusion, ["diffusion_pytorch_model.safetensors"])
     with pytest.raises(FileNotFoundError) as caught:
