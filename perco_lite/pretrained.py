@@ -7,6 +7,7 @@ Differs from the paper: the original Stable Diffusion 2.1 left the hub in Novemb
 stands for a list of places that are tried in order.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -57,9 +58,10 @@ def fetch(
         try:
             folder = Path(name) if Path(name).is_dir() else _download(name, SMALL_FILES)
             check(folder)
+            files = [part for file in weights for part in _shards(folder, file)]
             if not Path(name).is_dir():
-                _download(name, weights)
-            missing = [file for file in weights if not (folder / file).is_file()]
+                _download(name, files)
+            missing = [file for file in files if not (folder / file).is_file()]
             if missing:
                 raise FileNotFoundError(f"lacks {', '.join(missing)}: cut short, or pickles only")
             return folder
@@ -113,10 +115,19 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(sorted(names)) or "none"
 
 
+def _shards(folder: Path, file: str) -> list[str]:
+    """A file of weights, or those it is split into, if its index is there."""
+    index = folder / f"{file}.index.json"
+    if not index.is_file():
+        return [file]
+    parts = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    return [str(Path(file).with_name(part)) for part in parts]
+
+
 def _download(name: str, files: Sequence[str]) -> Path:
     """Fetch some files of a repository into the hub's cache; their folder."""
     if Path(name).exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise FileNotFoundError("no such folder, and no owner/name on the hub")
+        raise FileNotFoundError("no folder, and no owner/name on the hub")
     from huggingface_hub import snapshot_download
 
     return Path(snapshot_download(name, allow_patterns=list(files)))
@@ -133,4 +144,4 @@ def _why(error: Exception) -> str:
     if isinstance(error, utils.LocalEntryNotFoundError | utils.OfflineModeIsEnabled):
         return "not in the cache, and the hub was not reached"
     lines = str(error).split("\n") if str(error) else [type(error).__name__]
-    return lines[0].strip()[:200]
+    return lines[0].strip()[:400]

@@ -113,27 +113,36 @@ def find_checkpoint(
     model_id: str | Path | Sequence[str | Path] | None,
     convert_epsilon: bool = False,
     variant: str | None = None,
+    parts: Sequence[str] = tuple(WEIGHTS),
 ) -> Path:
     """Folder of a Stable Diffusion 1 or 2 checkpoint in diffusers' layout, checked and complete.
 
-    Raises FileNotFoundError naming all that was tried, WrongModel for another family or objective.
+    Of its weights, those of ``parts`` are downloaded. Raises FileNotFoundError naming all that was
+    tried, WrongModel for another family or objective.
     """
     suffix = f".{variant}.safetensors" if variant else ".safetensors"
-    weights = [f"{part}/{name}{suffix}" for part, name in WEIGHTS.items()]
+    weights = [f"{part}/{WEIGHTS[part]}{suffix}" for part in parts]
     return fetch(model_id, weights, lambda folder: check_family(folder, convert_epsilon))
 
 
 def load_pretrained(folder: Path, dtype: torch.dtype, variant: str | None = None) -> dict:
     """Load the five parts of a checked folder, under our names for them; ValueError names keys."""
-    from transformers import CLIPTextModel, CLIPTokenizer
-
     options = {"variant": variant} if variant else {}
     return {
-        "autoencoder": load_strictly(StableDiffusionAutoencoder, folder / "vae", dtype, **options),
+        **load_frozen(folder, dtype, **options),
         "unet": load_strictly(UNet2DConditionModel, folder / "unet", dtype, **options),
+        "scheduler": build_scheduler(read_config(folder / "scheduler" / "scheduler_config.json")),
+    }
+
+
+def load_frozen(folder: Path, dtype: torch.dtype, **options) -> dict:
+    """Load what no training changes: VAE, text encoder, tokenizer."""
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    return {
+        "autoencoder": load_strictly(StableDiffusionAutoencoder, folder / "vae", dtype, **options),
         "text_encoder": load_strictly(CLIPTextModel, folder / "text_encoder", dtype, **options),
         "tokenizer": CLIPTokenizer.from_pretrained(folder / "tokenizer"),
-        "scheduler": build_scheduler(_read(folder / "scheduler" / "scheduler_config.json")),
     }
 
 
@@ -172,7 +181,7 @@ def add_rate_embedding(unet: UNet2DConditionModel) -> None:
 
 def check_family(folder: Path, convert_epsilon: bool = False) -> None:
     """Read the configs of a folder and raise WrongModel unless a codec can be built around it."""
-    index = _read(folder / "model_index.json")
+    index = read_config(folder / "model_index.json")
     kind = index.get("_class_name")
     if kind == "PercoCodec":
         raise WrongModel(f"{folder} holds a codec already; load it with PercoCodec.from_pretrained")
@@ -184,7 +193,7 @@ def check_family(folder: Path, convert_epsilon: bool = False) -> None:
         found += [f"it has a {name}" for name in extra]
         _refuse(folder, kind, found)
     unet, vae, text = (
-        _read(folder / part / "config.json") for part in ("unet", "vae", "text_encoder")
+        read_config(folder / part / "config.json") for part in ("unet", "vae", "text_encoder")
     )
     channels = vae.get("latent_channels", 4)
     side = 2 ** (len(vae.get("block_out_channels", ())) - 1)
@@ -202,7 +211,7 @@ def check_family(folder: Path, convert_epsilon: bool = False) -> None:
 
 
 def _check_objective(folder: Path, convert_epsilon: bool) -> None:
-    config = _read(folder / "scheduler" / "scheduler_config.json")
+    config = read_config(folder / "scheduler" / "scheduler_config.json")
     objective = config.get("prediction_type", "epsilon")  # diffusers' default
     if objective == "v_prediction" or (objective == "epsilon" and convert_epsilon):
         return
@@ -223,7 +232,8 @@ def _refuse(folder: Path, kind: str | None, found: list[str]) -> None:
         )
 
 
-def _read(path: Path) -> dict:
+def read_config(path: Path) -> dict:
+    """Read a JSON file of a checkpoint; FileNotFoundError or WrongModel says what is the matter."""
     if not path.is_file():
         raise FileNotFoundError(
             f"no {path.name} in {path.parent}: not a checkpoint in diffusers' layout, or cut short "

@@ -27,6 +27,8 @@ ARROWS = {
     "unet": {"rates"},
     "tiling": {"autoencoder"},
     "sampling": {"tiling", "unet"},
+    "captioning": {"pretrained"},
+    "perco_sd": {"condition", "pretrained", "rates", "stable_diffusion"},
     "stable_diffusion": {"autoencoder", "condition", "pretrained", "rates"},
     "shards": {"data"},
     "photo_store": {"shards"},
@@ -37,6 +39,7 @@ ASSEMBLERS = {"__init__", "codec", "training", "evaluation"}
 ASSEMBLERS |= {"autoencoder_stage", "text_stage", "codec_stage"}
 DRAWING = {"plotting", "widgets"}
 COMMANDS = {"batch", "bench", "cli", "demo", "inspecting", "loading", "recipes", "train_cli"}
+COMMANDS |= {"pretrained_cli"}
 IMPORT_NAMES = {
     "IPython": "ipython",
     "PIL": "pillow",
