@@ -39,11 +39,13 @@ ASSEMBLERS = {"__init__", "codec", "training", "evaluation"}
 ASSEMBLERS |= {"autoencoder_stage", "text_stage", "codec_stage"}
 DRAWING = {"plotting", "widgets"}
 COMMANDS = {"batch", "bench", "cli", "demo", "inspecting", "loading", "recipes", "train_cli"}
+COMMANDS |= {"base_recipe", "download_cli", "run_config"}
 COMMANDS |= {"pretrained_cli"}
 IMPORT_NAMES = {
     "IPython": "ipython",
     "PIL": "pillow",
     "skimage": "scikit-image",
+    "yaml": "pyyaml",
 }  # where pip's name is another
 
 
