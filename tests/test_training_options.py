@@ -58,7 +58,8 @@ def test_eight_bit_adam_is_the_librarys(monkeypatch, tmp_path):
 
 
 def test_eight_bit_adam_that_is_not_installed_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    for name in ("bitsandbytes", "bitsandbytes.optim"):
+        monkeypatch.setitem(sys.modules, name, None)
     settings = TrainingSettings(output="", optimizer="adamw8bit")
     with pytest.raises(ImportError, match=r"needs bitsandbytes: pip install 'perco_lite\[train\]'"):
         build_optimizer([nn.Parameter(torch.zeros(3))], settings)
