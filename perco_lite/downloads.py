@@ -11,6 +11,7 @@ Differs from the paper: any part of the lists.
 """
 
 import csv
+import itertools
 import logging
 import re
 import warnings
@@ -92,20 +93,27 @@ def download_photos(
     )
     there = {file for file in files if (folder / file).is_file()}
     failed: dict[str, str] = {}
+    waiting = iter(files)
     pool = ThreadPoolExecutor(workers)
     try:
-        with (folder / CHECKSUMS).open("a", encoding="utf-8") as log:
-            jobs = {file: pool.submit(fetcher.fetch, file) for file in files}
-            for file, job in tqdm(jobs.items(), "photos", unit="photo", mininterval=2):
-                try:
-                    path = job.result()
-                except (OSError, ValueError) as error:  # requests' errors are OSErrors
-                    failed[files[file]] = " ".join(str(error).split())
-                    _check_share(failed, len(files), folder)
-                    continue
-                if file not in seen:
-                    log.write(f"{file} sha256:{pooch.file_hash(path)}\n")
-                    log.flush()
+        with (
+            (folder / CHECKSUMS).open("a", encoding="utf-8") as log,
+            tqdm(total=len(files), desc="photos", unit="photo", mininterval=2) as bar,
+        ):
+            # a list may have millions: some hundreds are enough to keep the workers busy
+            while chunk := list(itertools.islice(waiting, 32 * workers)):
+                jobs = {file: pool.submit(fetcher.fetch, file) for file in chunk}
+                for file, job in jobs.items():
+                    bar.update()
+                    try:
+                        path = job.result()
+                    except (OSError, ValueError) as error:  # requests' errors are OSErrors
+                        failed[files[file]] = " ".join(str(error).split())
+                        _check_share(failed, len(files), folder)
+                        continue
+                    if file not in seen:
+                        log.write(f"{file} sha256:{pooch.file_hash(path)}\n")
+                        log.flush()
     finally:
         pool.shutdown(cancel_futures=True)
     if failed:
