@@ -89,5 +89,5 @@ def test_negative_rounds():
         refine(OneBit(), torch.zeros(1, 1, 8, 8), FINEST, -1)
 
 
-def test_coarser_grids_have_time_for_more():
-    assert [default_rounds(r) for r in ("0.0019", "0.0098", "0.0313", "0.1250")] == [16, 8, 4, 2]
+def test_default_rounds():
+    assert [default_rounds(r) for r in ("0.0019", "0.0098", "0.0313", "0.1250")] == [4, 4, 4, 2]
