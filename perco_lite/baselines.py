@@ -6,7 +6,8 @@ Sizes are whole files with no metadata and no colour profile, at the photo's own
 At PerCo's rates most of these codecs cannot go low enough; the result says so (``reached``).
 
 Paper: PerCo, Sec. 4: compares with VTM and BPG among classical codecs.
-Differs from the paper: the codecs every web browser has, in place of BPG and VTM.
+Differs from the paper: the codecs every web browser has; BPG and VTM are in ``external_codecs``,
+for whoever has their programs.
 """
 
 import io
@@ -119,11 +120,20 @@ _ENCODERS: dict[str, Callable[[Image.Image, int], bytes]] = {
 
 
 def _search_quality(image: Image.Image, codec: str, target_bytes: int) -> tuple[bytes, int]:
-    """Close in on the target between a quality that fits and one that does not."""
     encode = _ENCODERS[codec]
-    low, high = _QUALITIES[codec]
+    return search_quality(lambda quality: encode(image, quality), *_QUALITIES[codec], target_bytes)
+
+
+def search_quality(
+    encode: Callable[[int], bytes], low: int, high: int, target_bytes: int
+) -> tuple[bytes, int]:
+    """Largest file of at most ``target_bytes`` that bisection over low..high finds, its quality.
+
+    ``encode(quality)`` gives larger files for higher ``quality``, more or less. Where not even the
+    lowest fits, that one's file.
+    """
     high += 1  # past the best quality: counts as not fitting
-    best, best_quality = encode(image, low), low
+    best, best_quality = encode(low), low
     # At PerCo's rates the lowest quality is already too large: one encode, no search.
     if len(best) > target_bytes:
         return best, best_quality
@@ -134,7 +144,7 @@ def _search_quality(image: Image.Image, codec: str, target_bytes: int) -> tuple[
             # log(bytes) is nearly a straight line in quality, which saves AVIF half its encodes
             share = math.log(target_bytes / low_bytes) / math.log(high_bytes / low_bytes)
             middle = min(max(low + int(share * (high - low)), low + 1), high - 1)
-        data = encode(image, middle)
+        data = encode(middle)
         if len(data) > target_bytes:
             high, high_bytes = middle, len(data)
             continue
