@@ -11,6 +11,7 @@ Differs from the paper: the codecs every web browser has, in place of BPG and VT
 
 import io
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -22,6 +23,10 @@ CODECS = tuple(_PILLOW_FEATURES)
 
 _QUALITIES = {"jpeg": (1, 95), "webp": (0, 100), "avif": (0, 100)}  # Pillow's scales
 _JPEG2000_ENCODES = 7  # at most, for one target
+
+
+# Files made of one photo by one codec: setting -> (file, seconds of that encode).
+Tried = dict[float, tuple[bytes, float]]
 
 
 @dataclass(frozen=True)
@@ -44,11 +49,15 @@ def available() -> dict[str, bool]:
     }
 
 
-def encode_near(image: Image.Image, codec: str, target_bytes: int) -> BaselineResult:
+def encode_near(
+    image: Image.Image, codec: str, target_bytes: int, tried: Tried | None = None
+) -> BaselineResult:
     """Make the largest file of at most ``target_bytes``, or the smallest if none fits.
 
     ``image`` is RGB (see ``data.to_rgb``). The quality is searched by bisection, so a file a few
-    bytes larger that also fits may be missed where size does not grow with quality.
+    bytes larger that also fits may be missed where size does not grow with quality. ``tried`` is
+    an empty dict to start with, filled with the files that the search makes; given again with the
+    same photo, codec and another target, none of them is made twice. The result is the same.
     Raises ``ValueError`` for an unknown codec, another mode, or a photo too large for the codec;
     ``ImportError`` for a codec this Pillow lacks.
     """
@@ -56,7 +65,7 @@ def encode_near(image: Image.Image, codec: str, target_bytes: int) -> BaselineRe
         raise ValueError(f"got target_bytes {target_bytes}, expected at least 1")
     image = _without_metadata(image, codec)
     search = _search_jpeg2000 if codec == "jpeg2000" else _search_quality
-    data, quality = search(image, codec, target_bytes)
+    data, quality = search(image, codec, target_bytes, {} if tried is None else tried)
     return _result(codec, data, quality, reached=len(data) <= target_bytes)
 
 
@@ -118,9 +127,23 @@ _ENCODERS: dict[str, Callable[[Image.Image, int], bytes]] = {
 }
 
 
-def _search_quality(image: Image.Image, codec: str, target_bytes: int) -> tuple[bytes, int]:
+def _once(tried: Tried, setting: float, encode: Callable[[], bytes]) -> bytes:
+    """The file of a setting, made only if it was not."""
+    if setting not in tried:
+        started = time.perf_counter()
+        data = encode()
+        tried[setting] = data, time.perf_counter() - started
+    return tried[setting][0]
+
+
+def _search_quality(
+    image: Image.Image, codec: str, target_bytes: int, tried: Tried
+) -> tuple[bytes, int]:
     """Close in on the target between a quality that fits and one that does not."""
-    encode = _ENCODERS[codec]
+
+    def encode(image: Image.Image, quality: int) -> bytes:
+        return _once(tried, quality, lambda: _ENCODERS[codec](image, quality))
+
     low, high = _QUALITIES[codec]
     high += 1  # past the best quality: counts as not fitting
     best, best_quality = encode(image, low), low
@@ -144,7 +167,9 @@ def _search_quality(image: Image.Image, codec: str, target_bytes: int) -> tuple[
     return best, best_quality
 
 
-def _search_jpeg2000(image: Image.Image, codec: str, target_bytes: int) -> tuple[bytes, float]:
+def _search_jpeg2000(
+    image: Image.Image, codec: str, target_bytes: int, tried: Tried
+) -> tuple[bytes, float]:
     """Ask for a compression ratio; the file misses it by some bytes, so correct and ask again."""
     raw_bytes = 3 * image.width * image.height
 
@@ -152,7 +177,8 @@ def _search_jpeg2000(image: Image.Image, codec: str, target_bytes: int) -> tuple
         ratio = max(raw_bytes / budget, 1.0)
         # a bare codestream without JP2 boxes; OpenJPEG writes a comment, one space is the shortest
         options = {"quality_mode": "rates", "quality_layers": [ratio], "irreversible": True}
-        return _encode(image, codec, **options, no_jp2=True, comment=b" "), ratio
+        options |= {"no_jp2": True, "comment": b" "}
+        return _once(tried, ratio, lambda: _encode(image, codec, **options)), ratio
 
     best, best_ratio = encode(1)
     if len(best) > target_bytes:
