@@ -152,7 +152,7 @@ def test_lpips_gives_the_model_photos_in_its_range():
         return (a - b).abs().mean()
 
     distance = metrics.lpips_from(model, "stand-in")
-    assert distance(flat(255, (48, 32)), flat(0, (48, 32))) == (2.0, "stand-in")
+    assert distance(flat(255, (48, 32)), flat(0, (48, 32))) == metrics.Score(2.0, "stand-in")
     assert distance(flat(0, (31, 48)), flat(0, (31, 48))).value is None
 
 
