@@ -2,7 +2,7 @@
 
     per photo: (P,F) feature vectors ──► FeatureMoments: mean (F,), covariance (F,F)
     moments of originals, of reconstructions ──► frechet_distance ──► one number ≥ 0
-    per-photo vectors of both sets ──► resampled_interval(distance) ──► (low, high)
+    a figure of drawn photos, many times ──► resampled_interval ──► (low, high)
 
 |m1 - m2|² + trace(C1 + C2 - 2 (C1 C2)^½), the distance between two Gaussians. It has no use for
 which network made the vectors: with Inception's it is FID, with anything else it is not.
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 RESAMPLES = 200  # each costs an eigenvalue problem or two
-SMALL_SET = 500  # photos; above it no interval, which would be narrow, slow and large in memory
+SMALL_SET = 500  # vectors of Inception; above it no interval, which would be narrow and slow
 
 
 class FeatureMoments:
@@ -72,33 +72,28 @@ def shared_axes(originals: Sequence[Tensor], reconstructions: Sequence[Tensor]) 
 
 
 def resampled_interval(
-    originals: Sequence[Tensor],
-    reconstructions: Sequence[Tensor],
-    distance: Callable[[Tensor, Tensor], float],
+    photos: tuple[int, int],
+    figure: Callable[[Tensor, Tensor], float],
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> tuple[float, float] | None:
-    """95 % interval of ``distance(rows_a, rows_b)`` over draws of photos; None under two photos.
+    """95 % interval of a figure of two sets of ``photos`` photos; None under two in either.
 
-    One entry a photo, with that photo's vectors (P,F). Where both sets have as many photos, the
-    i-th of each is one pair and is drawn as one. A draw repeats photos, which alone moves
-    such distances; so the interval is shifted to have its median at the figure of the whole set.
+    ``figure(first, second)`` computes it for photos of these numbers, (N,) int64, of each set.
+    Where both sets have as many, the i-th of each is one pair and is drawn as one. A draw
+    repeats photos, which alone moves such figures; so the interval is shifted to have the figure
+    of the whole sets in the place of the draws' median.
     """
-    sizes = len(originals), len(reconstructions)
-    if min(sizes) < 2:
+    if min(photos) < 2:
         return None
     draw = torch.Generator().manual_seed(seed)
     figures = []
     for _ in range(resamples):
-        first = torch.randint(sizes[0], (sizes[0],), generator=draw).tolist()
-        paired = sizes[0] == sizes[1]
-        second = (
-            first if paired else torch.randint(sizes[1], (sizes[1],), generator=draw).tolist()
-        )
-        drawn = [originals[i] for i in first], [reconstructions[i] for i in second]
-        figures.append(distance(torch.cat(drawn[0]), torch.cat(drawn[1])))
+        first = torch.randint(photos[0], (photos[0],), generator=draw)
+        paired = photos[0] == photos[1]
+        second = first if paired else torch.randint(photos[1], (photos[1],), generator=draw)
+        figures.append(figure(first, second))
     figures = torch.tensor(figures, dtype=torch.float64)
-    whole = distance(torch.cat(list(originals)), torch.cat(list(reconstructions)))
-    shift = whole - figures.median()
+    shift = figure(torch.arange(photos[0]), torch.arange(photos[1])) - figures.median()
     low, high = torch.quantile(figures, torch.tensor([0.025, 0.975], dtype=torch.float64)) + shift
     return float(low), float(high)

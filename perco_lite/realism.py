@@ -16,7 +16,7 @@ small sets compare with each other only; the protocol carries the number.
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -99,7 +99,7 @@ def fid(
     """Fréchet Inception Distance, torchmetrics' formula; 0 for equal sets, more is worse.
 
     Photos are read one at a time; what is kept are means and covariances, and, up to ``SMALL_SET``
-    photos, the vectors, for the interval. ``network`` takes (B,3,H,W) uint8 and gives (B,F);
+    vectors, the vectors, for the interval. ``network`` takes (B,3,H,W) uint8 and gives (B,F);
     default: Inception. None with the reason where it does not load. ``patch`` as in
     ``photo_features``. Raises ``ValueError`` for fewer than two vectors in a set.
     """
@@ -117,13 +117,14 @@ def fid(
                 metric = FrechetInceptionDistance(feature=_Identity(rows.shape[1]))
             metric.update(rows.double(), real=real)
             number, vectors = number + 1, vectors + len(rows)
-            rows_kept = rows_kept + [rows] if number <= SMALL_SET else []
+            if vectors <= SMALL_SET:
+                rows_kept.append(rows)
         kept.append(rows_kept)
         counts.append((number, vectors))
     _check_counts(counts, "FID")
     interval = None
-    if all(number <= SMALL_SET for number, _ in counts):
-        interval = resampled_interval(*shared_axes(*kept), _frechet_of_rows)
+    if all(vectors <= SMALL_SET for _, vectors in counts):
+        interval = _interval(*shared_axes(*kept), _frechet_of_rows)
     return Score(float(metric.compute()), _protocol("FID", network, patch, counts), interval)
 
 
@@ -135,8 +136,9 @@ def kid(
 ) -> Score:
     """Kernel Inception Distance, torchmetrics' (cubic kernel, unbiased: may fall below 0).
 
-    Arguments as ``fid``. All vectors are kept (8 kB a photo). Up to 1,000 in the smaller set, one
-    estimate over all of them; above, the mean over 100 random subsets of 1,000, always the same.
+    Arguments as ``fid``. All vectors are kept (8 kB a photo). Sets of one size, up to 1,000: one
+    estimate over all vectors, with its interval up to ``SMALL_SET``; else the mean over 100 random
+    subsets of at most 1,000, always the same ones.
     """
     network, reason = (network, "") if network is not None else load_inception()
     if network is None:
@@ -145,11 +147,23 @@ def kid(
     counts = [(len(rows), sum(map(len, rows))) for rows in kept]
     _check_counts(counts, "KID")
     interval = None
-    if all(number <= SMALL_SET for number, _ in counts):
-        interval = resampled_interval(*kept, _kernel_distance)
+    if counts[0] == counts[1] and counts[0][1] <= SMALL_SET:
+        interval = _interval(*kept, _kernel_distance)
     subset = min(KID_SUBSET, *(vectors for _, vectors in counts))
     protocol = f"{_protocol('KID', network, patch, counts)}, subsets of {subset}"
     return Score(_kernel_distance(*map(torch.cat, kept)), protocol, interval)
+
+
+def _interval(
+    originals: list[Tensor], reconstructions: list[Tensor], distance: Callable[..., float]
+) -> tuple[float, float] | None:
+    def figure(first: Tensor, second: Tensor) -> float:
+        return distance(
+            torch.cat([originals[i] for i in first]),
+            torch.cat([reconstructions[i] for i in second]),
+        )
+
+    return resampled_interval((len(originals), len(reconstructions)), figure)
 
 
 def _frechet_of_rows(originals: Tensor, reconstructions: Tensor) -> float:
@@ -165,7 +179,7 @@ def _kernel_distance(originals: Tensor, reconstructions: Tensor) -> float:
     from torchmetrics.image.kid import KernelInceptionDistance
 
     smaller = min(len(originals), len(reconstructions))
-    # subsets of equal size; where the smaller set is one of them, so is every subset of it
+    # a "subset" of all vectors is always the same, so once is enough
     once = smaller <= KID_SUBSET and len(originals) == len(reconstructions)
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         torch.manual_seed(0)
@@ -191,9 +205,7 @@ class _Identity(nn.Module):
         return rows
 
 
-def _features(
-    photos: PhotosOrFeatures, network: nn.Module, patch: int | None
-) -> Iterator[Tensor]:
+def _features(photos: PhotosOrFeatures, network: nn.Module, patch: int | None) -> Iterator[Tensor]:
     for photo in photos:
         yield photo if isinstance(photo, Tensor) else photo_features(photo, network, patch)
 

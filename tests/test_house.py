@@ -29,6 +29,11 @@ ARROWS = {
     "shards": {"data"},
     "photo_store": {"shards"},
     "latent_store": {"autoencoder", "photo_store"},
+    "realism": {"frechet", "metrics"},
+    "patch_distance": {"autoencoder", "frechet", "metrics"},
+    "semantics": {"metrics"},
+    "external_codecs": {"baselines"},
+    "learned_codecs": {"baselines"},
 }
 ASSEMBLERS = {"__init__", "codec", "training", "evaluation"}
 ASSEMBLERS |= {"autoencoder_stage", "text_stage", "codec_stage"}
