@@ -1,30 +1,27 @@
-"""The codecs an evaluation compares, each asked the same way: photos and rates in, pictures out.
+"""What an evaluation compares of perco, each asked the same way: photos and rates in, pictures out.
 
     (photo, image, rates) … ──run──► Attempt: the file's bytes, the picture, seconds, or the error
 
     perco           indices, caption, denoising: the codec
     perco-estimate  the same file, decoded without diffusion: the regression that the bits imply
     autoencoder     no file: what the latents can hold, the ceiling of all rates
-    classical       the file nearest to, and not above, perco's bytes for that photo, or a ladder's
 
-perco's bytes do not depend on its weights, only on rate, size and caption, so that a classical
-codec can be measured without them.
+The codecs of others are in ``classical``.
 
-Paper: PerCo, Sec. 4: VTM, BPG, HiFiC, MS-ILLM at their own rates.
-Differs from the paper: codecs are compared photo by photo at equal bytes.
+Paper: PerCo, Sec. 4.
+Differs from the paper: it has no estimate; the ceiling is in its table of ablations.
 """
 
-import io
+import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from PIL import Image
 
-from perco_lite import baselines
-from perco_lite.bitstream import PercoFile, pack, unpack
+from perco_lite.bitstream import unpack
 from perco_lite.codec import (
     DEFAULT_ANCHOR,
     DEFAULT_GUIDANCE,
@@ -34,7 +31,6 @@ from perco_lite.codec import (
 )
 from perco_lite.data import image_to_tensor, pad_to_multiple, tensor_to_image
 from perco_lite.datasets import Photo
-from perco_lite.rates import get_rate
 
 OURS = ("perco", "perco-estimate", "autoencoder")  # those that need weights
 PROBLEMS = (MemoryError, RuntimeError, ValueError, OSError)  # of one photo, not of the run
@@ -50,6 +46,18 @@ class Decoding:
     temperature: float = DEFAULT_TEMPERATURE
     anchor: float = DEFAULT_ANCHOR
     seed: int = 0
+
+    def __post_init__(self):
+        numbers = (self.guidance, self.temperature, self.anchor)
+        if self.steps < 1 or not all(map(math.isfinite, numbers)) or not 0 <= self.seed < 2**63:
+            raise ValueError(
+                f"got {self}, expected steps of at least 1, a seed from 0 to 2^63 - 1 and numbers"
+            )
+        if not 0 <= self.anchor <= 1 or self.temperature < 0:
+            raise ValueError(
+                f"got anchor {self.anchor:g} and temperature {self.temperature:g}, expected an "
+                "anchor from 0 to 1 and a temperature of at least 0"
+            )
 
 
 @dataclass(frozen=True)
@@ -195,100 +203,3 @@ class Ceiling:
             yield Attempt(
                 photo, self.name, "", decoded, encode_seconds=encode, decode_seconds=decode
             )
-
-
-class Classical:
-    """One codec of ``baselines`` (or of that form), at perco's bytes and on a ladder of bpp."""
-
-    def __init__(
-        self,
-        name: str,
-        rates: Iterable[str],
-        ladder: Iterable[float] = (),
-        encode_near: Callable[..., baselines.BaselineResult] = baselines.encode_near,
-    ):
-        self.name, self.encode_near = name, encode_near
-        self.ladder = {ladder_name(bpp): bpp for bpp in ladder}
-        self.points = (*rates, *self.ladder)
-
-    def run(self, jobs: list[Job]) -> Iterator[Attempt]:
-        """Yield an attempt per photo and rate; no quality is encoded twice for one photo."""
-        for photo, image, rates in jobs:
-            tried: baselines.Tried = {}
-            for rate in rates:
-                try:
-                    yield self._attempt(photo, image, rate, tried)
-                except PROBLEMS as error:
-                    yield Attempt(photo, self.name, rate, error=error)
-
-    def _attempt(self, photo: Photo, image: Image.Image, rate: str, tried: dict) -> Attempt:
-        if rate in self.ladder:
-            target = max(1, int(self.ladder[rate] * image.width * image.height / 8))
-        else:
-            target = perco_bytes(rate, image.width, image.height, photo.caption or "")
-        result = self.encode_near(image, self.name, target, tried)
-        started = time.perf_counter()
-        with Image.open(io.BytesIO(result.data)) as file:
-            file.load()
-        decode = time.perf_counter() - started
-        return Attempt(
-            photo,
-            self.name,
-            rate,
-            result.image,
-            result.data,
-            target,
-            result.reached,
-            result.quality,
-            encode_seconds=tried[result.quality][1],
-            decode_seconds=decode,
-        )
-
-
-def ladder_name(bpp: float) -> str:
-    """Name of a rung in the table, which no rate of the paper can have."""
-    return f"{bpp:g}bpp"
-
-
-def perco_bytes(rate: str, width: int, height: int, caption: str) -> int:
-    """Size of perco's file for any photo of that size and caption, whatever the weights."""
-    indices = np.zeros(get_rate(rate).grid_shape(height, width), np.int64)
-    return len(pack(PercoFile(get_rate(rate), width, height, caption, indices, model_id=0)))
-
-
-def build_contenders(
-    names: Iterable[str],
-    codec: PercoCodec | None,
-    rates: tuple[str, ...],
-    ladder: tuple[float, ...],
-    decoding: Decoding,
-) -> tuple[list, dict[str, str]]:
-    """Contenders in the order of their names, and for each that cannot run here, why.
-
-    Raises ``ValueError`` for an unknown name, or where none can run.
-    """
-    names = tuple(dict.fromkeys(names))
-    known = (*OURS, *baselines.CODECS)
-    for name in names:
-        if name not in known:
-            raise ValueError(f"got codec {name!r}, expected some of {', '.join(known)}")
-    files = PercoFiles(codec) if codec is not None else None
-    here = baselines.available()
-    contenders, missing = [], {}
-    for name in names:
-        if name in OURS:
-            if codec is None:
-                raise ValueError(f"got codec {name!r} but no weights; pass a PercoCodec")
-            ours = {
-                "perco": lambda: Perco(files, rates, decoding),
-                "perco-estimate": lambda: Estimate(files, rates, decoding),
-                "autoencoder": lambda: Ceiling(codec),
-            }
-            contenders.append(ours[name]())
-        elif not here[name]:
-            missing[name] = "this Pillow has no such codec; pip install --upgrade 'pillow>=11.3'"
-        else:
-            contenders.append(Classical(name, rates, ladder))
-    if not contenders:
-        raise ValueError(f"none of the codecs works here: {missing}")
-    return contenders, missing

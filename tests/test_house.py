@@ -27,6 +27,8 @@ ARROWS = {
     "unet": {"rates"},
     "sampling": {"unet"},
     "shards": {"data"},
+    "datasets": {"data"},
+    "scoring": {"metrics", "realism", "patch_distance", "semantics"},
     "photo_store": {"shards"},
     "latent_store": {"autoencoder", "photo_store"},
     "realism": {"frechet", "metrics"},
@@ -35,10 +37,11 @@ ARROWS = {
     "external_codecs": {"baselines"},
     "learned_codecs": {"baselines"},
 }
-ASSEMBLERS = {"__init__", "codec", "training", "evaluation"}
+ASSEMBLERS = {"__init__", "codec", "training", "contenders", "classical"}
 ASSEMBLERS |= {"autoencoder_stage", "text_stage", "codec_stage"}
 DRAWING = {"plotting", "widgets"}
 COMMANDS = {"batch", "bench", "cli", "demo", "inspecting", "loading", "recipes", "train_cli"}
+COMMANDS |= {"evaluate_cli", "evaluation", "evaluation_rows", "evaluation_summary"}
 IMPORT_NAMES = {
     "IPython": "ipython",
     "PIL": "pillow",
