@@ -59,6 +59,7 @@ class PhotoSet:
     captions: str  # digest of every caption, "" without any
     all_names: frozenset[str]
     notes: tuple[str, ...] = ()  # what a reader of the figures should know
+    instances: Path | None = None  # COCO's masks of these photos, where there are any
 
     @property
     def resize_rule(self) -> str:
@@ -149,7 +150,9 @@ def open_dataset(
     pairs = [(p.name, p.caption) for p in photos if p.caption is not None]
     digest = hashlib.sha256(json.dumps(pairs).encode()).hexdigest()[:16] if pairs else ""
     label = name if name in NAMED_SETS else place.resolve().name
-    return PhotoSet(label, chosen, size, digest, names_here, tuple(notes))
+    masks = place / "instances.json"
+    masks = masks if masks.is_file() and name != "samples" else None
+    return PhotoSet(label, chosen, size, digest, names_here, tuple(notes), masks)
 
 
 def parse_size(text: str) -> tuple[int, int] | None:
@@ -183,6 +186,28 @@ def read_captions(path: str | Path) -> dict[str, str]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         # our own format, or one that this function names the fault of
         return {name: texts[0] for name, texts in read_caption_lists(path).items() if texts}
+
+
+def read_instances(path: str | Path) -> dict[str, tuple[tuple[int, int], list[dict]]]:
+    """Map file names to (width, height) and the instances of COCO's file for that photo.
+
+    Each instance has ``category`` (its name) and ``segmentation``. ``ValueError`` for another file.
+    """
+    path = Path(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        categories = {kind["id"]: kind["name"] for kind in content["categories"]}
+        photos = {
+            image["id"]: (image["file_name"], ((image["width"], image["height"]), []))
+            for image in content["images"]
+        }
+        for one in content["annotations"]:
+            photos[one["image_id"]][1][1].append(
+                {"category": categories[one["category_id"]], "segmentation": one["segmentation"]}
+            )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is no file of COCO instances; get it again") from error
+    return dict(photos.values())
 
 
 def _find_photos(name: str, folder: str | Path | None) -> tuple[list[Path], Path]:

@@ -26,8 +26,9 @@ from perco_lite.classical import Classical
 from perco_lite.codec import PercoCodec
 from perco_lite.contenders import OURS, Ceiling, Decoding, Estimate, Perco, PercoFiles
 from perco_lite.datasets import PhotoSet
+from perco_lite.evaluation_files import EvaluationFiles
 from perco_lite.evaluation_rows import RowMaker, ToDo, columns, order, skip
-from perco_lite.evaluation_summary import EvaluationFiles, write_summary
+from perco_lite.evaluation_summary import write_summary
 from perco_lite.loading import save_png
 from perco_lite.rates import get_rate
 from perco_lite.result_table import ResultTable
@@ -81,7 +82,7 @@ def evaluate(
     state = _processes(codec)
     main = state.is_main_process
     loaded = load_photo_metrics(metrics)
-    scorer = SetScorer(metrics, files.pictures, keep)
+    scorer = SetScorer(metrics, dataset, files.pictures, keep)
     if main:
         for line in dataset.notes:
             say(f"note: {line}")

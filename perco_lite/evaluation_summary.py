@@ -18,77 +18,22 @@ from array import array
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 from PIL import Image
 from tqdm import tqdm
 
-from perco_lite.batch import write_whole
 from perco_lite.bd_rate import bd_metric, bd_rate
 from perco_lite.datasets import PhotoSet
+from perco_lite.evaluation_files import MADE_BY, EvaluationFiles
 from perco_lite.loading import device_name
 from perco_lite.metrics import Score, bootstrap_interval
-from perco_lite.result_table import ResultTable, check_writable
+from perco_lite.result_table import ResultTable
 from perco_lite.scoring import LOWER_IS_BETTER, Loaded, SetScorer
 
-MADE_BY = "perco evaluate"  # says that a JSON file is ours, and may be written over
 PACKAGES = "perco_lite torch numpy pillow diffusers transformers torchmetrics lpips bjontegaard"
 SIZES = ("bytes", "header_bytes", "caption_bytes", "index_bytes", "bpp")
 SECONDS = ("encode_seconds", "decode_seconds")
 BD_METRICS = ("psnr", "ms_ssim", "lpips_alex", "lpips_vgg")
-
-
-class EvaluationFiles:
-    """Where an evaluation writes: NAME.csv, NAME.json and NAME_pictures/."""
-
-    def __init__(self, table: Path):
-        self.table = table
-        self.summary = table.with_suffix(".json")
-        self.pictures = table.with_name(f"{table.stem}_pictures")
-        self.previous: dict = {}
-
-    def picture(self, codec: str, rate: str, photo: str) -> Path:
-        """PNG of what a codec made of a photo."""
-        return self.pictures / codec / (rate or "all") / f"{photo}.png"
-
-    def check(self) -> None:
-        """Refuse what cannot be written (``OSError``) or is not ours (``ValueError``)."""
-        if self.table.suffix != ".csv":
-            raise ValueError(f"got output {self.table}, expected a name ending in .csv")
-        for path in (self.table, self.summary):
-            check_writable(path)
-        if self.summary.exists():
-            with suppress(ValueError, OSError):
-                self.previous = json.loads(self.summary.read_text(encoding="utf-8"))
-            if not isinstance(self.previous, dict) or self.previous.get("made_by") != MADE_BY:
-                raise ValueError(
-                    f"{self.summary} is not from {MADE_BY}; nothing was written: name another "
-                    "output"
-                )
-        elif self.pictures.exists() and any(self.pictures.iterdir()):
-            raise ValueError(
-                f"{self.pictures} is not empty, and no {self.summary.name} says that it is from "
-                f"{MADE_BY}; nothing was written: name another output"
-            )
-
-    def other_settings(self, settings: dict) -> str:
-        """What to say of a table that was made with others."""
-        before = self.previous.get("settings", {})
-        differ = [name for name in settings if before.get(name) != settings[name]]
-        what = "; ".join(f"{n}: was {before.get(n)}, is {settings[n]}" for n in differ)
-        return (
-            f"{self.table} was made with other settings ({what or 'their record is lost'}); "
-            "nothing was written: name another output"
-        )
-
-    def start(self, settings: dict) -> None:
-        """Leave word of what is being made, for a run that goes on after a crash."""
-        about = {"made_by": MADE_BY, "finished": False, "settings": settings}
-        self._write({**about, **{k: v for k, v in self.previous.items() if k not in about}})
-
-    def _write(self, about: dict) -> None:
-        text = json.dumps(about, indent=1, ensure_ascii=False, allow_nan=False)
-        write_whole(self.summary, text.encode("utf-8", "surrogateescape"))
 
 
 class Group:
@@ -158,7 +103,7 @@ def write_summary(
         "results": results,
         "bd": deltas(groups, loaded.functions),
     }
-    files._write(summary)
+    files.write(summary)
     return summary
 
 
@@ -205,6 +150,7 @@ def score_sets(
         return [{} for _ in groups]
     by_name = {photo.name: photo for photo in dataset.photos}
     results = []
+    known: dict[tuple, dict[str, Score]] = {}
     for group in tqdm(groups, desc="sets", unit="set", disable=quiet):
 
         def original(name: str) -> Image.Image:
@@ -214,6 +160,9 @@ def score_sets(
             with Image.open(files.picture(group.codec, group.rate, name)) as file:
                 return file.convert("RGB")
 
+        # where no target was reached, each photo has its smallest file at every rate
+        smallest = group.targets and not group.reached
+        key = (group.codec, "" if smallest else group.rate, tuple(group.photos))
         here = [
             name
             for name in group.photos
@@ -224,7 +173,9 @@ def score_sets(
             reason = f"{lost} photos are not among this run's, or their pictures not on disk"
             results.append(dict.fromkeys(scorer.names, Score(None, reason)))
         else:
-            results.append(scorer.score(here, original, reconstruction))
+            if key not in known:
+                known[key] = scorer.score(here, original, reconstruction)
+            results.append(known[key])
     return results
 
 

@@ -22,12 +22,13 @@ from PIL import Image
 from torch import Tensor
 
 from perco_lite import metrics
+from perco_lite.datasets import PhotoSet, read_instances
 from perco_lite.metrics import Score
 
 PhotoMetric = Callable[[Image.Image, Image.Image, str | None], Score]
 
-PHOTO_METRICS = ("psnr", "ms_ssim", "lpips_alex", "lpips_vgg", "flat_colour_error")
-SET_METRICS = ("fid", "kid", "patch_frechet")
+PHOTO_METRICS = ("psnr", "ms_ssim", "lpips_alex", "lpips_vgg", "clip_score", "flat_colour_error")
+SET_METRICS = ("fid", "kid", "patch_frechet", "miou", "miou_masks")
 LOWER_IS_BETTER = ("lpips_alex", "lpips_vgg", "flat_colour_error", "fid", "kid", "patch_frechet")
 _PROBE_SIDE = 192  # enough for MS-SSIM
 
@@ -84,8 +85,17 @@ def _load(name: str) -> tuple[PhotoMetric | None, str]:
         return lambda a, b, caption: metrics.ms_ssim(a, b), ""
     if name == "flat_colour_error":
         return lambda a, b, caption: _flat(a, b), ""
+    if name == "clip_score":
+        from perco_lite.semantics import load_clip
+
+        clip, reason = load_clip()
+        if clip is None:
+            return None, reason
+        return lambda a, b, caption: clip(b, caption or ""), ""
     lpips, reason = metrics.load_lpips(name.removeprefix("lpips_"))
-    return (None, reason) if lpips is None else (lambda a, b, caption: lpips(a, b)), reason
+    if lpips is None:
+        return None, reason
+    return lambda a, b, caption: lpips(a, b), ""
 
 
 def _flat(original: Image.Image, reconstruction: Image.Image) -> Score:
@@ -97,25 +107,26 @@ def _flat(original: Image.Image, reconstruction: Image.Image) -> Score:
 class SetScorer:
     """Scores sets of pictures; what the networks see in the originals is computed once.
 
-    Features are kept in temporary files in ``folder``, so that memory does not grow with photos.
+    It is kept in temporary files in ``folder``, so that memory does not grow with photos.
     """
 
-    def __init__(self, names: Iterable[str], folder: Path, pictures_kept: bool = True):
+    def __init__(self, names: Iterable[str], dataset: PhotoSet, folder: Path, kept: bool = True):
+        """``kept``: whether pictures stay on disk; without them no set can be scored."""
         self.folder = folder
         self.missing: dict[str, str] = {}
-        self._families: list[tuple[Callable, dict]] = []
-        self._originals: list[FeatureFile] = []
+        self._families: list[Family] = []
+        self._originals: list[ArrayFile] = []
         names = set(names)
-        for family, load in _FAMILIES.items():
-            if not names & set(family):
+        for members, load in _FAMILIES.items():
+            if not names & set(members):
                 continue
-            extract, functions = load() if pictures_kept else (None, "the pictures are not kept")
-            if extract is None:
-                self.missing.update({name: functions for name in family if name in names})
+            family = _try(load, dataset) if kept else "the pictures are not kept"
+            if isinstance(family, str):
+                self.missing.update({name: family for name in members if name in names})
                 continue
-            functions = {name: score for name, score in functions.items() if name in names}
-            self._families.append((extract, functions))
-        self.names = tuple(name for _, functions in self._families for name in functions)
+            wanted = {name: score for name, score in family.scores.items() if name in names}
+            self._families.append(family._replace(scores=wanted))
+        self.names = tuple(name for family in self._families for name in family.scores)
 
     def score(
         self,
@@ -127,31 +138,39 @@ class SetScorer:
 
         A metric that these photos do not allow has the value None and the reason.
         """
-        scores = {}
         if not self._originals:
-            self._originals = [FeatureFile(self.folder) for _ in self._families]
-        for (extract, functions), originals in zip(self._families, self._originals, strict=True):
+            self._originals = [ArrayFile(self.folder) for _ in self._families]
+        results = {}
+        for family, originals in zip(self._families, self._originals, strict=True):
             try:
-                with FeatureFile(self.folder) as others:
+                with ArrayFile(self.folder) as others:
                     for name in names:
                         if name not in originals:
-                            originals.add(name, extract(original(name)))
-                        others.add(name, extract(reconstruction(name)))
-                    for metric, function in functions.items():
-                        scores[metric] = function(originals.read(names), others.read(names))
+                            originals.add(name, family.of_original(name, original(name)))
+                        others.add(name, family.of_reconstruction(reconstruction(name)))
+                    for metric, compute in family.scores.items():
+                        results[metric] = compute(originals.read(names), others.read(names))
             except (ValueError, OSError) as error:
-                scores.update(dict.fromkeys(functions, Score(None, str(error))))
-        return scores
+                results.update(dict.fromkeys(family.scores, Score(None, str(error))))
+        return results
 
 
-class FeatureFile:
-    """Feature vectors (P,F) by name, in a temporary file."""
+class Family(NamedTuple):
+    """Metrics that look at a photo through the same eyes: what these see, and how it is scored."""
+
+    of_original: Callable[[str, Image.Image], np.ndarray | Tensor]
+    of_reconstruction: Callable[[Image.Image], np.ndarray | Tensor]
+    scores: dict[str, Callable[[Iterator[np.ndarray], Iterator[np.ndarray]], Score]]
+
+
+class ArrayFile:
+    """Arrays by name, in a temporary file."""
 
     def __init__(self, folder: Path):
         self._file = tempfile.TemporaryFile(dir=folder)
-        self._places: dict[str, tuple[int, tuple[int, int]]] = {}
+        self._places: dict[str, tuple[int, tuple[int, ...], np.dtype]] = {}
 
-    def __enter__(self) -> "FeatureFile":
+    def __enter__(self) -> "ArrayFile":
         return self
 
     def __exit__(self, *_) -> None:
@@ -160,44 +179,110 @@ class FeatureFile:
     def __contains__(self, name: str) -> bool:
         return name in self._places
 
-    def add(self, name: str, rows: Tensor) -> None:
-        """Keep the vectors (P,F) of a photo, as float32."""
+    def add(self, name: str, values: np.ndarray | Tensor) -> None:
+        """Keep an array under a name."""
+        array = np.ascontiguousarray(values)
         place = self._file.seek(0, 2)
-        self._file.write(rows.float().contiguous().numpy().tobytes())
-        self._places[name] = place, tuple(rows.shape)
+        self._file.write(array.tobytes())
+        self._places[name] = place, array.shape, array.dtype
 
-    def read(self, names: Iterable[str]) -> Iterator[Tensor]:
-        """Yield the vectors of photos, one photo at a time."""
+    def read(self, names: Iterable[str]) -> Iterator[np.ndarray]:
+        """Yield arrays, one at a time."""
         for name in names:
-            place, shape = self._places[name]
+            place, shape, dtype = self._places[name]
             self._file.seek(place)
-            array = np.frombuffer(self._file.read(4 * shape[0] * shape[1]), np.float32)
-            yield torch.from_numpy(array.copy()).reshape(shape)
+            data = self._file.read(int(np.prod(shape)) * dtype.itemsize)
+            yield np.frombuffer(data, dtype).reshape(shape).copy()
 
 
-def _inception() -> tuple[Callable | None, dict | str]:
-    """What Inception sees in a photo, and the metrics that compare it; or None and the reason."""
+def _try(load: Callable, dataset: PhotoSet) -> "Family | str":
+    """A family that has seen a photo, or why there is none."""
+    try:
+        family = load(dataset)
+        if not isinstance(family, str):
+            family.of_reconstruction(_made_up_pair()[0])
+    except (ImportError, ValueError, RuntimeError, OSError) as error:
+        return str(error)
+    return family
+
+
+def _inception(dataset: PhotoSet) -> Family | str:
     from perco_lite import realism
 
     network, reason = realism.load_inception()
     if network is None:
-        return None, reason
-    functions = {
-        "fid": lambda a, b: realism.fid(a, b, network),
-        "kid": lambda a, b: realism.kid(a, b, network),
-    }
-    return (lambda photo: realism.photo_features(photo, network)), functions
+        return reason
+    return Family(
+        lambda name, photo: realism.photo_features(photo, network),
+        lambda photo: realism.photo_features(photo, network),
+        {
+            "fid": lambda a, b: realism.fid(_tensors(a), _tensors(b), network),
+            "kid": lambda a, b: realism.kid(_tensors(a), _tensors(b), network),
+        },
+    )
 
 
-def _patches() -> tuple[Callable | None, dict | str]:
-    """The same for what our own encoder sees in patches."""
+def _patches(dataset: PhotoSet) -> Family | str:
     from perco_lite import patch_distance
 
     encoder, reason = patch_distance.load_patch_encoder()
     if encoder is None:
-        return None, reason
-    functions = {"patch_frechet": lambda a, b: patch_distance.patch_frechet_distance(a, b)}
-    return (lambda photo: patch_distance.patch_features(photo)), functions
+        return reason
+    distance = patch_distance.patch_frechet_distance
+    return Family(
+        lambda name, photo: patch_distance.patch_features(photo),
+        patch_distance.patch_features,
+        {"patch_frechet": lambda a, b: distance(_tensors(a), _tensors(b))},
+    )
 
 
-_FAMILIES = {("fid", "kid"): _inception, ("patch_frechet",): _patches}
+def _labels(dataset: PhotoSet) -> Family | str:
+    """A segmenter's labels of the reconstruction against its labels of the original."""
+    from perco_lite import semantics
+
+    segmenter, reason = semantics.load_segmenter()
+    if segmenter is None:
+        return reason
+    about = f"reconstruction against original, both by {segmenter.protocol}"
+    return Family(
+        lambda name, photo: segmenter(photo).astype(np.uint8),
+        lambda photo: segmenter(photo).astype(np.uint8),
+        {"miou": lambda a, b: semantics.miou(b, a, segmenter.classes, protocol=about)},
+    )
+
+
+def _masks(dataset: PhotoSet) -> Family | str:
+    """A segmenter's labels of the reconstruction against masks drawn by people."""
+    from perco_lite import semantics
+
+    if dataset.instances is None:
+        return f"{dataset.name} has no instances.json with masks beside its photos"
+    segmenter, reason = semantics.load_segmenter()
+    if segmenter is None:
+        return reason
+    annotations = read_instances(dataset.instances)
+
+    def truth(name: str, photo: Image.Image) -> np.ndarray:
+        size, instances = annotations.get(name, (photo.size, []))
+        drawn = semantics.label_map(instances, size, segmenter.labels)
+        fitted = Image.fromarray(drawn).resize(photo.size, Image.Resampling.NEAREST)
+        return np.asarray(fitted)
+
+    about = f"reconstruction by {segmenter.protocol}, against COCO's masks where there are any"
+    return Family(
+        truth,
+        lambda photo: segmenter(photo).astype(np.uint8),
+        {"miou_masks": lambda a, b: semantics.miou(b, a, segmenter.classes, protocol=about)},
+    )
+
+
+def _tensors(arrays: Iterable[np.ndarray]) -> Iterator[Tensor]:
+    return map(torch.from_numpy, arrays)
+
+
+_FAMILIES: dict[tuple[str, ...], Callable[[PhotoSet], Family | str]] = {
+    ("fid", "kid"): _inception,
+    ("patch_frechet",): _patches,
+    ("miou",): _labels,
+    ("miou_masks",): _masks,
+}

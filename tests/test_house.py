@@ -28,7 +28,7 @@ ARROWS = {
     "sampling": {"unet"},
     "shards": {"data"},
     "datasets": {"data"},
-    "scoring": {"metrics", "realism", "patch_distance", "semantics"},
+    "scoring": {"datasets", "metrics", "realism", "patch_distance", "semantics"},
     "photo_store": {"shards"},
     "latent_store": {"autoencoder", "photo_store"},
     "realism": {"frechet", "metrics"},
@@ -41,7 +41,13 @@ ASSEMBLERS = {"__init__", "codec", "training", "contenders", "classical"}
 ASSEMBLERS |= {"autoencoder_stage", "text_stage", "codec_stage"}
 DRAWING = {"plotting", "widgets"}
 COMMANDS = {"batch", "bench", "cli", "demo", "inspecting", "loading", "recipes", "train_cli"}
-COMMANDS |= {"evaluate_cli", "evaluation", "evaluation_rows", "evaluation_summary"}
+COMMANDS |= {
+    "evaluate_cli",
+    "evaluation",
+    "evaluation_files",
+    "evaluation_rows",
+    "evaluation_summary",
+}
 IMPORT_NAMES = {
     "IPython": "ipython",
     "PIL": "pillow",
