@@ -10,7 +10,6 @@ Paper: PerCo, Sec. 4 (means only).
 Differs from the paper: intervals, since most sets here are small.
 """
 
-import json
 import math
 import shlex
 import sys
@@ -202,7 +201,7 @@ def deltas(groups: list[Group], metrics: Iterable[str]) -> list[dict]:
     for metric in (name for name in BD_METRICS if name in set(metrics)):
         base = _points(curves[reference], metric)
         for codec in curves:
-            if codec == reference:
+            if codec == reference or not base[0]:
                 continue
             entry: dict = {"codec": codec, "reference": reference, "metric": metric}
             points = _points(curves[codec], metric)
