@@ -47,12 +47,14 @@ class FeatureMoments:
 def frechet_distance(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> float:
     """Distance between two Gaussians, each (mean (F,), covariance (F,F)), float64.
 
-    The trace of (C1 C2)^½ is the sum of the roots of the eigenvalues of C1^½ C2 C1^½, which is
-    symmetric; eigenvalues that rounding left below zero count as zero.
+    With C1 = R R', the trace of (C1 C2)^½ is the sum of the roots of the eigenvalues of R' C2 R,
+    which is symmetric; eigenvalues that rounding left below zero count as zero.
     """
     (mean_a, covariance_a), (mean_b, covariance_b) = a, b
-    values, vectors = torch.linalg.eigh(covariance_a)
-    root = vectors * values.clamp(min=0).sqrt()  # root @ root.T = covariance_a
+    root, failed = torch.linalg.cholesky_ex(covariance_a)
+    if failed:  # fewer vectors than features: singular
+        values, vectors = torch.linalg.eigh(covariance_a)
+        root = vectors * values.clamp(min=0).sqrt()
     overlap = torch.linalg.eigvalsh(root.T @ covariance_b @ root).clamp(min=0).sqrt().sum()
     spread = covariance_a.trace() + covariance_b.trace() - 2 * overlap
     return max(float((mean_a - mean_b).square().sum() + spread), 0.0)
