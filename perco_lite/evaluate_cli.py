@@ -128,10 +128,12 @@ def _evaluate(
     device,
     as_json,
 ) -> dict:
-    from perco_lite.datasets import open_dataset
     from perco_lite.result_table import check_writable
 
     check_writable(output)  # before torch is loaded
+
+    from perco_lite.datasets import open_dataset
+
     found = open_dataset(dataset, limit=photos, **about_photos)
     wanted = _split(codecs, "--codecs")
 

@@ -161,8 +161,10 @@ def row_key(row: Row) -> tuple[str, str, str]:
 
 
 def check_writable(path: Path) -> None:
-    """Raise ``OSError`` if a file cannot be made or added to at ``path``; leaves nothing behind."""
+    """Raise ``OSError`` if no file can be made, or added to, at ``path``; leaves none behind."""
     try:
+        if path.parent.exists() and not path.parent.is_dir():
+            raise NotADirectoryError(f"cannot write {path}: {path.parent} is a file")
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
             raise IsADirectoryError(f"{path} is a folder; name a file in it, such as out.csv")

@@ -129,5 +129,12 @@ def test_writable_or_not(tmp_path, monkeypatch):
     assert kept.read_text() == "x"
     with pytest.raises(OSError, match="is a folder; name a file"):
         check_writable(tmp_path)
-    with pytest.raises(OSError, match=r"cannot write .*out.csv \(.*\); name another output"):
+    with pytest.raises(OSError, match=r"cannot write .*out.csv: .*kept.csv is a file"):
         check_writable(kept / "out.csv")
+
+    def full(self, *args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.open", full)
+    with pytest.raises(OSError, match=r"o.csv \(No space left on device\); name another output"):
+        check_writable(tmp_path / "o.csv")
