@@ -6,7 +6,8 @@ Sizes are whole files with no metadata and no colour profile, at the photo's own
 At PerCo's rates most of these codecs cannot go low enough; the result says so (``reached``).
 
 Paper: PerCo, Sec. 4: compares with VTM and BPG among classical codecs.
-Differs from the paper: the codecs every web browser has, in place of BPG and VTM.
+Differs from the paper: the codecs every web browser has; BPG and VTM are in ``external_codecs``,
+for whoever has their programs.
 """
 
 import io
@@ -38,6 +39,7 @@ class BaselineResult:
     image: Image.Image  # decoded, RGB, the size of the original
     quality: float  # the codec's own scale; JPEG 2000: the compression ratio asked for
     reached: bool  # False: even the smallest file is larger than the target
+    decode_seconds: float = math.nan
 
 
 def available() -> dict[str, bool]:
@@ -87,8 +89,11 @@ def _without_metadata(image: Image.Image, codec: str) -> Image.Image:
 
 
 def _result(codec: str, data: bytes, quality: float, reached: bool) -> BaselineResult:
+    started = time.perf_counter()
     with Image.open(io.BytesIO(data)) as decoded:
-        return BaselineResult(codec, data, decoded.convert("RGB"), quality, reached)
+        image = decoded.convert("RGB")
+    seconds = time.perf_counter() - started
+    return BaselineResult(codec, data, image, quality, reached, seconds)
 
 
 def _encode(image: Image.Image, codec: str, **options) -> bytes:
@@ -127,7 +132,7 @@ _ENCODERS: dict[str, Callable[[Image.Image, int], bytes]] = {
 }
 
 
-def _once(tried: Tried, setting: float, encode: Callable[[], bytes]) -> bytes:
+def once(tried: Tried, setting: float, encode: Callable[[], bytes]) -> bytes:
     """The file of a setting, made only if it was not."""
     if setting not in tried:
         started = time.perf_counter()
@@ -139,14 +144,22 @@ def _once(tried: Tried, setting: float, encode: Callable[[], bytes]) -> bytes:
 def _search_quality(
     image: Image.Image, codec: str, target_bytes: int, tried: Tried
 ) -> tuple[bytes, int]:
-    """Close in on the target between a quality that fits and one that does not."""
+    def encode(quality: int) -> bytes:
+        return once(tried, quality, lambda: _ENCODERS[codec](image, quality))
 
-    def encode(image: Image.Image, quality: int) -> bytes:
-        return _once(tried, quality, lambda: _ENCODERS[codec](image, quality))
+    return search_quality(encode, *_QUALITIES[codec], target_bytes)
 
-    low, high = _QUALITIES[codec]
+
+def search_quality(
+    encode: Callable[[int], bytes], low: int, high: int, target_bytes: int
+) -> tuple[bytes, int]:
+    """Largest file of at most ``target_bytes`` that bisection over low..high finds, its quality.
+
+    ``encode(quality)`` gives larger files for higher ``quality``, more or less. Where not even the
+    lowest fits, that one's file.
+    """
     high += 1  # past the best quality: counts as not fitting
-    best, best_quality = encode(image, low), low
+    best, best_quality = encode(low), low
     # At PerCo's rates the lowest quality is already too large: one encode, no search.
     if len(best) > target_bytes:
         return best, best_quality
@@ -157,7 +170,7 @@ def _search_quality(
             # log(bytes) is nearly a straight line in quality, which saves AVIF half its encodes
             share = math.log(target_bytes / low_bytes) / math.log(high_bytes / low_bytes)
             middle = min(max(low + int(share * (high - low)), low + 1), high - 1)
-        data = encode(image, middle)
+        data = encode(middle)
         if len(data) > target_bytes:
             high, high_bytes = middle, len(data)
             continue
@@ -178,7 +191,7 @@ def _search_jpeg2000(
         # a bare codestream without JP2 boxes; OpenJPEG writes a comment, one space is the shortest
         options = {"quality_mode": "rates", "quality_layers": [ratio], "irreversible": True}
         options |= {"no_jp2": True, "comment": b" "}
-        return _once(tried, ratio, lambda: _encode(image, codec, **options)), ratio
+        return once(tried, ratio, lambda: _encode(image, codec, **options)), ratio
 
     best, best_ratio = encode(1)
     if len(best) > target_bytes:

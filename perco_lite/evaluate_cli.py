@@ -33,7 +33,9 @@ def evaluate_command(
     rates: Annotated[
         str | None, typer.Option(help="Comma-separated; default: all that the weights serve.")
     ] = None,
-    codecs: Annotated[str, typer.Option(help="Comma-separated.")] = CODECS,
+    codecs: Annotated[
+        str, typer.Option(help="Comma-separated; also jpegxl, bpg, vtm, by their programs.")
+    ] = CODECS,
     metrics: Annotated[
         str, typer.Option(help="Comma-separated, or all; what cannot be computed stays empty.")
     ] = "all",

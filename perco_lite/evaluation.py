@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from perco_lite import baselines
+from perco_lite import baselines, external_codecs
 from perco_lite.batch import explain
 from perco_lite.classical import Classical
 from perco_lite.codec import PercoCodec
@@ -167,7 +167,7 @@ def build_contenders(
     for bpp in ladder:
         if not 0 < bpp <= 24:
             raise ValueError(f"got {bpp:g} bpp on the ladder, expected above 0 and at most 24")
-    known = (*OURS, *baselines.CODECS)
+    known = (*OURS, *baselines.CODECS, *external_codecs.EXTERNAL_CODECS)
     for name in names:
         if name not in known:
             raise ValueError(f"got codec {name!r}, expected some of {', '.join(known)}")
@@ -184,6 +184,12 @@ def build_contenders(
                 "autoencoder": lambda: Ceiling(codec),
             }
             contenders.append(ours[name]())
+        elif name in external_codecs.EXTERNAL_CODECS:
+            if reason := external_codecs.why_not(name):
+                missing[name] = reason
+            else:
+                near = external_codecs.encode_near
+                contenders.append(Classical(name, rates, ladder, near))
         elif not here[name]:
             missing[name] = "this Pillow has no such codec; pip install --upgrade 'pillow>=11.3'"
         else:

@@ -137,7 +137,7 @@ def bootstrap_interval(
 
     Percentile bootstrap: photos are drawn with replacement, as many as there are, ``resamples``
     times; 2.5 % of the means lie below the interval and 2.5 % above it. It is too narrow for few
-    photos (about 89 % instead of 95 % for ten). The same seed gives the same interval.
+    photos (about 90 % instead of 95 % for ten). The same seed gives the same interval.
     Raises ``ValueError`` for NaN. Infinite values (PSNR of equal photos) are allowed.
     """
     values = np.asarray(list(values), np.float64)

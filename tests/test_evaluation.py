@@ -1,6 +1,7 @@
 """The table and the summary of an evaluation: right figures, no row twice, nothing overwritten."""
 
 import csv
+import dataclasses
 import json
 import math
 
@@ -309,6 +310,24 @@ def test_missing_metrics_and_codecs_are_named_once_and_left_empty(run, monkeypat
     assert sum("lpips_vgg" in line for line in run.said) == 1
     with pytest.raises(ValueError, match="none of the codecs works here"):
         run(("avif",), "other.csv")
+
+
+def test_programs_of_others_are_used_where_they_are_found(run, monkeypatch):
+    external = evaluation.external_codecs
+    monkeypatch.setattr(external, "why_not", lambda name: "" if name == "vtm" else f"no {name}enc")
+
+    def imitate(image, codec, target_bytes, tried):
+        result = encode_near(image, "jpeg", target_bytes, tried)
+        return dataclasses.replace(result, codec=codec, decode_seconds=7.0)
+
+    monkeypatch.setattr(external, "encode_near", imitate)
+    rows, summary = run(("vtm", "bpg", "jpeg"))
+    assert summary["codecs"] == {"vtm": "measured", "bpg": "no bpgenc", "jpeg": "measured"}
+    assert "not measured: bpg (no bpgenc)" in run.said
+    by_codec = {name: [r for r in rows if r["codec"] == name] for name in ("vtm", "jpeg", "bpg")}
+    assert by_codec["bpg"] == [] and {r["decode_seconds"] for r in by_codec["vtm"]} == {"7"}
+    sizes = [[r["bytes"] for r in by_codec[name]] for name in ("vtm", "jpeg")]
+    assert sizes[0] == sizes[1] and len(sizes[0]) == 6
 
 
 def test_one_photo_that_fails_does_not_stop_the_others(run, tiny_codec, monkeypatch):

@@ -192,7 +192,7 @@ def test_lpips_by_hand_on_a_random_backbone_in_the_real_format(
     distance, reason = metrics.load_lpips("squeeze")
     assert reason == ""
     heads = Path(lpips_package.__file__).parent / "weights" / "v0.1" / "squeeze.pth"
-    heads = torch.load(heads, weights_only=True)
+    heads = torch.load(heads, weights_only=True, map_location="cpu")
     a, b = noise((64, 48)), noise((64, 48), seed=1)
     shift, scale = torch.tensor([-0.030, -0.088, -0.188]), torch.tensor([0.458, 0.448, 0.450])
     x, y = (
