@@ -16,13 +16,14 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from perco_lite.baselines import BaselineResult, search_quality
+from perco_lite.baselines import BaselineResult, Tried, once, search_quality
 
 # Our name -> its programs, by the names they are installed under; the first one found is taken.
 PROGRAMS = {
@@ -66,14 +67,17 @@ def available() -> dict[str, bool]:
     return {codec: not why_not(codec) for codec in EXTERNAL_CODECS}
 
 
-def encode_near(image: Image.Image, codec: str, target_bytes: int) -> BaselineResult:
+def encode_near(
+    image: Image.Image, codec: str, target_bytes: int, tried: Tried | None = None
+) -> BaselineResult:
     """Make the largest file of at most ``target_bytes``, or the smallest if none fits.
 
     ``image`` is RGB. ``quality`` of the result is the codec's own scale, where less is better:
     JPEG XL's distance 0.1..25, BPG's quantizer 0..51, VTM's 0..63. A search runs the
-    encoder about seven times; VTM takes minutes each time. Raises ``ValueError`` for an unknown
-    codec, another mode or target, ``FileNotFoundError`` for programs that are not here,
-    ``RuntimeError`` with their last words where they fail.
+    encoder about seven times; VTM takes minutes each time, so that ``tried``, as for
+    ``baselines.encode_near``, saves much where a photo has several targets. Raises ``ValueError``
+    for an unknown codec, another mode or target, ``FileNotFoundError`` for programs that are not
+    here, ``RuntimeError`` with their last words where they fail.
     """
     reason = why_not(codec)
     if reason:
@@ -84,16 +88,28 @@ def encode_near(image: Image.Image, codec: str, target_bytes: int) -> BaselineRe
         raise ValueError(f"got an image of mode {image.mode}, expected RGB; use data.to_rgb first")
     encode, decode, worst, scale = _CODECS[codec]
     steps = worst if scale == 1 else worst - 1  # distance 0 would be lossless, another mode
+    tried = {} if tried is None else tried
+
+    def quality(step: int) -> float:
+        return round((worst - step) * scale, 1)
+
     with tempfile.TemporaryDirectory(prefix="perco_lite_") as name:
         folder = Path(name)
         data, step = search_quality(
-            lambda step: encode(image, (worst - step) * scale, folder), 0, steps, target_bytes
+            lambda step: once(
+                tried, quality(step), lambda: encode(image, (worst - step) * scale, folder)
+            ),
+            0,
+            steps,
+            target_bytes,
         )
+        started = time.perf_counter()
         decoded = decode(data, image.size, folder)
+        seconds = time.perf_counter() - started
     if decoded.size != image.size:
         raise RuntimeError(f"{codec}: put in {image.size}, got back {decoded.size}")
-    quality = round((worst - step) * scale, 1)
-    return BaselineResult(codec, data, decoded, quality, reached=len(data) <= target_bytes)
+    reached = len(data) <= target_bytes
+    return BaselineResult(codec, data, decoded, quality(step), reached, seconds)
 
 
 def smallest(image: Image.Image, codec: str) -> BaselineResult:

@@ -13,7 +13,7 @@ Differs from the paper: its mIoU rests on a ViT-Adapter; here it is any segmente
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import version
 
 import numpy as np
@@ -24,6 +24,7 @@ from perco_lite.metrics import Score
 
 CLIP = "openai/clip-vit-base-patch32"
 SEGMENTER = "nvidia/segformer-b0-finetuned-ade-512-512"
+SMALL_SET = 500  # photos; above it an interval would be narrow, and take minutes
 IGNORE = 255  # label of what has no label, as in most data sets
 
 # What label sets other than COCO's call the same thing; compared without spaces.
@@ -137,8 +138,8 @@ def confusion(
 
 
 def miou(
-    prediction: np.ndarray | Sequence[np.ndarray],
-    truth: np.ndarray | Sequence[np.ndarray],
+    prediction: np.ndarray | Iterable[np.ndarray],
+    truth: np.ndarray | Iterable[np.ndarray],
     classes: int,
     ignore: int = IGNORE,
     protocol: str = "",
@@ -146,24 +147,25 @@ def miou(
     """Mean intersection over union, in [0, 1], over the classes that occur in either.
 
     Label maps as for ``confusion``: one pair, or as many of each, whose pixels are then counted
-    together as segmentation benchmarks do, with an interval by drawing photos anew. None where
-    nothing is labelled.
+    together as segmentation benchmarks do, read one at a time, with an interval by drawing photos
+    anew for up to ``SMALL_SET``. None where nothing is labelled.
     """
     one = isinstance(prediction, np.ndarray)
-    pairs = [(prediction, truth)] if one else list(zip(prediction, truth, strict=True))
-    text = f"mIoU over classes that occur, {len(pairs)} photos counted together"
+    pairs = [(prediction, truth)] if one else zip(prediction, truth, strict=True)
+    cells = []  # those that are not zero: 150 x 150 classes would be 180 kB a photo
+    for pair in pairs:
+        count = confusion(*pair, classes, ignore)
+        cells.append((np.flatnonzero(count), count[count > 0]))
+    text = f"mIoU over classes that occur, {len(cells)} photos counted together"
     text = f"{text}, {protocol}" if protocol else text
-    if not pairs:
+    if not cells:
         return Score(None, f"{text}: no photos")
-    # kept as cells that are not zero: 150 x 150 classes would be 180 kB a photo
-    counts = [confusion(*pair, classes, ignore) for pair in pairs]
-    cells = [(np.flatnonzero(count), count[count > 0]) for count in counts]
     value = _mean_iou(cells, classes)
     if value is None:
         return Score(None, f"{text}: no pixel has a label")
     draw = np.random.default_rng(0)
     interval = None
-    if len(cells) > 1:
+    if 1 < len(cells) <= SMALL_SET:
         draws = (draw.integers(len(cells), size=len(cells)) for _ in range(1000))
         values = [_mean_iou([cells[i] for i in chosen], classes) for chosen in draws]
         values = [v for v in values if v is not None]

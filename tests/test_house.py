@@ -28,6 +28,8 @@ ARROWS = {
     "refinement": {"condition", "rates"},
     "sampling": {"condition", "unet"},
     "shards": {"data"},
+    "datasets": {"data"},
+    "scoring": {"datasets", "metrics", "realism", "patch_distance", "semantics"},
     "photo_store": {"shards"},
     "latent_store": {"autoencoder", "photo_store"},
     "realism": {"frechet", "metrics"},
@@ -36,10 +38,17 @@ ARROWS = {
     "external_codecs": {"baselines"},
     "learned_codecs": {"baselines", "data"},
 }
-ASSEMBLERS = {"__init__", "codec", "training", "evaluation"}
+ASSEMBLERS = {"__init__", "codec", "training", "contenders", "classical"}
 ASSEMBLERS |= {"autoencoder_stage", "text_stage", "codec_stage"}
 DRAWING = {"plotting", "widgets"}
 COMMANDS = {"batch", "bench", "cli", "demo", "inspecting", "loading", "recipes", "train_cli"}
+COMMANDS |= {
+    "evaluate_cli",
+    "evaluation",
+    "evaluation_files",
+    "evaluation_rows",
+    "evaluation_summary",
+}
 IMPORT_NAMES = {
     "IPython": "ipython",
     "PIL": "pillow",
