@@ -7,12 +7,12 @@
 Paper: PerCo, Sec. 3.1 (the frozen auto-encoder of a latent diffusion model, f = 8, 4 channels).
 Differs from the paper: 4 M parameters trained here instead of Stable Diffusion's 84 M; no
 normalisation layers, no attention and no sampling, so that a photo takes a laptop half a second
-and the same photo always gives the same latents.
+and the same photo always gives the same latents. Stable Diffusion's own serves as well, below.
 """
 
 import torch
 import torch.nn.functional as F
-from diffusers import ConfigMixin, ModelMixin
+from diffusers import AutoencoderKL, ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
@@ -113,6 +113,18 @@ class Autoencoder(ModelMixin, ConfigMixin):
         self.register_buffer("latent_mean", torch.zeros(latent_channels))
         self.register_buffer("latent_std", torch.ones(latent_channels))
 
+    @property
+    def encoder_reach(self) -> int:
+        """How far the encoder sees beyond a latent's own 8×8 pixels, in latents to each side."""
+        quarter, eighth = self.config.encoder_blocks
+        return 2 * eighth + 1 + -(-(2 * quarter + 2) // 2)  # two 3×3 convolutions a block
+
+    @property
+    def decoder_reach(self) -> int:
+        """How far a pixel sees beyond its own latent when decoded, in latents to each side."""
+        eighth, quarter = self.config.decoder_blocks
+        return 2 * eighth + 1 + -(-(2 * quarter + 1) // 2)
+
     @apply_forward_hook
     def encode(self, image: Tensor) -> Tensor:
         """Latents of an image.
@@ -180,3 +192,41 @@ class Autoencoder(ModelMixin, ConfigMixin):
 
     def _normalise(self, raw: Tensor, mean: Tensor, std: Tensor) -> Tensor:
         return (raw - mean.view(1, -1, 1, 1)) / std.view(1, -1, 1, 1)
+
+
+class StableDiffusionAutoencoder(AutoencoderKL):
+    """Stable Diffusion's VAE with the two functions of :class:`Autoencoder`.
+
+    Loads from the ``vae`` folder of a checkpoint; slicing and tiling are diffusers' own
+    (``codec.autoencoder.enable_tiling()``).
+    """
+
+    def encode(self, image: Tensor) -> Tensor:
+        """Latents (B,4,H/8,W/8) of an image (B,3,H,W) in [-1,1], scaled to about unit variance.
+
+        The mode of the VAE's distribution, not a sample (as PerCo (SD) takes): the same photo
+        always gives the same bytes.
+        """
+        mean, std = self._statistics(image)
+        return (super().encode(image).latent_dist.mode() - mean) / std
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Image of some latents: (B,4,h,w) -> (B,3,8h,8w), nominally in [-1,1], not clipped."""
+        mean, std = self._statistics(latents)
+        return super().decode(latents * std + mean).sample
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """``(reconstruction, latents)``."""
+        latents = self.encode(image)
+        return self.decode(latents), latents
+
+    def _statistics(self, like: Tensor) -> tuple[Tensor | float, Tensor | float]:
+        """Mean and standard deviation of the raw latents, as the checkpoint's config states."""
+        scale = 1 / self.config.scaling_factor
+        if not self.config.latents_mean:  # Stable Diffusion: one number for all channels
+            return 0.0, scale
+        mean, std = (
+            torch.tensor(values, device=like.device, dtype=like.dtype).view(1, -1, 1, 1)
+            for values in (self.config.latents_mean, self.config.latents_std)
+        )
+        return mean, std * scale

@@ -167,11 +167,13 @@ def measure_kodak(codec: PercoCodec, kodak: list, quiet: bool = False) -> dict:
                 "lpips": lpips(image, decoded).value if lpips else None,
                 "feature_distance": distance(image, decoded),
             }
-            with torch.no_grad():
-                first = codec.autoencoder.decode(codec.condition(unpack(data))[:, :4])
-            first = tensor_to_image(first[..., : image.height, : image.width])
-            row["psnr_of_estimate"] = psnr(image, first).value
-            row["feature_distance_of_estimate"] = distance(image, first)
+            estimate = codec.conditioner.estimate(codec.condition(unpack(data)))
+            if estimate is not None:
+                with torch.no_grad():
+                    first = codec.autoencoder.decode(estimate)
+                first = tensor_to_image(first[..., : image.height, : image.width])
+                row["psnr_of_estimate"] = psnr(image, first).value
+                row["feature_distance_of_estimate"] = distance(image, first)
             for name, value in row.items():
                 if value is not None:
                     sums.setdefault(f"{name}_{rate}", []).append(value)

@@ -8,8 +8,10 @@ a vocabulary of 3,072 learned from caption sentences, trained together with the 
 """
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import (
     Tokenizer,
     decoders,
@@ -101,3 +103,19 @@ def embed(text_encoder: CLIPTextModel, token_ids: Tensor) -> Tensor:
 def embed_captions(tokenizer, text_encoder: CLIPTextModel, captions: list[str]) -> Tensor:
     """Captions -> text embeddings (B,T,C), without gradient."""
     return embed(text_encoder, tokenize(tokenizer, captions))
+
+
+def use_older_names(folder: Path) -> None:
+    """Give the prefix and the class back that transformers 5 dropped and renamed, but still reads.
+
+    Without them transformers 4 finds no tokenizer, and leaves the text encoder's weights random.
+    """
+    for file in (folder / "text_encoder").glob("*.safetensors"):
+        weights = load_file(file)
+        if not any(key.startswith("text_model.") for key in weights):
+            prefixed = {f"text_model.{key}": tensor for key, tensor in weights.items()}
+            save_file(prefixed, file, metadata={"format": "pt"})
+    for file in (folder / "model_index.json", folder / "tokenizer" / "tokenizer_config.json"):
+        text = file.read_text(encoding="utf-8")
+        text = text.replace('"TokenizersBackend"', '"PreTrainedTokenizerFast"')
+        file.write_text(text, encoding="utf-8")

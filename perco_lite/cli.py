@@ -2,7 +2,7 @@
 
     perco compress PHOTO…  ──► PHOTO.perco        perco inspect | rates | info
     perco decompress FILE… ──► FILE.png           perco demo | bench
-    train: train_cli.py                           evaluate: evaluate_cli.py
+    train: train_cli.py    evaluate: evaluate_cli.py    caption, convert: pretrained_cli.py
 
 Every command imports what it needs when it runs: `perco --help` must not wait for torch.
 """
@@ -17,6 +17,7 @@ import typer
 
 from perco_lite.batch import Batch, expand, explain, plan_outputs, read_perco, write_whole
 from perco_lite.evaluate_cli import evaluate_command
+from perco_lite.pretrained_cli import caption, convert
 from perco_lite.train_cli import train_app
 
 app = typer.Typer(
@@ -242,6 +243,9 @@ def bench(
     if as_json:
         typer.echo(json.dumps(report, indent=1))
 
+
+app.command()(caption)
+app.command()(convert)
 
 if __name__ == "__main__":
     sys.exit(app())

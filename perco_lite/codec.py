@@ -6,7 +6,8 @@
 
 Paper: PerCo, Sec. 3.
 Differs from the paper: one model serves several rates; the file is self-describing; indices are
-refined in a closed loop.
+refined in a closed loop; the diffusion model is this project's small one, or a public Stable
+Diffusion in place of a private model.
 """
 
 from pathlib import Path
@@ -14,26 +15,26 @@ from pathlib import Path
 import torch
 from diffusers import DiffusionPipeline, UNet2DConditionModel
 from PIL import Image
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from perco_lite.autoencoder import Autoencoder
+from perco_lite.autoencoder import Autoencoder, StableDiffusionAutoencoder
 from perco_lite.bitstream import PercoFile, pack, unpack
-from perco_lite.captions import embed_captions
+from perco_lite.captions import embed_captions, use_older_names
 from perco_lite.condition import LocalConditioner
 from perco_lite.data import image_to_tensor, pad_to_multiple, tensor_to_image
 from perco_lite.rates import RATES, RatePoint, get_rate
 from perco_lite.refinement import default_rounds, refine
 from perco_lite.sampling import denoise, draw_noise
+from perco_lite.tiling import WHOLE_PIXELS, Tiled, decode_latents, encode_image
 
 BUNDLED = Path(__file__).parent / "weights"
 DEFAULT_GUIDANCE = 1.0  # off: it costs twice the time and hardly changes what these weights paint
 DEFAULT_TEMPERATURE = 0.9  # 1 = the paper; at 1 these weights paint a little too roughly
 DEFAULT_ANCHOR = 1.0  # 0 = off, as in the paper
-BATCH_PIXELS = 4 * 768 * 512  # photos decoded together, so that memory stays bounded
+BATCH_PIXELS = WHOLE_PIXELS  # photos decoded together, so that memory stays bounded
 
 
-class PercoCodec(DiffusionPipeline):
+class PercoCodec(Tiled, DiffusionPipeline):
     """The codec: a ``diffusers.DiffusionPipeline``, so saving, offloading and hubs work as usual.
 
     Components: autoencoder, conditioner (hyper-encoders, codebooks), unet, text_encoder,
@@ -44,13 +45,17 @@ class PercoCodec(DiffusionPipeline):
 
     def __init__(
         self,
-        autoencoder: Autoencoder,  # named here, for diffusers loads no class that is not imported
+        # named here, for diffusers loads no class that is not imported
+        autoencoder: Autoencoder | StableDiffusionAutoencoder,
         conditioner: LocalConditioner,
         unet: UNet2DConditionModel,
         text_encoder,
         tokenizer,
         scheduler,
+        guidance_scale: float = DEFAULT_GUIDANCE,
+        temperature: float = DEFAULT_TEMPERATURE,
     ):
+        """``guidance_scale`` and ``temperature`` are what these weights are decoded with."""
         super().__init__()
         self.register_modules(
             autoencoder=autoencoder,
@@ -60,6 +65,18 @@ class PercoCodec(DiffusionPipeline):
             tokenizer=tokenizer,
             scheduler=scheduler,
         )
+        self.register_to_config(guidance_scale=guidance_scale, temperature=temperature)
+
+    @classmethod
+    def from_stable_diffusion(cls, model_id=None, rates=("0.0019",), **options) -> "PercoCodec":
+        """Build the paper's codec around a pretrained Stable Diffusion; it has yet to be trained.
+
+        ``model_id`` is a folder, a hub id, or several to try (default: mirrors of 2.1); ``options``
+        and errors: see ``stable_diffusion.build_codec``.
+        """
+        from perco_lite.stable_diffusion import build_codec
+
+        return build_codec(cls, model_id, rates, **options)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path=None, **kwargs) -> "PercoCodec":
@@ -89,7 +106,7 @@ class PercoCodec(DiffusionPipeline):
     def save_pretrained(self, save_directory, *args, **kwargs) -> None:
         """Save as diffusers does, under names that older releases of transformers read too."""
         super().save_pretrained(save_directory, *args, **kwargs)
-        _use_older_names(Path(save_directory))
+        use_older_names(Path(save_directory))
 
     @property
     def rates(self) -> tuple[str, ...]:
@@ -122,7 +139,7 @@ class PercoCodec(DiffusionPipeline):
         padded = pad_to_multiple(image_to_tensor(image), served.stride)
         device, dtype = self._execution_device, self.autoencoder.dtype
         with torch.no_grad():
-            latents = self.autoencoder.encode(padded.to(device, dtype))
+            latents = encode_image(self.autoencoder, padded.to(device, dtype), self.tiling)
             return refine(self.conditioner, latents, rate, rounds)
 
     def compress(
@@ -163,22 +180,24 @@ class PercoCodec(DiffusionPipeline):
         self,
         data: bytes | list[bytes],
         num_inference_steps: int = 20,
-        guidance_scale: float = DEFAULT_GUIDANCE,
+        guidance_scale: float | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
         seed: int | list[int] = 0,
         anchor: float = DEFAULT_ANCHOR,
-        temperature: float = DEFAULT_TEMPERATURE,
+        temperature: float | None = None,
     ) -> Image.Image | list[Image.Image]:
         """Paint the photo (or photos) back from the bytes of `.perco` files.
 
         Args:
             data: one file's bytes or a list; files of equal padded size share U-Net calls.
             num_inference_steps: denoising steps; 20 is usual, 5 are nearly as good above 0.05 bpp.
-            guidance_scale: weight of the caption; 1 = off and twice as fast.
+            guidance_scale: weight of the caption; 1 = off and twice as fast. None for this and
+                ``temperature``: what suits these weights.
             generator: CPU generator(s), instead of ``seed``.
             temperature: scale of the first noise; below 1 the dice decide less: smoother, nearer
                 to the original in PSNR, poorer in texture.
-            anchor: in [0,1], how firmly coarse colours are held to what the bits imply.
+            anchor: in [0,1], how firmly coarse colours are held to what the bits imply; weights
+                without a condition decoder (as in the paper) imply nothing, so it has no effect.
             seed: one for all, or one per file; the same seed gives the same picture.
         Raises:
             BitstreamError: not a `.perco` file of these weights, or damaged.
@@ -191,6 +210,9 @@ class PercoCodec(DiffusionPipeline):
         seeds = list(seeds) if isinstance(seeds, (list, tuple)) else [seeds] * len(files)
         if len(seeds) != len(files):
             raise ValueError(f"got {len(seeds)} seeds for {len(files)} files; pass one for each")
+        defaults = self.config
+        guidance_scale = defaults.guidance_scale if guidance_scale is None else guidance_scale
+        temperature = defaults.temperature if temperature is None else temperature
         images: list[Image.Image | None] = [None] * len(files)
         for group in group_by_size(files):
             decoded = self._decode_group(
@@ -236,33 +258,19 @@ class PercoCodec(DiffusionPipeline):
                 rate_ids,
                 steps,
                 guidance_scale,
-                condition[:, : noise.shape[1]],
+                self.conditioner.estimate(condition),
                 anchor,
+                self.tiling,
             ):
                 latents = step.latents
                 bar.update()
         images = []
         for file, one in zip(files, latents, strict=True):
-            image = self.autoencoder.decode(one[None].to(self.autoencoder.dtype))
+            one = one[None].to(self.autoencoder.dtype)
+            image = decode_latents(self.autoencoder, one, self.tiling)
             images.append(tensor_to_image(image[0, :, : file.height, : file.width]))
         self.maybe_free_model_hooks()
         return images
-
-
-def _use_older_names(folder: Path) -> None:
-    """Give the prefix and the class back that transformers 5 dropped and renamed, but still reads.
-
-    Without them transformers 4 finds no tokenizer, and leaves the text encoder's weights random.
-    """
-    for file in (folder / "text_encoder").glob("*.safetensors"):
-        weights = load_file(file)
-        if not any(key.startswith("text_model.") for key in weights):
-            prefixed = {f"text_model.{key}": tensor for key, tensor in weights.items()}
-            save_file(prefixed, file, metadata={"format": "pt"})
-    for file in (folder / "model_index.json", folder / "tokenizer" / "tokenizer_config.json"):
-        text = file.read_text(encoding="utf-8")
-        text = text.replace('"TokenizersBackend"', '"PreTrainedTokenizerFast"')
-        file.write_text(text, encoding="utf-8")
 
 
 def _upright_size(image: Image.Image) -> tuple[int, int]:

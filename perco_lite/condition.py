@@ -11,6 +11,7 @@ Differs from the paper: one set of hyper-encoder, codebook and condition decoder
 rates share one U-Net (the paper trains a model per rate). A small learned decoder takes the place
 of nearest upsampling: it runs once per photo, where the U-Net runs forty times, and its estimate
 of the latents gives the hyper-encoder a direct regression loss, which a short training needs.
+`decoder_width=0` is the paper's way: nearest upsampling, all D channels, no estimate.
 """
 
 import hashlib
@@ -31,15 +32,14 @@ from perco_lite.vector_quantizer import VectorQuantizer
 
 @dataclass(frozen=True)
 class Condition:
-    """Result of a training pass: ``channels`` (B,4+E,h',w') and the ``indices`` (B,h,w)."""
+    """Result of a training pass: ``channels`` (B,C,h',w') and the ``indices`` (B,h,w).
+
+    ``estimate`` (B,4,h',w') is a first estimate of the latents; None where there is no decoder.
+    """
 
     channels: Tensor
     indices: Tensor
-
-    @property
-    def estimate(self) -> Tensor:
-        """First estimate of the latents, (B,4,h',w')."""
-        return self.channels[:, :4]
+    estimate: Tensor | None
 
 
 class ConditionDecoder(nn.Module):
@@ -81,15 +81,19 @@ class RateBranch(nn.Module):
         super().__init__()
         self.hyper_encoder = HyperEncoder(rate.stride, latent_channels, width, features)
         self.quantizer = VectorQuantizer(features, rate.codebook_size, code_dim, **quantizer)
-        self.decoder = ConditionDecoder(
-            rate.stride, features, decoder_width, latent_channels + extra_channels
-        )
+        if decoder_width:
+            self.decoder = ConditionDecoder(
+                rate.stride, features, decoder_width, latent_channels + extra_channels
+            )
+        else:
+            self.decoder = nn.Upsample(scale_factor=rate.stride // FACTOR, mode="nearest")
 
 
 class LocalConditioner(ModelMixin, ConfigMixin):
     """The hyper-encoders, codebooks and condition decoders of all rates a model serves.
 
-    ``width=192, features=320`` are the paper's sizes. ``quantizer_*`` as in VectorQuantizer.
+    ``width=192, features=320, decoder_width=0`` are the paper's sizes; ``extra_channels`` counts
+    only with a decoder. ``quantizer_*`` as in VectorQuantizer.
     """
 
     @register_to_config
@@ -122,7 +126,16 @@ class LocalConditioner(ModelMixin, ConfigMixin):
     @property
     def channels(self) -> int:
         """Channels of the condition."""
+        if not self.config.decoder_width:
+            return self.config.features
         return self.config.latent_channels + self.config.extra_channels
+
+    def estimate(self, condition: Tensor) -> Tensor | None:
+        """First estimate of the latents (B,4,h',w') in a condition (B,C,h',w'); None without one.
+
+        Nearest upsampling estimates nothing: its channels mean what the U-Net makes of them.
+        """
+        return condition[:, : self.config.latent_channels] if self.config.decoder_width else None
 
     def branch(self, rate: str) -> RateBranch:
         """Modules of one rate; ValueError names the rates these weights serve."""
@@ -146,7 +159,8 @@ class LocalConditioner(ModelMixin, ConfigMixin):
             quantized = branch.quantizer.decode(indices)
         else:
             quantized, indices = branch.quantizer(branch.hyper_encoder(latents))
-        return Condition(branch.decoder(quantized), indices)
+        channels = branch.decoder(quantized)
+        return Condition(channels, indices, self.estimate(channels))
 
     @apply_forward_hook  # so that offloading moves the weights in time
     def encode(self, latents: Tensor, rate: str) -> Tensor:
@@ -156,7 +170,7 @@ class LocalConditioner(ModelMixin, ConfigMixin):
 
     @apply_forward_hook
     def decode(self, indices: Tensor, rate: str) -> Tensor:
-        """Indices (B,h,w) -> condition (B,4+E,h·stride/8,w·stride/8)."""
+        """Indices (B,h,w) -> condition (B,C,h·stride/8,w·stride/8)."""
         branch = self.branch(rate)
         return branch.decoder(branch.quantizer.decode(indices))
 
@@ -173,7 +187,7 @@ class LocalConditioner(ModelMixin, ConfigMixin):
 
 
 def regression_loss(condition: Condition, latents: Tensor) -> Tensor:
-    """Squared error of the estimate, (), in units of the latents' variance."""
+    """Squared error of the estimate, (), in units of the latents' variance; there must be one."""
     return F.mse_loss(condition.estimate.float(), latents.float())
 
 

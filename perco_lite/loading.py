@@ -20,7 +20,7 @@ from PIL.PngImagePlugin import PngInfo
 from perco_lite import __version__
 from perco_lite.batch import SOFTWARE, explain, read_perco, write_whole
 from perco_lite.bitstream import unpack
-from perco_lite.codec import BUNDLED, DEFAULT_GUIDANCE, PercoCodec, group_by_size
+from perco_lite.codec import BUNDLED, PercoCodec, group_by_size
 
 SAMPLERS = ("ddim", "dpm++")
 
@@ -30,12 +30,7 @@ def load_codec(weights: str | None = None, device: str | None = None) -> PercoCo
 
     Raises ``FileNotFoundError`` or ``ValueError``, each in one line that says what to do.
     """
-    import diffusers
-    import transformers
-
-    for library in (diffusers, transformers):
-        library.utils.logging.set_verbosity_error()
-        library.utils.logging.disable_progress_bar()
+    quiet_libraries()
     device = find_device(device)
     _check_weights(weights)
     try:
@@ -50,7 +45,29 @@ def load_codec(weights: str | None = None, device: str | None = None) -> PercoCo
             "download or train them again"
         ) from error
     codec.set_progress_bar_config(disable=True)
-    return codec.to(device)
+    try:
+        return codec.to(device)
+    except RuntimeError as error:  # torch's OutOfMemoryError is one
+        size = sum(p.numel() * p.element_size() for m in _modules(codec) for p in m.parameters())
+        raise ValueError(
+            f"the weights ({size / 2**30:.1f} GiB) do not fit on {device}; close what else runs "
+            "there, take --device cpu, or in Python dtype=torch.bfloat16 or "
+            "enable_model_cpu_offload()"
+        ) from error
+
+
+def _modules(codec: PercoCodec) -> list[torch.nn.Module]:
+    return [m for m in codec.components.values() if isinstance(m, torch.nn.Module)]
+
+
+def quiet_libraries() -> None:
+    """Keep the libraries' notes and progress bars out of a command's output."""
+    import diffusers
+    import transformers
+
+    for library in (diffusers, transformers):
+        library.utils.logging.set_verbosity_error()
+        library.utils.logging.disable_progress_bar()
 
 
 def find_device(name: str | None = None) -> torch.device:
@@ -128,7 +145,6 @@ def decompress_files(
             fail(path, error)
             continue
         items += [(path, t, s, data, parsed) for t, s in zip(targets, seeds, strict=True)]
-    guidance = DEFAULT_GUIDANCE if guidance is None else guidance
     groups = [[items[i] for i in group] for group in group_by_size([item[4] for item in items])]
     while groups:
         group = groups.pop(0)
@@ -190,8 +206,7 @@ def describe_installation(weights: str | None = None) -> dict[str, str]:
         everything = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
         facts["size"] = f"{everything / 2**20:.1f} MiB"
         facts["sha256"] = digest.hexdigest()
-    modules = (codec.autoencoder, codec.conditioner, codec.unet, codec.text_encoder)
-    facts["parameters"] = f"{sum(p.numel() for m in modules for p in m.parameters()):,}"
+    facts["parameters"] = f"{sum(p.numel() for m in _modules(codec) for p in m.parameters()):,}"
     facts["model id"] = f"{codec.model_id:#06x}"
     facts["rates"] = ", ".join(codec.rates)
     return facts

@@ -284,3 +284,12 @@ def test_no_bundled_weights(perco, monkeypatch, tmp_path):
     monkeypatch.setattr("perco_lite.codec.BUNDLED", tmp_path)
     with pytest.raises(FileNotFoundError, match="reinstall the package, or train your own"):
         loading.PercoCodec.from_pretrained()
+
+
+def test_weights_that_do_not_fit_on_the_device_say_what_helps(tiny_weights, monkeypatch):
+    def fail(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3.20 GiB")
+
+    monkeypatch.setattr(loading.PercoCodec, "to", fail)
+    with pytest.raises(ValueError, match=r"weights \(0.0 GiB\) do not fit on cpu.*bfloat16"):
+        loading.load_codec(str(tiny_weights), "cpu")

@@ -101,7 +101,7 @@ def test_coarse_loss_sees_means_only():
     pattern = torch.ones(8, 16)
     pattern[::2] = -1
     for error, expected in ((pattern, 0.0), (torch.full((8, 16), 0.5), 0.25)):
-        condition = Condition(torch.cat([target + error, torch.zeros(1, 3, 8, 16)], 1), None)
+        condition = Condition(torch.zeros(1, 7, 8, 16), None, target + error)
         torch.testing.assert_close(coarse_loss(condition, target), torch.tensor(expected))
 
 

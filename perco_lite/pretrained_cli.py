@@ -1,0 +1,127 @@
+"""The `perco` commands that need models of others: their options, and what they write.
+
+    perco caption FOLDER ──► captions.json      perco convert CHECKPOINT ──► a codec's folder
+
+As in ``cli``, what a command needs is imported when it runs.
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from perco_lite.batch import Batch, explain, write_whole
+
+
+def caption(
+    photos: Annotated[Path, typer.Argument(help="Folder of photos.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="JSON file; captions in it are kept.")
+    ] = Path("captions.json"),
+    model: Annotated[
+        str | None, typer.Option(help="BLIP or BLIP-2: folder or hub id; default: a small BLIP.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Photos at once.", min=1)] = 8,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, mps; default: cuda where there is one.")
+    ] = None,
+) -> None:
+    """Describe photos, once, for `perco compress --captions` and `perco train`."""
+    from perco_lite.data import PhotoError, list_photos, load_photo, read_caption_lists
+
+    try:
+        captions = read_caption_lists(output) if output.exists() else {}
+        todo = [path for path in list_photos(photos) if path.name not in captions]
+        captioner = _load_captioner(model, device) if todo else None
+    except (OSError, ValueError) as error:
+        _fail(error)
+    batch, kept = Batch(), len(captions)
+    for start in range(0, len(todo), batch_size):
+        images = {}
+        for path in todo[start : start + batch_size]:
+            try:
+                images[path.name] = load_photo(path)
+            except (OSError, PhotoError) as error:
+                batch.fail(path, error)
+        if not images:
+            continue
+        try:
+            lines = captioner.describe(list(images.values()))
+            captions.update((n, [line]) for n, line in zip(images, lines, strict=True))
+            write_whole(output, _as_json(captions))  # after every batch: a cut costs one
+        except (RuntimeError, MemoryError) as error:
+            _fail(f"{len(images)} photos at once: {_reason(error, batch_size)}")
+        except OSError as error:
+            _fail(error)
+        for name, line in zip(images, lines, strict=True):
+            typer.echo(f"{name}: {line}")
+    typer.echo(f"{output}: {len(captions) - kept} new captions, {kept} kept", err=True)
+    batch.finish()
+
+
+def convert(
+    source: Annotated[Path, typer.Argument(help="Folder of PerCo (SD): hyper_enc, unet, …")],
+    target: Annotated[Path, typer.Argument(help="Folder to write; it must not exist.")],
+    base: Annotated[
+        str | None,
+        typer.Option(help="Stable Diffusion (folder or hub id) for the parts SOURCE lacks."),
+    ] = None,
+    half: Annotated[bool, typer.Option(help="Write float16, half the size.")] = False,
+) -> None:
+    """Convert a published PerCo (SD) checkpoint to weights for --weights."""
+    from perco_lite.loading import quiet_libraries
+
+    if target.exists():
+        _fail(f"{target} is there already; name a new folder")
+    try:
+        import torch
+
+        from perco_lite.codec import PercoCodec
+        from perco_lite.perco_sd import convert_checkpoint
+
+        quiet_libraries()
+        dtype = torch.float16 if half else torch.float32
+        codec = convert_checkpoint(PercoCodec, source, base, dtype)
+        _save_whole(codec, target)
+    except (OSError, ValueError) as error:
+        _fail(error)
+    typer.echo(f"{target}: a codec for the rate {codec.rates[0]}")
+
+
+def _save_whole(codec, target: Path) -> None:
+    """Save beside the target, then rename: there is never half a codec."""
+    fresh = target.with_name(f".{target.name}-{os.getpid()}.part")
+    try:
+        codec.save_pretrained(fresh, safe_serialization=True)
+        fresh.rename(target)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _load_captioner(model: str | None, device: str | None):
+    from perco_lite.captioning import CAPTIONER, Captioner
+    from perco_lite.loading import find_device, quiet_libraries
+
+    quiet_libraries()
+    return Captioner(model or CAPTIONER, find_device(device))
+
+
+def _reason(error: Exception, batch_size: int) -> str:
+    message = explain(error)
+    if "memory" in message:
+        return f"not enough memory; lower --batch-size (now {batch_size}), or use --device cpu"
+    return message
+
+
+def _as_json(captions: dict[str, list[str]]) -> bytes:
+    """One caption as a string, several as a list: as they were."""
+    plain = {name: texts[0] if len(texts) == 1 else texts for name, texts in captions.items()}
+    return (json.dumps(plain, ensure_ascii=False, indent=1) + "\n").encode()
+
+
+def _fail(error: Exception | str):
+    typer.echo(f"error: {error if isinstance(error, str) else explain(error)}", err=True)
+    raise typer.Exit(2)
