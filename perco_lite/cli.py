@@ -1,10 +1,9 @@
 """The `perco` command.
 
     perco compress PHOTO…  ──► PHOTO.perco        perco inspect | rates | info
-    perco decompress FILE… ──► FILE.png           perco demo | bench | train (train_cli.py)
-                                                  perco caption | convert | download (…_cli.py)
     perco decompress FILE… ──► FILE.png           perco demo | bench
     train: train_cli.py    evaluate: evaluate_cli.py    caption, convert: pretrained_cli.py
+    download: download_cli.py
 
 Every command imports what it needs when it runs: `perco --help` must not wait for torch.
 """
