@@ -35,7 +35,7 @@ ARROWS = {
     "patch_distance": {"autoencoder", "frechet", "metrics"},
     "semantics": {"metrics"},
     "external_codecs": {"baselines"},
-    "learned_codecs": {"baselines"},
+    "learned_codecs": {"baselines", "data"},
 }
 ASSEMBLERS = {"__init__", "codec", "training", "contenders", "classical"}
 ASSEMBLERS |= {"autoencoder_stage", "text_stage", "codec_stage"}
