@@ -330,6 +330,23 @@ def test_programs_of_others_are_used_where_they_are_found(run, monkeypatch):
     assert sizes[0] == sizes[1] and len(sizes[0]) == 6
 
 
+def test_learned_codecs_have_their_own_qualities(run, monkeypatch):
+    def load(codec, quality):
+        if quality > 3:
+            raise ValueError("no such quality")
+        if codec == "mbt2018":
+            return None, "mbt2018: no weights"
+        return (lambda image: encode_near(image, "jpeg", 700 * quality)), ""
+
+    monkeypatch.setattr("perco_lite.learned_codecs.load_learned", load)
+    rows, summary = run(("hyperprior", "mbt2018"), limit=1)
+    assert [row["rate"] for row in rows] == ["q1", "q2", "q3"]
+    assert {row["target_bytes"] for row in rows} == {""}
+    sizes = [int(row["bytes"]) for row in rows]
+    assert sizes == sorted(sizes) and sizes[0] < sizes[2]
+    assert summary["codecs"]["mbt2018"] == "mbt2018: no weights"
+
+
 def test_one_photo_that_fails_does_not_stop_the_others(run, tiny_codec, monkeypatch):
     real = tiny_codec.compress
 
