@@ -244,12 +244,16 @@ def test_saved_and_loaded_it_is_the_same_codec(shared, tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision(tiny_stable_diffusion, codec, dtype):
+def test_half_precision(tiny_stable_diffusion, codec, dtype, tmp_path):
     half = build(tiny_stable_diffusion, dtype=dtype)
     for name, module in half.components.items():
         if isinstance(module, torch.nn.Module):
             assert {p.dtype for p in module.parameters()} == {dtype}, name
     assert half.model_id == codec.model_id
+    half.save_pretrained(tmp_path)
+    again = PercoCodec.from_pretrained(tmp_path, dtype=dtype)
+    assert again.model_id == codec.model_id, "nor does saving blur the codes"
+    assert again.compress(PHOTO, "a red barn") == half.compress(PHOTO, "a red barn")
     data = codec.compress(PHOTO, "a red barn")
     difference = np.abs(pixels(half.decompress(data, 2)) - pixels(codec.decompress(data, 2)))
     assert 0 < difference.mean() < 8
