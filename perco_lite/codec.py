@@ -1,12 +1,13 @@
 """PercoCodec: a photo and a caption to bytes, and bytes to a photo.
 
-    compress:   image ─► pad ─► latents ─► indices ─► bitstream.pack(indices, caption) ─► bytes
-    decompress: bytes ─► bitstream.unpack ─► indices ─► condition ─┐
-                                             caption ─► text ──────┴─► denoise ─► decode ─► crop
+    compress:   image ─► pad ─► latents ─► refine ─► indices ─► pack(indices, caption) ─► bytes
+    decompress: bytes ─► unpack ─► indices ─► condition ─┐
+                                   caption ─► text ──────┴─► denoise ─► decode ─► crop
 
 Paper: PerCo, Sec. 3.
-Differs from the paper: one model serves several rates; the file is self-describing; the diffusion
-model is this project's small one, or a public Stable Diffusion in place of a private model.
+Differs from the paper: one model serves several rates; the file is self-describing; indices are
+refined in a closed loop; the diffusion model is this project's small one, or a public Stable
+Diffusion in place of a private model.
 """
 
 from pathlib import Path
@@ -22,6 +23,7 @@ from perco_lite.captions import embed_captions, use_older_names
 from perco_lite.condition import LocalConditioner
 from perco_lite.data import image_to_tensor, pad_to_multiple, tensor_to_image
 from perco_lite.rates import RATES, RatePoint, get_rate
+from perco_lite.refinement import default_rounds, refine
 from perco_lite.sampling import denoise, draw_noise
 
 BUNDLED = Path(__file__).parent / "weights"
@@ -123,23 +125,30 @@ class PercoCodec(DiffusionPipeline):
         """16-bit id of the codebooks; stored in each file, checked before decoding."""
         return self.conditioner.fingerprint()
 
-    def encode(self, image: Image.Image, rate: str) -> Tensor:
-        """Indices (1,h,w) int64 of one PIL image, its edges repeated up to the rate's stride."""
+    def encode(self, image: Image.Image, rate: str, rounds: int | None = None) -> Tensor:
+        """Indices (1,h,w) int64 of one PIL image, its edges repeated up to the rate's stride.
+
+        ``rounds`` of closed-loop refinement (see ``refinement``); 0 = the paper's nearest codes.
+        """
         served = self.rate(rate)
+        if rounds is None:
+            rounds = default_rounds(rate) if self.conditioner.estimates else 0
         padded = pad_to_multiple(image_to_tensor(image), served.stride)
         device, dtype = self._execution_device, self.autoencoder.dtype
         with torch.no_grad():
             latents = self.autoencoder.encode(padded.to(device, dtype))
-            return self.conditioner.encode(latents, rate)
+            return refine(self.conditioner, latents, rate, rounds)
 
     def compress(
         self,
         image: Image.Image | list[Image.Image],
         caption: str | list[str] = "",
         rate: str = "0.0019",
+        rounds: int | None = None,
     ) -> bytes | list[bytes]:
         """Compress one PIL image or a list, of any size and mode, to the bytes of `.perco` files.
 
+        ``rounds``: see ``encode``; more take longer, the size stays the same.
         Raises ValueError for an unknown rate, a caption over 65,535 bytes, or lists that differ
         in length.
         """
@@ -149,8 +158,9 @@ class PercoCodec(DiffusionPipeline):
                 raise ValueError(
                     f"got {len(captions)} captions for {len(image)} images; pass one for each"
                 )
-            return [self.compress(i, c, rate) for i, c in zip(image, captions, strict=True)]
-        indices = self.encode(image, rate)[0].cpu().numpy()
+            pairs = zip(image, captions, strict=True)
+            return [self.compress(i, c, rate, rounds) for i, c in pairs]
+        indices = self.encode(image, rate, rounds)[0].cpu().numpy()
         width, height = _upright_size(image)
         return pack(
             PercoFile(

@@ -126,16 +126,21 @@ class LocalConditioner(ModelMixin, ConfigMixin):
     @property
     def channels(self) -> int:
         """Channels of the condition."""
-        if not self.config.decoder_width:
+        if not self.estimates:
             return self.config.features
         return self.config.latent_channels + self.config.extra_channels
+
+    @property
+    def estimates(self) -> bool:
+        """Whether the condition holds an estimate of the latents."""
+        return self.config.decoder_width > 0
 
     def estimate(self, condition: Tensor) -> Tensor | None:
         """First estimate of the latents (B,4,h',w') in a condition (B,C,h',w'); None without one.
 
         Nearest upsampling estimates nothing: its channels mean what the U-Net makes of them.
         """
-        return condition[:, : self.config.latent_channels] if self.config.decoder_width else None
+        return condition[:, : self.config.latent_channels] if self.estimates else None
 
     def branch(self, rate: str) -> RateBranch:
         """Modules of one rate; ValueError names the rates these weights serve."""
@@ -199,6 +204,15 @@ def coarse_loss(condition: Condition, latents: Tensor, cell: int = 4) -> Tensor:
     """
     error = condition.estimate.float() - latents.float()
     return F.avg_pool2d(error, cell).pow(2).mean()
+
+
+def coarse(latents: Tensor, cell: int = 8) -> Tensor:
+    """Means over cells of cell×cell latents, interpolated back: (B,C,h,w) -> same.
+
+    The default cells are 64×64 pixels.
+    """
+    means = F.avg_pool2d(latents, cell, ceil_mode=True, count_include_pad=False)
+    return F.interpolate(means, latents.shape[-2:], mode="bilinear", align_corners=False)
 
 
 def _key(rate: str) -> str:

@@ -16,10 +16,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
+from perco_lite.condition import coarse
 from perco_lite.unet import predict_velocity, split_velocity
 
 
@@ -63,12 +63,6 @@ def anchor_velocity(
     correction = coarse(estimate - clean)
     # x0 = √ᾱ x − √(1−ᾱ) v, so that x0 moves by −√(1−ᾱ) times what v moves by
     return velocity - anchor * correction / (1 - alpha_bar).sqrt()
-
-
-def coarse(latents: Tensor, cell: int = 8) -> Tensor:
-    """Means over cells of 8×8 latents (64×64 pixels), interpolated back: (B,C,h,w) -> same."""
-    means = F.avg_pool2d(latents, cell, ceil_mode=True, count_include_pad=False)
-    return F.interpolate(means, latents.shape[-2:], mode="bilinear", align_corners=False)
 
 
 @torch.no_grad()

@@ -109,6 +109,12 @@ def test_without_an_estimate_the_anchor_has_no_effect(codec):
     assert (pixels(free) == pixels(anchored)).all()
 
 
+def test_without_an_estimate_indices_are_the_nearest_codes(codec):
+    assert codec.compress(PHOTO) == codec.compress(PHOTO, rounds=0)
+    with pytest.raises(ValueError, match="got 2 rounds, expected 0"):
+        codec.compress(PHOTO, rounds=2)
+
+
 # U-Net
 
 
