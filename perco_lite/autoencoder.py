@@ -113,6 +113,18 @@ class Autoencoder(ModelMixin, ConfigMixin):
         self.register_buffer("latent_mean", torch.zeros(latent_channels))
         self.register_buffer("latent_std", torch.ones(latent_channels))
 
+    @property
+    def encoder_reach(self) -> int:
+        """How far the encoder sees beyond a latent's own 8×8 pixels, in latents to each side."""
+        quarter, eighth = self.config.encoder_blocks
+        return 2 * eighth + 1 + -(-(2 * quarter + 2) // 2)  # two 3×3 convolutions a block
+
+    @property
+    def decoder_reach(self) -> int:
+        """How far a pixel sees beyond its own latent when decoded, in latents to each side."""
+        eighth, quarter = self.config.decoder_blocks
+        return 2 * eighth + 1 + -(-(2 * quarter + 1) // 2)
+
     @apply_forward_hook
     def encode(self, image: Tensor) -> Tensor:
         """Latents of an image.

@@ -6,11 +6,13 @@ Sizes are whole files with no metadata and no colour profile, at the photo's own
 At PerCo's rates most of these codecs cannot go low enough; the result says so (``reached``).
 
 Paper: PerCo, Sec. 4: compares with VTM and BPG among classical codecs.
-Differs from the paper: the codecs every web browser has, in place of BPG and VTM.
+Differs from the paper: the codecs every web browser has; BPG and VTM are in ``external_codecs``,
+for whoever has their programs.
 """
 
 import io
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -24,6 +26,10 @@ _QUALITIES = {"jpeg": (1, 95), "webp": (0, 100), "avif": (0, 100)}  # Pillow's s
 _JPEG2000_ENCODES = 7  # at most, for one target
 
 
+# Files made of one photo by one codec: setting -> (file, seconds of that encode).
+Tried = dict[float, tuple[bytes, float]]
+
+
 @dataclass(frozen=True)
 class BaselineResult:
     """One photo through one classical codec: the file, what it decodes to, how it was made."""
@@ -33,6 +39,7 @@ class BaselineResult:
     image: Image.Image  # decoded, RGB, the size of the original
     quality: float  # the codec's own scale; JPEG 2000: the compression ratio asked for
     reached: bool  # False: even the smallest file is larger than the target
+    decode_seconds: float = math.nan
 
 
 def available() -> dict[str, bool]:
@@ -44,11 +51,15 @@ def available() -> dict[str, bool]:
     }
 
 
-def encode_near(image: Image.Image, codec: str, target_bytes: int) -> BaselineResult:
+def encode_near(
+    image: Image.Image, codec: str, target_bytes: int, tried: Tried | None = None
+) -> BaselineResult:
     """Make the largest file of at most ``target_bytes``, or the smallest if none fits.
 
     ``image`` is RGB (see ``data.to_rgb``). The quality is searched by bisection, so a file a few
-    bytes larger that also fits may be missed where size does not grow with quality.
+    bytes larger that also fits may be missed where size does not grow with quality. ``tried`` is
+    an empty dict to start with, filled with the files that the search makes; given again with the
+    same photo, codec and another target, none of them is made twice. The result is the same.
     Raises ``ValueError`` for an unknown codec, another mode, or a photo too large for the codec;
     ``ImportError`` for a codec this Pillow lacks.
     """
@@ -56,7 +67,7 @@ def encode_near(image: Image.Image, codec: str, target_bytes: int) -> BaselineRe
         raise ValueError(f"got target_bytes {target_bytes}, expected at least 1")
     image = _without_metadata(image, codec)
     search = _search_jpeg2000 if codec == "jpeg2000" else _search_quality
-    data, quality = search(image, codec, target_bytes)
+    data, quality = search(image, codec, target_bytes, {} if tried is None else tried)
     return _result(codec, data, quality, reached=len(data) <= target_bytes)
 
 
@@ -78,8 +89,11 @@ def _without_metadata(image: Image.Image, codec: str) -> Image.Image:
 
 
 def _result(codec: str, data: bytes, quality: float, reached: bool) -> BaselineResult:
+    started = time.perf_counter()
     with Image.open(io.BytesIO(data)) as decoded:
-        return BaselineResult(codec, data, decoded.convert("RGB"), quality, reached)
+        image = decoded.convert("RGB")
+    seconds = time.perf_counter() - started
+    return BaselineResult(codec, data, image, quality, reached, seconds)
 
 
 def _encode(image: Image.Image, codec: str, **options) -> bytes:
@@ -118,12 +132,34 @@ _ENCODERS: dict[str, Callable[[Image.Image, int], bytes]] = {
 }
 
 
-def _search_quality(image: Image.Image, codec: str, target_bytes: int) -> tuple[bytes, int]:
-    """Close in on the target between a quality that fits and one that does not."""
-    encode = _ENCODERS[codec]
-    low, high = _QUALITIES[codec]
+def once(tried: Tried, setting: float, encode: Callable[[], bytes]) -> bytes:
+    """The file of a setting, made only if it was not."""
+    if setting not in tried:
+        started = time.perf_counter()
+        data = encode()
+        tried[setting] = data, time.perf_counter() - started
+    return tried[setting][0]
+
+
+def _search_quality(
+    image: Image.Image, codec: str, target_bytes: int, tried: Tried
+) -> tuple[bytes, int]:
+    def encode(quality: int) -> bytes:
+        return once(tried, quality, lambda: _ENCODERS[codec](image, quality))
+
+    return search_quality(encode, *_QUALITIES[codec], target_bytes)
+
+
+def search_quality(
+    encode: Callable[[int], bytes], low: int, high: int, target_bytes: int
+) -> tuple[bytes, int]:
+    """Largest file of at most ``target_bytes`` that bisection over low..high finds, its quality.
+
+    ``encode(quality)`` gives larger files for higher ``quality``, more or less. Where not even the
+    lowest fits, that one's file.
+    """
     high += 1  # past the best quality: counts as not fitting
-    best, best_quality = encode(image, low), low
+    best, best_quality = encode(low), low
     # At PerCo's rates the lowest quality is already too large: one encode, no search.
     if len(best) > target_bytes:
         return best, best_quality
@@ -134,7 +170,7 @@ def _search_quality(image: Image.Image, codec: str, target_bytes: int) -> tuple[
             # log(bytes) is nearly a straight line in quality, which saves AVIF half its encodes
             share = math.log(target_bytes / low_bytes) / math.log(high_bytes / low_bytes)
             middle = min(max(low + int(share * (high - low)), low + 1), high - 1)
-        data = encode(image, middle)
+        data = encode(middle)
         if len(data) > target_bytes:
             high, high_bytes = middle, len(data)
             continue
@@ -144,7 +180,9 @@ def _search_quality(image: Image.Image, codec: str, target_bytes: int) -> tuple[
     return best, best_quality
 
 
-def _search_jpeg2000(image: Image.Image, codec: str, target_bytes: int) -> tuple[bytes, float]:
+def _search_jpeg2000(
+    image: Image.Image, codec: str, target_bytes: int, tried: Tried
+) -> tuple[bytes, float]:
     """Ask for a compression ratio; the file misses it by some bytes, so correct and ask again."""
     raw_bytes = 3 * image.width * image.height
 
@@ -152,7 +190,8 @@ def _search_jpeg2000(image: Image.Image, codec: str, target_bytes: int) -> tuple
         ratio = max(raw_bytes / budget, 1.0)
         # a bare codestream without JP2 boxes; OpenJPEG writes a comment, one space is the shortest
         options = {"quality_mode": "rates", "quality_layers": [ratio], "irreversible": True}
-        return _encode(image, codec, **options, no_jp2=True, comment=b" "), ratio
+        options |= {"no_jp2": True, "comment": b" "}
+        return once(tried, ratio, lambda: _encode(image, codec, **options)), ratio
 
     best, best_ratio = encode(1)
     if len(best) > target_bytes:

@@ -1,8 +1,8 @@
 """The `perco` command.
 
     perco compress PHOTO…  ──► PHOTO.perco        perco inspect | rates | info
-    perco decompress FILE… ──► FILE.png           perco demo | bench | train (train_cli.py)
-                                                  perco caption | convert (pretrained_cli.py)
+    perco decompress FILE… ──► FILE.png           perco demo | bench
+    train: train_cli.py    evaluate: evaluate_cli.py    caption, convert: pretrained_cli.py
 
 Every command imports what it needs when it runs: `perco --help` must not wait for torch.
 """
@@ -16,6 +16,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from perco_lite.batch import Batch, expand, explain, plan_outputs, read_perco, write_whole
+from perco_lite.evaluate_cli import evaluate_command
 from perco_lite.pretrained_cli import caption, convert
 from perco_lite.train_cli import train_app
 
@@ -27,6 +28,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # errors in plain lines
 )
 app.add_typer(train_app, name="train")
+app.command("evaluate")(evaluate_command)
 
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 Weights = Annotated[

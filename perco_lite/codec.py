@@ -25,15 +25,16 @@ from perco_lite.data import image_to_tensor, pad_to_multiple, tensor_to_image
 from perco_lite.rates import RATES, RatePoint, get_rate
 from perco_lite.refinement import default_rounds, refine
 from perco_lite.sampling import denoise, draw_noise
+from perco_lite.tiling import WHOLE_PIXELS, Tiled, decode_latents, encode_image
 
 BUNDLED = Path(__file__).parent / "weights"
 DEFAULT_GUIDANCE = 1.0  # off: it costs twice the time and hardly changes what these weights paint
 DEFAULT_TEMPERATURE = 0.9  # 1 = the paper; at 1 these weights paint a little too roughly
 DEFAULT_ANCHOR = 1.0  # 0 = off, as in the paper
-BATCH_PIXELS = 4 * 768 * 512  # photos decoded together, so that memory stays bounded
+BATCH_PIXELS = WHOLE_PIXELS  # photos decoded together, so that memory stays bounded
 
 
-class PercoCodec(DiffusionPipeline):
+class PercoCodec(Tiled, DiffusionPipeline):
     """The codec: a ``diffusers.DiffusionPipeline``, so saving, offloading and hubs work as usual.
 
     Components: autoencoder, conditioner (hyper-encoders, codebooks), unet, text_encoder,
@@ -131,12 +132,11 @@ class PercoCodec(DiffusionPipeline):
         ``rounds`` of closed-loop refinement (see ``refinement``); 0 = the paper's nearest codes.
         """
         served = self.rate(rate)
-        if rounds is None:
-            rounds = default_rounds(rate) if self.conditioner.estimates else 0
+        rounds = default_rounds(rate) if rounds is None else rounds
         padded = pad_to_multiple(image_to_tensor(image), served.stride)
         device, dtype = self._execution_device, self.autoencoder.dtype
         with torch.no_grad():
-            latents = self.autoencoder.encode(padded.to(device, dtype))
+            latents = encode_image(self.autoencoder, padded.to(device, dtype), self.tiling)
             return refine(self.conditioner, latents, rate, rounds)
 
     def compress(
@@ -257,12 +257,14 @@ class PercoCodec(DiffusionPipeline):
                 guidance_scale,
                 self.conditioner.estimate(condition),
                 anchor,
+                self.tiling,
             ):
                 latents = step.latents
                 bar.update()
         images = []
         for file, one in zip(files, latents, strict=True):
-            image = self.autoencoder.decode(one[None].to(self.autoencoder.dtype))
+            one = one[None].to(self.autoencoder.dtype)
+            image = decode_latents(self.autoencoder, one, self.tiling)
             images.append(tensor_to_image(image[0, :, : file.height, : file.width]))
         self.maybe_free_model_hooks()
         return images

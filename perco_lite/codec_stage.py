@@ -43,6 +43,7 @@ class CodecLoss(nn.Module):
         regression_weight: float = 1.0,
         text_dropout: float = 0.1,
         freeze_codes: bool = False,
+        timesteps: int | None = None,  # noise levels to train on; default all, 50 in the paper
     ):
         super().__init__()
         self.conditioner, self.unet = codec.conditioner, codec.unet
@@ -55,6 +56,7 @@ class CodecLoss(nn.Module):
         self.rates = [get_rate(name) for name in codec.rates]
         self.perceptual_weight, self.regression_weight = perceptual_weight, regression_weight
         self.text_dropout = text_dropout
+        self.timesteps = _check_timesteps(timesteps, len(self.alphas_cumprod))
         self.denoise = True
         self.freeze_codes = freeze_codes
         if freeze_codes:
@@ -87,14 +89,11 @@ class CodecLoss(nn.Module):
     def _denoise(
         self, latents: Tensor, token_ids: Tensor, condition: Tensor, rate: RatePoint
     ) -> dict[str, Tensor]:
-        count, device = len(latents), latents.device
-        timestep = torch.randint(0, len(self.alphas_cumprod), (count,), device=device)
-        noise = torch.randn_like(latents)
+        timestep, noise, dropped = self.draw(latents)
         noisy = self.scheduler.add_noise(latents, noise, timestep)
         target = self.scheduler.get_velocity(latents, noise, timestep)
-        dropped = torch.rand(count, 1, device=device) < self.text_dropout
         text = embed(self.text_encoder, torch.where(dropped, self.empty_ids, token_ids))
-        rate_ids = torch.full((count,), RATES.index(rate), device=device)
+        rate_ids = torch.full((len(latents),), RATES.index(rate), device=latents.device)
         velocity = predict_velocity(self.unet, noisy, timestep, condition, text, rate_ids)
         losses = {"velocity": F.mse_loss(velocity.float(), target)}
         if self.perceptual is not None and rate.bits_per_pixel > PERCEPTUAL_FROM:
@@ -106,6 +105,18 @@ class CodecLoss(nn.Module):
             # where noise drowns the signal, the estimate is blurred whatever the network does
             losses["features"] = (distance * alpha_bar).mean()
         return losses
+
+    def draw(self, latents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What is random in a step: timesteps (B,), noise (B,4,s,s), whose text is left out (B,1).
+
+        The timesteps lie on an even grid that ends at the last one, as those of a sampler do.
+        """
+        count, device = len(latents), latents.device
+        spacing = len(self.alphas_cumprod) // self.timesteps
+        timestep = torch.randint(0, self.timesteps, (count,), device=device)
+        noise = torch.randn_like(latents)
+        dropped = torch.rand(count, 1, device=device) < self.text_dropout
+        return timestep * spacing + spacing - 1, noise, dropped
 
 
 class CodecStage:
@@ -148,6 +159,16 @@ class CodecStage:
     def preview(self, path: Path) -> None:
         if self._preview:
             self._preview(self.codec, path)
+
+
+def _check_timesteps(count: int | None, total: int) -> int:
+    if count is None:
+        return total
+    if count < 1 or total % count:
+        raise ValueError(
+            f"timesteps is {count}, expected a number that divides {total}; the paper's is 50"
+        )
+    return count
 
 
 def build_codec(

@@ -126,21 +126,16 @@ class LocalConditioner(ModelMixin, ConfigMixin):
     @property
     def channels(self) -> int:
         """Channels of the condition."""
-        if not self.estimates:
+        if not self.config.decoder_width:
             return self.config.features
         return self.config.latent_channels + self.config.extra_channels
-
-    @property
-    def estimates(self) -> bool:
-        """Whether the condition holds an estimate of the latents."""
-        return self.config.decoder_width > 0
 
     def estimate(self, condition: Tensor) -> Tensor | None:
         """First estimate of the latents (B,4,h',w') in a condition (B,C,h',w'); None without one.
 
         Nearest upsampling estimates nothing: its channels mean what the U-Net makes of them.
         """
-        return condition[:, : self.config.latent_channels] if self.estimates else None
+        return condition[:, : self.config.latent_channels] if self.config.decoder_width else None
 
     def branch(self, rate: str) -> RateBranch:
         """Modules of one rate; ValueError names the rates these weights serve."""

@@ -29,7 +29,7 @@ from torch import Tensor
 
 MAX_PIXELS = 100_000_000  # a larger photo needs more memory than a laptop has to spare
 PHOTO_SUFFIXES = frozenset(".png .jpg .jpeg .webp .avif .bmp .tif .tiff .gif .ppm".split())
-DATA_NAMES = ("kodak", "train", "val", "coco_eval", "weights")
+DATA_NAMES = ("kodak", "train", "val", "coco_eval", "coco30k", "weights")
 # The colour photographs inside scikit-image's wheel: reading them needs no network.
 SKIMAGE_PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
 
@@ -271,13 +271,17 @@ def load_captions(path: str | Path | None = None) -> dict[str, str]:
     return {name: texts[0] if texts else "" for name, texts in read_caption_lists(path).items()}
 
 
-def skimage_photos() -> list[Sample]:
-    """Load the colour photos that scikit-image ships in its wheel; needs no network."""
+def skimage_paths() -> list[Path]:
+    """Where scikit-image's wheel has its colour photos; skimage.data itself may use a network."""
     spec = importlib.util.find_spec("skimage")
     if spec is None or spec.origin is None:
         raise ImportError("the sample photos are in scikit-image; pip install scikit-image")
-    folder = Path(spec.origin).parent / "data"  # skimage.data itself may go to the network
-    return _samples([folder / name for name in SKIMAGE_PHOTOS], "scikit-image")
+    return [Path(spec.origin).parent / "data" / name for name in SKIMAGE_PHOTOS]
+
+
+def skimage_photos() -> list[Sample]:
+    """Load those photos, with this project's captions."""
+    return _samples(skimage_paths(), "scikit-image")
 
 
 def kodak_photos(root: str | Path | None = None) -> list[Sample]:

@@ -30,18 +30,18 @@ def refine(conditioner: LocalConditioner, latents: Tensor, rate: str, rounds: in
 
     A change is kept only where it brings the estimate closer to the latents, in itself and in its
     local means; the whole photo's error never rises. A round costs one pass of the hyper-encoder
-    and two of the condition decoder.
-    Raises ValueError for a negative number of rounds, for any where these weights estimate nothing
-    (nearest upsampling, as in the paper), and for a rate that is not served.
+    and two of the condition decoder. Weights without one (see ``LocalConditioner.estimate``) keep
+    the nearest codes.
+    Raises ValueError for a negative number of rounds or a rate that is not served.
     """
     if rounds < 0:
         raise ValueError(f"got {rounds} rounds, expected 0 (nearest code) or more")
-    if rounds and not conditioner.estimates:
-        raise ValueError(f"got {rounds} rounds, expected 0: these weights have no decoder to close")
     indices = conditioner.encode(latents, rate)
     if not rounds:
         return indices
-    estimate = _estimate(conditioner, indices, rate, latents)
+    estimate = conditioner.estimate(conditioner.decode(indices, rate))
+    if estimate is None:  # nothing to close the loop with, as in the paper
+        return indices
     error = local_error(latents - estimate, indices.shape[-2:])
     phases = 2 if rounds < 4 else 4
     turns = _turns(*indices.shape[-2:], phases).to(latents.device)
@@ -49,10 +49,10 @@ def refine(conditioner: LocalConditioner, latents: Tensor, rate: str, rounds: in
         # neighbours must not all answer the same call: they would overshoot together
         pushed = conditioner.encode(latents + coarse(latents - estimate, CELL), rate)
         tried = torch.where(turns == number % phases, pushed, indices)
-        difference = latents - _estimate(conditioner, tried, rate, latents)
+        difference = latents - conditioner.estimate(conditioner.decode(tried, rate))
         better = local_error(difference, indices.shape[-2:]) < error
         kept = torch.where(better, tried, indices)
-        kept_estimate = _estimate(conditioner, kept, rate, latents)
+        kept_estimate = conditioner.estimate(conditioner.decode(kept, rate))
         kept_error = local_error(latents - kept_estimate, indices.shape[-2:])
         # kept and dropped changes meet at their borders; together they may not be an improvement
         improved = (kept_error.mean((1, 2)) < error.mean((1, 2))).view(-1, 1, 1)
@@ -84,7 +84,3 @@ def _turns(h: int, w: int, phases: int) -> Tensor:
     i, j = torch.arange(h)[:, None], torch.arange(w)
     checkerboard = (i + j) % 2
     return checkerboard if phases == 2 else 2 * checkerboard + i % 2
-
-
-def _estimate(conditioner: LocalConditioner, indices: Tensor, rate: str, latents: Tensor) -> Tensor:
-    return conditioner.estimate(conditioner.decode(indices, rate)).to(latents.dtype)

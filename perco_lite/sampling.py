@@ -20,6 +20,7 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor
 
 from perco_lite.condition import coarse
+from perco_lite.tiling import Tiling
 from perco_lite.unet import predict_velocity, split_velocity
 
 
@@ -65,6 +66,25 @@ def anchor_velocity(
     return velocity - anchor * correction / (1 - alpha_bar).sqrt()
 
 
+def predict_tiles(
+    unet: UNet2DConditionModel,
+    noisy: Tensor,
+    timestep: Tensor,
+    condition: Tensor,
+    text_embeddings: Tensor,
+    rate_ids: Tensor,
+    tiling: Tiling | None,
+) -> Tensor:
+    """``predict_velocity``, a tile at a time where ``tiling`` says so; shapes as there."""
+
+    def predict(noisy: Tensor, condition: Tensor) -> Tensor:
+        return predict_velocity(unet, noisy, timestep, condition, text_embeddings, rate_ids)
+
+    if tiling is None or not tiling.applies(*noisy.shape[-2:]):
+        return predict(noisy, condition)
+    return tiling.map(predict, noisy, condition)
+
+
 @torch.no_grad()
 def denoise(
     unet: UNet2DConditionModel,
@@ -78,6 +98,7 @@ def denoise(
     guidance_scale: float = 1.0,
     estimate: Tensor | None = None,
     anchor: float = 0.0,
+    tiling: Tiling | None = None,
 ) -> Iterator[Step]:
     """Yield the state after every step; the last one's ``latents`` are the result.
 
@@ -88,6 +109,7 @@ def denoise(
         rate_ids: (B,) int64.
         guidance_scale: 1 costs one U-Net pass per step, anything else two.
         estimate: (B,4,h',w') latents to anchor to; ``anchor`` in [0,1] is how firmly.
+        tiling: where it applies, the U-Net sees a tile at a time; all else stays whole.
     Raises:
         ValueError: fewer than 1 or more than 1000 steps.
     """
@@ -108,7 +130,9 @@ def denoise(
     for number, timestep in enumerate(timesteps):
         scaled = scheduler.scale_model_input(latents, timestep)
         inputs = torch.cat([scaled, scaled]) if guided else scaled
-        velocity = predict_velocity(unet, inputs, timestep, condition, text_embeddings, rate_ids)
+        velocity = predict_tiles(
+            unet, inputs, timestep, condition, text_embeddings, rate_ids, tiling
+        )
         if guided:
             velocity = guide(*velocity.chunk(2), guidance_scale)
         if estimate is not None and anchor:

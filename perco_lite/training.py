@@ -4,8 +4,9 @@
                  every few minutes: checkpoint/ (to resume), weights/ (to use), preview.png, log.csv
 
 Everything random in a step (photos, crops, noise) is drawn from a generator seeded by
-(seed, step, process), so a resumed run repeats the uninterrupted one exactly without having to
-save the state of a data loader.
+(seed, step, part), so a resumed run repeats the uninterrupted one exactly without having to
+save the state of a data loader. A batch has a part for every process and every pass of gradient
+accumulation: two processes draw, and learn, what one process draws in two passes.
 
 Paper: PerCo, Sec. 4.1 (AdamW, weight decay 0.01, linear warm-up).
 Differs from the paper: cosine decay after the warm-up, since our runs are short.
@@ -16,6 +17,7 @@ import json
 import math
 import shutil
 import time
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
@@ -35,7 +37,8 @@ class TrainingSettings:
     output: str
     steps: int = 1000
     minutes: float | None = None  # stop after this long with a checkpoint; run again to go on
-    batch_size: int = 16  # over all processes
+    batch_size: int = 16  # over all processes and passes
+    accumulation: int = 1  # passes a step: less memory, the same step
     learning_rate: float = 1e-3
     warmup_steps: int = 100
     weight_decay: float = 0.01
@@ -66,9 +69,9 @@ def learning_rate_factor(step: int, settings: TrainingSettings) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
 
-def step_seed(seed: int, step: int, process: int) -> int:
-    """One seed per (run, step, process); the primes keep neighbours far apart."""
-    return (seed * 1_000_003 + step * 7919 + process * 104_729 + 1) % (2**63)
+def step_seed(seed: int, step: int, part: int) -> int:
+    """One seed per (run, step, part of the batch); the primes keep neighbours far apart."""
+    return (seed * 1_000_003 + step * 7919 + part * 104_729 + 1) % (2**63)
 
 
 def train(stage: Stage, settings: TrainingSettings) -> dict:
@@ -86,10 +89,11 @@ def train(stage: Stage, settings: TrainingSettings) -> dict:
         # the codec's first steps leave the U-Net out
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
-    if settings.batch_size % accelerator.num_processes:
+    parts = accelerator.num_processes * settings.accumulation
+    if settings.accumulation < 1 or settings.batch_size % parts:
         raise ValueError(
             f"batch_size {settings.batch_size} does not divide over {accelerator.num_processes} "
-            "processes; choose a multiple"
+            f"processes with accumulation {settings.accumulation}; choose a multiple of both"
         )
     trained = [p for p in stage.module.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
@@ -99,6 +103,8 @@ def train(stage: Stage, settings: TrainingSettings) -> dict:
     module, optimizer = accelerator.prepare(stage.module, optimizer)
     ema = EMAModel(trained, decay=settings.ema_decay, use_ema_warmup=True, power=0.75, foreach=True)
     ema.to(accelerator.device)
+    # what learns by moving averages, and not by gradients, waits for the whole batch
+    quantizers = [m for m in stage.module.modules() if hasattr(m, "hold")]
     counter = _Counter()
     accelerator.register_for_checkpointing(ema, counter)
     checkpoint = output / "checkpoint"
@@ -120,25 +126,35 @@ def train(stage: Stage, settings: TrainingSettings) -> dict:
         mininterval=2,
     )
     log = _Log(output / "log.csv") if accelerator.is_main_process else None
-    count = settings.batch_size // accelerator.num_processes
+    count = settings.batch_size // parts
     while counter.step < settings.steps:
-        seed = step_seed(settings.seed, counter.step, accelerator.process_index)
-        torch.manual_seed(seed)
-        batch = stage.batch(counter.step, count, torch.Generator().manual_seed(seed))
-        batch = {k: v.to(accelerator.device) for k, v in batch.items()}
         rate = settings.learning_rate * learning_rate_factor(counter.step, settings)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        with accelerator.autocast():
-            losses = module(**batch)
-        accelerator.backward(losses["loss"])
+        sums = 0.0
+        for number in range(settings.accumulation):
+            part = number * accelerator.num_processes + accelerator.process_index
+            seed = step_seed(settings.seed, counter.step, part)
+            torch.manual_seed(seed)
+            batch = stage.batch(counter.step, count, torch.Generator().manual_seed(seed))
+            batch = {k: v.to(accelerator.device) for k, v in batch.items()}
+            last = number == settings.accumulation - 1
+            for quantizer in quantizers:
+                quantizer.hold = not last
+            with nullcontext() if last else accelerator.no_sync(module):
+                with accelerator.autocast():
+                    losses = module(**batch)
+                accelerator.backward(losses["loss"] / settings.accumulation)
+            sums = sums + torch.stack([value.detach().float() for value in losses.values()])
         norm = accelerator.clip_grad_norm_(trained, settings.gradient_clip)
         optimizer.step()
         optimizer.zero_grad()
         ema.step(trained)
         counter.step += 1
         counter.seconds = seconds_before + time.monotonic() - started
-        row = {name: float(value.detach()) for name, value in losses.items()}
+        # every process learns of a loss that is not finite, or one would wait for the others
+        means = accelerator.reduce(sums / settings.accumulation, reduction="mean").tolist()
+        row = dict(zip(losses, means, strict=True))
         if not math.isfinite(row["loss"]):
             raise FloatingPointError(
                 f"loss is {row['loss']} at step {counter.step}; lower the learning rate and run "
@@ -187,6 +203,7 @@ def _save(accelerator, stage, ema, trained, checkpoint: Path, output: Path) -> N
     fresh = checkpoint.with_name("checkpoint.new")
     stage.module.to(memory_format=torch.contiguous_format)  # safetensors writes no other
     accelerator.save_state(str(fresh))
+    accelerator.wait_for_everyone()  # each process has written its part
     if accelerator.is_main_process:
         _replace_folder(fresh, checkpoint)
         ema.store(trained)

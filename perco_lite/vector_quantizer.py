@@ -50,6 +50,9 @@ class VectorQuantizer(nn.Module):
         self.decay = decay
         self.init = init
         self.revive_below = revive_below
+        # While True the codebook waits: a training step made of several batches is one EMA step.
+        self.hold = False
+        self._held: list[tuple[Tensor, Tensor]] = []
         self.project_in = nn.Linear(dim, code_dim)
         self.project_out = nn.Linear(code_dim, dim)
         codebook = _unit(torch.rand(codebook_size, code_dim) * 2 - 1)
@@ -74,7 +77,10 @@ class VectorQuantizer(nn.Module):
             # Straight-through: the value is exactly `codes`, the gradient is that of `vectors`.
             quantized = self._project_out(codes + (vectors - vectors.detach()))
             if self.training:
-                self._update(vectors.detach().flatten(0, 2), indices.flatten())
+                self._held.append((vectors.detach().flatten(0, 2), indices.flatten()))
+                if not self.hold:
+                    held, self._held = self._held, []
+                    self._update(*map(torch.cat, zip(*held, strict=True)))
         return quantized, indices
 
     def encode(self, features: Tensor) -> Tensor:

@@ -96,3 +96,17 @@ def test_errors_say_what_to_do(photo, monkeypatch):
     assert baselines.available() == {"jpeg": True, "webp": True, "avif": False, "jpeg2000": True}
     with pytest.raises(ImportError, match="no avif; pip install"):
         encode_near(photo, "avif", 1000)
+
+
+def test_what_was_tried_is_not_made_again_and_changes_nothing(photo, codec):
+    tried = {}
+    targets = (1200, 2500, 30, 1200)
+    shared = [encode_near(photo, codec, target, tried) for target in targets]
+    made = dict(tried)
+    assert all(tried[r.quality][0] == r.data and tried[r.quality][1] > 0 for r in shared)
+    for result, target in zip(shared, targets, strict=True):
+        alone = encode_near(photo, codec, target)
+        assert (result.data, result.quality) == (alone.data, alone.quality)
+        assert result.decode_seconds > 0
+    encode_near(photo, codec, 2500, tried)
+    assert tried == made

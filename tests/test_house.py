@@ -25,19 +25,35 @@ ARROWS = {
     "bitstream": {"entropy_coding", "rates"},
     "condition": {"autoencoder", "hyper_encoder", "rates", "vector_quantizer"},
     "unet": {"rates"},
+    "tiling": {"autoencoder"},
     "refinement": {"condition", "rates"},
-    "sampling": {"condition", "unet"},
+    "sampling": {"condition", "tiling", "unet"},
     "captioning": {"pretrained"},
     "perco_sd": {"condition", "pretrained", "rates", "stable_diffusion"},
     "stable_diffusion": {"autoencoder", "condition", "pretrained", "rates"},
     "shards": {"data"},
+    "datasets": {"data"},
+    "scoring": {"datasets", "metrics", "realism", "patch_distance", "semantics"},
     "photo_store": {"shards"},
+    "photo_stream": {"data", "shards"},
     "latent_store": {"autoencoder", "photo_store"},
+    "realism": {"frechet", "metrics"},
+    "patch_distance": {"autoencoder", "frechet", "metrics"},
+    "semantics": {"metrics"},
+    "external_codecs": {"baselines"},
+    "learned_codecs": {"baselines", "data"},
 }
-ASSEMBLERS = {"__init__", "codec", "training", "evaluation"}
+ASSEMBLERS = {"__init__", "codec", "training", "contenders", "classical"}
 ASSEMBLERS |= {"autoencoder_stage", "text_stage", "codec_stage"}
 DRAWING = {"plotting", "widgets"}
 COMMANDS = {"batch", "bench", "cli", "demo", "inspecting", "loading", "recipes", "train_cli"}
+COMMANDS |= {
+    "evaluate_cli",
+    "evaluation",
+    "evaluation_files",
+    "evaluation_rows",
+    "evaluation_summary",
+}
 COMMANDS |= {"pretrained_cli"}
 IMPORT_NAMES = {
     "IPython": "ipython",

@@ -2,6 +2,7 @@
 
 import math
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -152,18 +153,111 @@ def test_lpips_gives_the_model_photos_in_its_range():
         return (a - b).abs().mean()
 
     distance = metrics.lpips_from(model, "stand-in")
-    assert distance(flat(255, (48, 32)), flat(0, (48, 32))) == (2.0, "stand-in")
+    assert distance(flat(255, (48, 32)), flat(0, (48, 32))) == metrics.Score(2.0, "stand-in")
     assert distance(flat(0, (31, 48)), flat(0, (31, 48))).value is None
 
 
-def test_lpips_of_equal_photos_is_zero():
+@pytest.fixture
+def lpips_package():
     try:
         import lpips
     except (ImportError, OSError, RuntimeError) as error:
         pytest.skip(f"lpips does not load here: {error}")
-    model = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)  # heads only, no download
+    return lpips
+
+
+def test_lpips_of_equal_photos_is_zero(lpips_package):
+    model = lpips_package.LPIPS(net="alex", pnet_rand=True, verbose=False)  # heads, no download
     distance = metrics.lpips_from(model, "random backbone")
     a, b = noise((64, 64)), noise((64, 64), seed=1)
     assert distance(a, a).value == 0
     assert distance(a, b).value > 0
     assert distance(a, b).value == pytest.approx(distance(b, a).value)
+
+
+def test_lpips_by_hand_on_a_random_backbone_in_the_real_format(
+    lpips_package, fresh_lpips, monkeypatch, tmp_path
+):
+    """SqueezeNet's weights in torch.hub's cache; the sum over layers worked out here."""
+    import torchvision
+
+    torch.manual_seed(0)
+    backbone = torchvision.models.squeezenet1_1(weights=None).eval().features
+    (tmp_path / "checkpoints").mkdir()
+    saved = {f"features.{name}": tensor for name, tensor in backbone.state_dict().items()}
+    classifier = torchvision.models.squeezenet1_1(weights=None).classifier.state_dict()
+    saved |= {f"classifier.{name}": tensor for name, tensor in classifier.items()}
+    torch.save(saved, tmp_path / "checkpoints" / metrics.LPIPS_BACKBONES["squeeze"])
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    distance, reason = metrics.load_lpips("squeeze")
+    assert reason == ""
+    heads = Path(lpips_package.__file__).parent / "weights" / "v0.1" / "squeeze.pth"
+    heads = torch.load(heads, weights_only=True, map_location="cpu")
+    a, b = noise((64, 48)), noise((64, 48), seed=1)
+    shift, scale = torch.tensor([-0.030, -0.088, -0.188]), torch.tensor([0.458, 0.448, 0.450])
+    x, y = (
+        ((torch.from_numpy(np.array(image)) / 127.5 - 1 - shift) / scale).permute(2, 0, 1)[None]
+        for image in (a, b)
+    )
+    total, taps = 0.0, [1, 4, 7, 9, 10, 11, 12]  # after the first ReLU and the fire modules
+    with torch.no_grad():
+        for number, layer in enumerate(backbone):
+            x, y = layer(x), layer(y)
+            if number in taps:
+                unit = [z / z.square().sum(1, keepdim=True).sqrt() for z in (x, y)]
+                head = heads[f"lin{taps.index(number)}.model.1.weight"]
+                total += float(((unit[0] - unit[1]).square() * head).sum(1).mean())
+    score = distance(a, b)
+    assert total > 0 and score.value == pytest.approx(total, rel=1e-3)
+    assert "squeeze" in score.protocol and score.interval is None
+
+
+def test_lpips_looks_for_the_files_that_torchvision_saves(lpips_package):
+    from torchvision import models
+
+    weights = {
+        "alex": models.AlexNet_Weights,
+        "squeeze": models.SqueezeNet1_1_Weights,
+        "vgg": models.VGG16_Weights,
+    }
+    for net, file in metrics.LPIPS_BACKBONES.items():
+        assert weights[net].IMAGENET1K_V1.url.endswith("/" + file)
+
+
+def test_bootstrap_by_hand():
+    # two photos: a draw has the mean 0, 1 or 2 with the chances 1/4, 1/2, 1/4
+    assert metrics.bootstrap_interval([0, 2]) == (0, 2)
+    assert metrics.bootstrap_interval([3, 3, 3]) == (3, 3)
+    assert metrics.bootstrap_interval([]) is metrics.bootstrap_interval([1]) is None
+    # three values, one of them 1: it is drawn k times of 3 with the binomial's chances, of
+    # which 2.5 % below and above cut off neither none (8/27) nor all three (1/27)
+    assert metrics.bootstrap_interval([0, 0, 1]) == (0, 1)
+    # of four, all four are drawn 1 time of 256, less than 2.5 %: 3/4 is the upper end
+    assert metrics.bootstrap_interval([0, 0, 0, 1]) == (0, 0.75)
+
+
+def test_bootstrap_allows_infinity_and_names_nan():
+    low, high = metrics.bootstrap_interval([30.0, 31.0, 32.0, 29.0, math.inf])
+    assert 29 < low and high == math.inf  # PSNR of equal photos
+    with pytest.raises(ValueError, match="NaN among the values"):
+        metrics.bootstrap_interval([1.0, math.nan])
+
+
+def test_bootstrap_is_repeatable_and_shifts_with_the_values():
+    values = np.random.default_rng(0).normal(0, 1, 24)
+    low, high = metrics.bootstrap_interval(values)
+    assert metrics.bootstrap_interval(values) == (low, high)
+    assert metrics.bootstrap_interval(values, seed=1) != (low, high)
+    assert metrics.bootstrap_interval(values + 5) == pytest.approx((low + 5, high + 5))
+    error = values.std() / 24**0.5
+    assert high - low == pytest.approx(2 * 1.96 * error, rel=0.1)
+
+
+@pytest.mark.parametrize("photos, least", [(10, 0.84), (40, 0.9)])
+def test_bootstrap_holds_the_true_mean_most_of_the_time(photos, least):
+    sets = np.random.default_rng(1).normal(7, 2, (300, photos))
+    held = 0
+    for seed, values in enumerate(sets):
+        low, high = metrics.bootstrap_interval(values, seed, resamples=200)
+        held += low <= 7 <= high
+    assert least < held / 300 < 0.98

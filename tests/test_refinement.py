@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from skimage import data as photos
 
 from perco_lite import PercoCodec
-from perco_lite.condition import coarse
+from perco_lite.condition import LocalConditioner, coarse
 from perco_lite.refinement import default_rounds, local_error, refine
 
 FINEST = "0.1250"  # one index per latent position
@@ -16,16 +16,14 @@ FINEST = "0.1250"  # one index per latent position
 class OneBit:
     """Stands in for a conditioner: every position is 0 or 1, whichever is nearer."""
 
-    estimates = True
-
-    def estimate(self, condition):
-        return condition
-
     def encode(self, latents, rate):
         return (latents[:, 0] > 0.5).long()
 
     def decode(self, indices, rate):
         return indices[:, None].float()
+
+    def estimate(self, condition):
+        return condition
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +85,12 @@ def test_is_repeatable_and_independent_of_the_batch(codec):
 def test_smallest_photo(codec):
     latents = torch.zeros(1, 4, 1, 1)
     assert refine(codec.conditioner, latents, FINEST, 2).shape == (1, 1, 1)
+
+
+def test_nearest_upsampling_has_no_loop_to_close():
+    plain = LocalConditioner(rates=(FINEST,), width=8, features=8, decoder_width=0).eval()
+    latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(refine(plain, latents, FINEST, 4), plain.encode(latents, FINEST))
 
 
 def test_negative_rounds():

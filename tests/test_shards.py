@@ -74,3 +74,15 @@ def test_nothing_to_train_on_is_said_at_once(tmp_path):
         shards.read_training_photos(tmp_path / "nowhere")
     with pytest.raises(FileNotFoundError, match="no shard"):
         shards.read_shards(tmp_path)
+
+
+def test_a_shard_cut_short_anywhere_is_noticed(tmp_path):
+    members = {f"k{n}.png": encoded("png") for n in range(4)}
+    write_shard(tmp_path / "whole.tar", members)
+    content = (tmp_path / "whole.tar").read_bytes()
+    assert shards.read_samples(str(tmp_path / "whole.tar"))[1] is None
+    step = 512 + -(-len(encoded("png")) // 512) * 512
+    for length in (2 * step, 2 * step + 100, 2 * step + 512, 2 * step + 600, 4 * step):
+        (tmp_path / "cut.tar").write_bytes(content[:length])
+        samples, problem = shards.read_samples(str(tmp_path / "cut.tar"))
+        assert "cut.tar: " in problem and len(samples) < 4, length

@@ -1,0 +1,77 @@
+"""The codecs of others in an evaluation: at perco's bytes for each photo, or on a ladder of bpp.
+
+    (photo, image) ──perco_bytes, or bpp × pixels──► target ──encode_near──► Attempt
+
+The file is the largest that is not above the target, or else the smallest the codec can make
+(``reached`` is False). perco's bytes depend on rate, size and caption, not on its weights, so that
+these codecs can be measured without them.
+
+Paper: PerCo, Sec. 4: VTM, BPG, HiFiC, MS-ILLM, each at its own rates.
+Differs from the paper: codecs are compared photo by photo at equal bytes.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+from PIL import Image
+
+from perco_lite import baselines
+from perco_lite.bitstream import PercoFile, pack
+from perco_lite.contenders import PROBLEMS, Attempt, Job
+from perco_lite.datasets import Photo
+from perco_lite.rates import get_rate
+
+
+class Classical:
+    """One codec of ``baselines`` (or of that form), at perco's bytes and on a ladder of bpp."""
+
+    def __init__(
+        self,
+        name: str,
+        rates: Iterable[str],
+        ladder: Iterable[float] = (),
+        encode_near: Callable[..., baselines.BaselineResult] = baselines.encode_near,
+    ):
+        self.name, self.encode_near = name, encode_near
+        self.ladder = {ladder_name(bpp): bpp for bpp in ladder}
+        self.points = (*rates, *self.ladder)
+
+    def run(self, jobs: list[Job]) -> Iterator[Attempt]:
+        """Yield an attempt per photo and rate; no quality is encoded twice for one photo."""
+        for photo, image, rates in jobs:
+            tried: baselines.Tried = {}
+            for rate in rates:
+                try:
+                    yield self._attempt(photo, image, rate, tried)
+                except PROBLEMS as error:
+                    yield Attempt(photo, self.name, rate, error=error)
+
+    def _attempt(self, photo: Photo, image: Image.Image, rate: str, tried: dict) -> Attempt:
+        if rate in self.ladder:
+            target = max(1, int(self.ladder[rate] * image.width * image.height / 8))
+        else:
+            target = perco_bytes(rate, image.width, image.height, photo.caption or "")
+        result = self.encode_near(image, self.name, target, tried)
+        return Attempt(
+            photo,
+            self.name,
+            rate,
+            result.image,
+            result.data,
+            target,
+            result.reached,
+            result.quality,
+            encode_seconds=tried[result.quality][1],
+            decode_seconds=result.decode_seconds,
+        )
+
+
+def ladder_name(bpp: float) -> str:
+    """Name of a rung in the table, which no rate of the paper can have."""
+    return f"{bpp:g}bpp"
+
+
+def perco_bytes(rate: str, width: int, height: int, caption: str) -> int:
+    """Size of perco's file for any photo of that size and caption, whatever the weights."""
+    indices = np.zeros(get_rate(rate).grid_shape(height, width), np.int64)
+    return len(pack(PercoFile(get_rate(rate), width, height, caption, indices, model_id=0)))

@@ -1,0 +1,205 @@
+"""What an evaluation compares of perco, each asked the same way: photos and rates in, pictures out.
+
+    (photo, image, rates) … ──run──► Attempt: the file's bytes, the picture, seconds, or the error
+
+    perco           indices, caption, denoising: the codec
+    perco-estimate  the same file, decoded without diffusion: the regression that the bits imply
+    autoencoder     no file: what the latents can hold, the ceiling of all rates
+
+The codecs of others are in ``classical``.
+
+Paper: PerCo, Sec. 4.
+Differs from the paper: it has no estimate; the ceiling is in its table of ablations.
+"""
+
+import math
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+
+from perco_lite.bitstream import unpack
+from perco_lite.codec import (
+    DEFAULT_ANCHOR,
+    DEFAULT_GUIDANCE,
+    DEFAULT_TEMPERATURE,
+    PercoCodec,
+    group_by_size,
+)
+from perco_lite.data import image_to_tensor, pad_to_multiple, tensor_to_image
+from perco_lite.datasets import Photo
+
+OURS = ("perco", "perco-estimate", "autoencoder")  # those that need weights
+PROBLEMS = (MemoryError, RuntimeError, ValueError, OSError)  # of one photo, not of the run
+_FILES_KEPT = 256  # of some hundred bytes each
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How perco paints; the defaults are the codec's own."""
+
+    steps: int = 20
+    guidance: float = DEFAULT_GUIDANCE
+    temperature: float = DEFAULT_TEMPERATURE
+    anchor: float = DEFAULT_ANCHOR
+    seed: int = 0
+
+    def __post_init__(self):
+        numbers = (self.guidance, self.temperature, self.anchor)
+        if self.steps < 1 or not all(map(math.isfinite, numbers)) or not 0 <= self.seed < 2**63:
+            raise ValueError(
+                f"got {self}, expected steps of at least 1, a seed from 0 to 2^63 - 1 and numbers"
+            )
+        if not 0 <= self.anchor <= 1 or self.temperature < 0:
+            raise ValueError(
+                f"got anchor {self.anchor:g} and temperature {self.temperature:g}, expected an "
+                "anchor from 0 to 1 and a temperature of at least 0"
+            )
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One photo through one codec at one rate; ``error`` where there is no picture."""
+
+    photo: Photo
+    codec: str
+    rate: str
+    image: Image.Image | None = None
+    data: bytes | None = None  # the whole file; None where there is none
+    target_bytes: int | None = None
+    reached: bool | None = None  # False: even the smallest file is above the target
+    quality: float | None = None  # of a classical codec, on its own scale
+    encode_seconds: float | None = None
+    decode_seconds: float | None = None  # of photos decoded together: their share
+    error: Exception | None = None
+
+
+Job = tuple[Photo, Image.Image, list[str]]  # a photo and the rates to try
+
+
+class PercoFiles:
+    """perco's files of the photos at hand, made once for all who decode them."""
+
+    def __init__(self, codec: PercoCodec):
+        self.codec = codec
+        self._kept: dict[tuple[str, str], tuple[bytes, float]] = {}
+
+    def get(self, photo: Photo, image: Image.Image, rate: str) -> tuple[bytes, float]:
+        """The file and the seconds it took to make."""
+        key = (photo.name, rate)
+        if key not in self._kept:
+            started = time.perf_counter()
+            data = self.codec.compress(image, photo.caption or "", rate)
+            self._kept[key] = data, time.perf_counter() - started
+            if len(self._kept) > _FILES_KEPT:
+                self._kept.pop(next(iter(self._kept)))
+        return self._kept[key]
+
+
+class Perco:
+    """The codec itself; photos of one size are decoded together."""
+
+    name = "perco"
+
+    def __init__(self, files: PercoFiles, rates: Iterable[str], decoding: Decoding):
+        self.files, self.points, self.decoding = files, tuple(rates), decoding
+
+    def run(self, jobs: list[Job]) -> Iterator[Attempt]:
+        """Yield an attempt per photo and rate, in groups as they are decoded."""
+        made = []
+        for photo, image, rates in jobs:
+            for rate in rates:
+                try:
+                    data, seconds = self.files.get(photo, image, rate)
+                except PROBLEMS as error:
+                    yield Attempt(photo, self.name, rate, error=error)
+                    continue
+                made.append((photo, rate, data, seconds))
+        groups = group_by_size([unpack(data) for _, _, data, _ in made])
+        groups = [[made[i] for i in group] for group in groups]
+        while groups:
+            group = groups.pop(0)
+            started = time.perf_counter()
+            try:
+                images = self._decode([data for _, _, data, _ in group])
+            except PROBLEMS as error:
+                if len(group) > 1:  # alone, some of them may still be possible
+                    groups = [[one] for one in group] + groups
+                    continue
+                yield Attempt(group[0][0], self.name, group[0][1], error=error)
+                continue
+            each = (time.perf_counter() - started) / len(group)
+            for (photo, rate, data, seconds), image in zip(group, images, strict=True):
+                yield Attempt(
+                    photo,
+                    self.name,
+                    rate,
+                    image,
+                    data,
+                    encode_seconds=seconds,
+                    decode_seconds=each,
+                )
+
+    def _decode(self, files: list[bytes]) -> list[Image.Image]:
+        how = self.decoding
+        return self.files.codec.decompress(
+            files,
+            how.steps,
+            how.guidance,
+            seed=how.seed,
+            anchor=how.anchor,
+            temperature=how.temperature,
+        )
+
+
+class Estimate(Perco):
+    """perco's file, decoded by the condition decoder and the autoencoder alone."""
+
+    name = "perco-estimate"
+
+    @torch.no_grad()
+    def _decode(self, files: list[bytes]) -> list[Image.Image]:
+        codec = self.files.codec
+        images = []
+        for data in files:
+            file = unpack(data)
+            # the condition's first channels are trained to be the latents (condition.py)
+            latents = codec.condition(file)[:, : codec.autoencoder.config.latent_channels]
+            image = codec.autoencoder.decode(latents.to(codec.autoencoder.dtype))
+            images.append(tensor_to_image(image[0, :, : file.height, : file.width]))
+        return images
+
+
+class Ceiling:
+    """The autoencoder alone, with nothing quantized or painted."""
+
+    name, points = "autoencoder", ("",)
+
+    def __init__(self, codec: PercoCodec):
+        self.codec = codec
+
+    @torch.no_grad()
+    def run(self, jobs: list[Job]) -> Iterator[Attempt]:
+        """Yield an attempt per photo."""
+        autoencoder = self.codec.autoencoder
+        for photo, image, rates in jobs:
+            if not rates:
+                continue
+            try:
+                times = [time.perf_counter()]
+                tensor = pad_to_multiple(image_to_tensor(image), 8)
+                latents = autoencoder.encode(tensor.to(self.codec.device, autoencoder.dtype))
+                times.append(time.perf_counter())
+                decoded = autoencoder.decode(latents)[0, :, : image.height, : image.width]
+                decoded = tensor_to_image(decoded)
+                times.append(time.perf_counter())
+            except PROBLEMS as error:
+                yield Attempt(photo, self.name, "", error=error)
+                continue
+            encode, decode = np.diff(times)
+            yield Attempt(
+                photo, self.name, "", decoded, encode_seconds=encode, decode_seconds=decode
+            )

@@ -1,0 +1,246 @@
+"""What an evaluation found, per codec and rate: means with intervals, set metrics, deltas.
+
+    out.csv ──read row by row──► numbers per (codec, rate) ──► mean, 95 % interval, how many photos
+    pictures, originals ──SetScorer──► FID, KID, patch Fréchet distance
+    mean curves ──bd_rate, bd_metric──► each codec against one
+
+Of a row, a handful of numbers stays in memory; of a photo, nothing.
+
+Paper: PerCo, Sec. 4 (means only).
+Differs from the paper: intervals, since most sets here are small.
+"""
+
+import math
+import shlex
+import sys
+from array import array
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+
+from PIL import Image
+from tqdm import tqdm
+
+from perco_lite.bd_rate import bd_metric, bd_rate
+from perco_lite.datasets import PhotoSet
+from perco_lite.evaluation_files import MADE_BY, EvaluationFiles
+from perco_lite.loading import device_name
+from perco_lite.metrics import Score, bootstrap_interval
+from perco_lite.result_table import ResultTable
+from perco_lite.scoring import LOWER_IS_BETTER, Loaded, SetScorer
+
+PACKAGES = "perco_lite torch numpy pillow diffusers transformers torchmetrics lpips bjontegaard"
+SIZES = ("bytes", "header_bytes", "caption_bytes", "index_bytes", "bpp")
+SECONDS = ("encode_seconds", "decode_seconds")
+BD_METRICS = ("psnr", "ms_ssim", "lpips_alex", "lpips_vgg")
+
+
+class Group:
+    """The rows of one codec at one rate."""
+
+    def __init__(self, codec: str, rate: str, columns: Iterable[str]):
+        self.codec, self.rate = codec, rate
+        self.photos: list[str] = []
+        self.reached = 0
+        self.targets = 0
+        self.values = {name: array("d") for name in columns}
+
+    def add(self, row: dict[str, str]) -> None:
+        """Take in the numbers of one row."""
+        self.photos.append(row["photo"])
+        self.targets += bool(row["target_bytes"])
+        self.reached += row["reached"] == "True"
+        for name, values in self.values.items():
+            if row[name]:
+                values.append(float(row[name]))
+
+    def mean(self, name: str) -> float | None:
+        values = self.values[name]
+        return sum(values) / len(values) if values else None
+
+
+def write_summary(
+    files: EvaluationFiles,
+    table: ResultTable,
+    dataset: PhotoSet,
+    settings: dict,
+    loaded: Loaded,
+    scorer: SetScorer,
+    metrics: tuple[str, ...],
+    context: dict,
+    quiet: bool,
+) -> dict:
+    """Summarise the whole table, with all that it takes to make it again; return and write it."""
+    groups = group_rows(table.rows(), loaded.functions)
+    results = [describe_group(group) for group in groups]
+    sets = score_sets(groups, scorer, dataset, files, quiet)
+    for about, scores in zip(results, sets, strict=True):
+        about.update({name: describe_score(score) for name, score in scores.items()})
+    about_metrics: dict[str, dict] = {}
+    for name in metrics:
+        missing = (loaded.missing | scorer.missing).get(name)
+        if missing is not None:
+            about_metrics[name] = {"missing": missing}
+        elif name in loaded.protocols:
+            about_metrics[name] = {"protocol": loaded.protocols[name]}
+        else:
+            about_metrics[name] = {"protocol": "of a set: beside each figure"}
+    summary = {
+        "made_by": MADE_BY,
+        "finished": True,
+        "command": shlex.join(sys.argv),
+        "machine": device_name(),
+        "versions": _versions(),
+        "settings": settings,
+        **context,
+        "photos": len(dataset.photos),
+        "notes": list(dataset.notes),
+        "metrics": about_metrics,
+        "intervals": "95 % percentile bootstrap over photos",
+        "seconds": "encode: one encode of the setting found, without the search; decode: photos "
+        "decoded together share their time",
+        "results": results,
+        "bd": deltas(groups, loaded.functions),
+    }
+    files.write(summary)
+    return summary
+
+
+def group_rows(rows: Iterable[dict[str, str]], metrics: Iterable[str]) -> list[Group]:
+    """Collect the rows of a table by codec and rate, in the order they come."""
+    columns = (*SIZES, *metrics, *SECONDS)
+    groups: dict[tuple[str, str], Group] = {}
+    for row in rows:
+        key = row["codec"], row["rate"]
+        if key not in groups:
+            groups[key] = Group(*key, columns)
+        groups[key].add(row)
+    return list(groups.values())
+
+
+def describe_group(group: Group) -> dict:
+    """Means, 95 % intervals and counts, ready for JSON; nothing for a column without numbers."""
+    about: dict = {"codec": group.codec, "rate": group.rate, "photos": len(group.photos)}
+    if group.targets:
+        about["reached"] = group.reached
+    for name, values in group.values.items():
+        if not values:
+            continue
+        about[name] = {"mean": _finite(group.mean(name))}
+        if name in SECONDS:
+            continue
+        interval = bootstrap_interval(values)
+        if interval is not None:
+            about[name]["interval"] = [_finite(end) for end in interval]
+        if len(values) != len(group.photos):
+            about[name]["photos"] = len(values)
+    return about
+
+
+def score_sets(
+    groups: list[Group],
+    scorer: SetScorer,
+    dataset: PhotoSet,
+    files: EvaluationFiles,
+    quiet: bool = False,
+) -> list[dict[str, Score]]:
+    """Set metrics of each group, from the pictures on disk."""
+    if not scorer.names:
+        return [{} for _ in groups]
+    by_name = {photo.name: photo for photo in dataset.photos}
+    results = []
+    known: dict[tuple, dict[str, Score]] = {}
+    for group in tqdm(groups, desc="sets", unit="set", disable=quiet):
+
+        def original(name: str) -> Image.Image:
+            return dataset.load(by_name[name])
+
+        def reconstruction(name: str, group: Group = group) -> Image.Image:
+            with Image.open(files.picture(group.codec, group.rate, name)) as file:
+                return file.convert("RGB")
+
+        # where no target was reached, each photo has its smallest file at every rate
+        smallest = group.targets and not group.reached
+        key = (group.codec, "" if smallest else group.rate, tuple(group.photos))
+        here = [
+            name
+            for name in group.photos
+            if name in by_name and files.picture(group.codec, group.rate, name).is_file()
+        ]
+        if len(here) < len(group.photos):
+            lost = f"{len(group.photos) - len(here)} of {len(group.photos)}"
+            reason = f"{lost} photos are not among this run's, or their pictures not on disk"
+            results.append(dict.fromkeys(scorer.names, Score(None, reason)))
+        else:
+            if key not in known:
+                known[key] = scorer.score(here, original, reconstruction)
+            results.append(known[key])
+    return results
+
+
+def describe_score(score: Score) -> dict:
+    """A score of a set, ready for JSON."""
+    if score.value is None:
+        return {"missing": score.protocol}
+    about = {"value": _finite(score.value), "protocol": score.protocol}
+    if score.interval is not None:
+        about["interval"] = [_finite(end) for end in score.interval]
+    return about
+
+
+def deltas(groups: list[Group], metrics: Iterable[str]) -> list[dict]:
+    """BD-rate (%) and BD-metric of every codec against perco, or else the first, by mean curves."""
+    curves: dict[str, list[Group]] = {}
+    for group in groups:
+        if group.rate:
+            curves.setdefault(group.codec, []).append(group)
+    if len(curves) < 2:
+        return []
+    reference = "perco" if "perco" in curves else next(iter(curves))
+    found = []
+    for metric in (name for name in BD_METRICS if name in set(metrics)):
+        base = _points(curves[reference], metric)
+        for codec in curves:
+            if codec == reference or not base[0]:
+                continue
+            entry: dict = {"codec": codec, "reference": reference, "metric": metric}
+            points = _points(curves[codec], metric)
+            for name, compute in (
+                ("bd_rate_percent", _bd_rate(metric)),
+                ("bd_metric", bd_metric),
+            ):
+                try:
+                    entry[name] = compute(*base, *points)
+                except (ValueError, ImportError) as error:
+                    entry[name] = None
+                    entry[f"{name}_missing"] = str(error)
+            found.append(entry)
+    return found
+
+
+def _bd_rate(metric: str) -> Callable[..., float]:
+    return lambda *curves: bd_rate(*curves, higher_is_better=metric not in LOWER_IS_BETTER)
+
+
+def _points(groups: list[Group], metric: str) -> tuple[list[float], list[float]]:
+    """Mean rates and qualities; files too small to make give the same point again and again."""
+    points = {}
+    for group in groups:
+        rate, quality = group.mean("bpp"), group.mean(metric)
+        if rate is not None and quality is not None and math.isfinite(quality):
+            points.setdefault(rate, quality)
+    return list(points), list(points.values())
+
+
+def _versions() -> dict[str, str]:
+    """Versions of what the figures depend on, of those that are installed."""
+    found = {}
+    for package in PACKAGES.split():
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
+
+
+def _finite(value: float) -> float | str:
+    """JSON has no infinity."""
+    return value if math.isfinite(value) else str(value)

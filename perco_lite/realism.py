@@ -1,0 +1,250 @@
+"""FID and KID: does a set of reconstructions look like a set of photos, as Inception sees them?
+
+    photos, one at a time ──photo_features──► (1,F) for the whole photo, (P,F) for its patches
+    features of originals ┐                                        ┌─► FID: FeatureMoments
+                          ├──► torchmetrics ──► Score(value, protocol, interval)
+    of reconstructions    ┘                                        └─► KID: all vectors
+
+``fid`` and ``kid`` take photos, or what ``photo_features`` made of them: keep that, and the
+originals go through the network once for all codecs.
+
+Paper: PerCo, Sec. 4.1 (FID and KID on 30,000 COCO photos at 512x512).
+Differs from the paper: its implementation is not known; ours is torchmetrics', which
+antialiases the resize to 299x299. FID depends on the number of photos, so that figures of
+small sets compare with each other only; the protocol carries the number.
+"""
+
+import os
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from perco_lite.frechet import (
+    SMALL_SET,
+    FeatureMoments,
+    frechet_distance,
+    resampled_interval,
+    shared_axes,
+)
+from perco_lite.metrics import Score
+
+INCEPTION_WEIGHTS = "weights-inception-2015-12-05-6726825d.pth"  # torch-fidelity's, 2048 features
+KID_SUBSET = 1000  # vectors; torchmetrics' default, as in the paper of KID
+KID_SUBSETS = 100
+
+PhotosOrFeatures = Iterable[Image.Image | Tensor]
+
+
+@cache
+def load_inception() -> tuple[nn.Module | None, str]:
+    """Load Inception v3 as FID wants it: ``(network, "")``, or ``(None, reason)``.
+
+    (B,3,H,W) uint8 -> (B,2048). The weights are read from torch.hub's cache and downloaded only if
+    ``PERCO_LITE_DOWNLOAD=1``.
+    """
+    try:
+        import torch_fidelity  # noqa: F401
+        from torchmetrics.image.fid import NoTrainInceptionV3
+    except ImportError as error:
+        return None, f'Inception: {_first_line(error)}; pip install "perco_lite[metrics]"'
+    except (OSError, RuntimeError) as error:
+        hint = f"install the torchvision that belongs to torch {torch.__version__}"
+        return None, f"Inception: torchvision does not load ({_first_line(error)}); {hint}"
+    weights = Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_WEIGHTS
+    if not weights.is_file() and os.environ.get("PERCO_LITE_DOWNLOAD") != "1":
+        return None, f"Inception: no weights at {weights}; PERCO_LITE_DOWNLOAD=1 downloads them"
+    path = str(weights) if weights.is_file() else None
+    try:
+        network = NoTrainInceptionV3("inception-v3-compat", ["2048"], path)
+    except Exception as error:  # a damaged file raises anything from EOFError to UnpicklingError
+        return None, f"Inception: the weights do not load ({_first_line(error)})"
+    return network, ""
+
+
+@torch.inference_mode()
+def photo_features(photo: Image.Image, network: nn.Module, patch: int | None = None) -> Tensor:
+    """Feature vectors (P,F) float32 of one RGB photo: of the whole, or of its square patches.
+
+    Patches of ``patch`` pixels as in HiFiC and MS-ILLM (FID/256): a grid from the top left, and,
+    where both sides have 1.5 x ``patch`` pixels, a second one moved by half a patch. What does
+    not fill a patch is left out. Raises ``ValueError`` for a photo smaller than one patch.
+    """
+    if photo.mode != "RGB":
+        raise ValueError(f"got a photo of mode {photo.mode}, expected RGB; use data.to_rgb")
+    pixels = torch.from_numpy(np.array(photo)).permute(2, 0, 1)  # (3,H,W) uint8
+    batch = pixels[None] if patch is None else _patches(pixels, patch)
+    parameter = next(network.parameters(), None)
+    device = torch.device("cpu") if parameter is None else parameter.device
+    rows = network(batch.to(device))
+    if rows.ndim != 2 or len(rows) != len(batch):
+        raise ValueError(
+            f"the network made {tuple(rows.shape)} of {len(batch)} images, expected (B,F)"
+        )
+    return rows.float().cpu()
+
+
+def fid(
+    originals: PhotosOrFeatures,
+    reconstructions: PhotosOrFeatures,
+    network: nn.Module | None = None,
+    patch: int | None = None,
+) -> Score:
+    """Fréchet Inception Distance, torchmetrics' formula; 0 for equal sets, more is worse.
+
+    Photos are read one at a time; what is kept are means and covariances, and, up to ``SMALL_SET``
+    vectors, the vectors, for the interval. ``network`` takes (B,3,H,W) uint8 and gives (B,F);
+    default: Inception. None with the reason where it does not load. ``patch`` as in
+    ``photo_features``. Raises ``ValueError`` for fewer than two vectors in a set.
+    """
+    network, reason = (network, "") if network is not None else load_inception()
+    if network is None:
+        return Score(None, f"FID: {reason}")
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
+    metric, kept, counts = None, [], []
+    for real, photos in ((True, originals), (False, reconstructions)):
+        rows_kept, vectors, number = [], 0, 0
+        for rows in _features(photos, network, patch):
+            if metric is None:
+                # the vectors go in as they are: each photo passes the network once
+                metric = FrechetInceptionDistance(feature=_Identity(rows.shape[1]))
+            metric.update(rows.double(), real=real)
+            number, vectors = number + 1, vectors + len(rows)
+            if vectors <= SMALL_SET:
+                rows_kept.append(rows)
+        kept.append(rows_kept)
+        counts.append((number, vectors))
+    _check_counts(counts, "FID")
+    interval = None
+    if all(vectors <= SMALL_SET for _, vectors in counts):
+        interval = _interval(*shared_axes(*kept), _frechet_of_rows)
+    return Score(float(metric.compute()), _protocol("FID", network, patch, counts), interval)
+
+
+def kid(
+    originals: PhotosOrFeatures,
+    reconstructions: PhotosOrFeatures,
+    network: nn.Module | None = None,
+    patch: int | None = None,
+) -> Score:
+    """Kernel Inception Distance, torchmetrics' (cubic kernel, unbiased: may fall below 0).
+
+    Arguments as ``fid``. All vectors are kept (8 kB a photo). Sets of one size, up to 1,000: one
+    estimate over all vectors, with its interval up to ``SMALL_SET``; else the mean over 100 random
+    subsets of at most 1,000, always the same ones.
+    """
+    network, reason = (network, "") if network is not None else load_inception()
+    if network is None:
+        return Score(None, f"KID: {reason}")
+    kept = [list(_features(photos, network, patch)) for photos in (originals, reconstructions)]
+    counts = [(len(rows), sum(map(len, rows))) for rows in kept]
+    _check_counts(counts, "KID")
+    interval = None
+    if counts[0] == counts[1] and counts[0][1] <= SMALL_SET:
+        interval = _interval(*kept, _kernel_distance)
+    subset = min(KID_SUBSET, *(vectors for _, vectors in counts))
+    protocol = f"{_protocol('KID', network, patch, counts)}, subsets of {subset}"
+    return Score(_kernel_distance(*map(torch.cat, kept)), protocol, interval)
+
+
+def _interval(
+    originals: list[Tensor], reconstructions: list[Tensor], distance: Callable[..., float]
+) -> tuple[float, float] | None:
+    def figure(first: Tensor, second: Tensor) -> float:
+        return distance(
+            torch.cat([originals[i] for i in first]),
+            torch.cat([reconstructions[i] for i in second]),
+        )
+
+    return resampled_interval((len(originals), len(reconstructions)), figure)
+
+
+def _frechet_of_rows(originals: Tensor, reconstructions: Tensor) -> float:
+    gaussians = []
+    for rows in (originals, reconstructions):
+        moments = FeatureMoments(rows.shape[1])
+        moments.add(rows)
+        gaussians.append(moments.gaussian())
+    return frechet_distance(*gaussians)
+
+
+def _kernel_distance(originals: Tensor, reconstructions: Tensor) -> float:
+    from torchmetrics.image.kid import KernelInceptionDistance
+
+    smaller = min(len(originals), len(reconstructions))
+    # a "subset" of all vectors is always the same, so once is enough
+    once = smaller <= KID_SUBSET and len(originals) == len(reconstructions)
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        torch.manual_seed(0)
+        warnings.simplefilter("ignore")  # that vectors are kept, and that kernels are only once
+        metric = KernelInceptionDistance(
+            feature=_Identity(originals.shape[1]),
+            subsets=1 if once else KID_SUBSETS,
+            subset_size=min(KID_SUBSET, smaller),
+        )
+        metric.update(originals.double(), real=True)
+        metric.update(reconstructions.double(), real=False)
+        return float(metric.compute()[0])
+
+
+class _Identity(nn.Module):
+    """What torchmetrics takes for a network where the features are already at hand."""
+
+    def __init__(self, num_features: int):
+        super().__init__()
+        self.num_features = num_features
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return rows
+
+
+def _features(photos: PhotosOrFeatures, network: nn.Module, patch: int | None) -> Iterator[Tensor]:
+    for photo in photos:
+        yield photo if isinstance(photo, Tensor) else photo_features(photo, network, patch)
+
+
+def _patches(pixels: Tensor, patch: int) -> Tensor:
+    """(3,H,W) to (P,3,patch,patch): the grid, and the grid moved by half a patch."""
+    height, width = pixels.shape[1:]
+    if patch < 1 or min(height, width) < patch:
+        raise ValueError(
+            f"got a photo of {width}x{height} and patches of {patch}, expected a photo of at least "
+            "one patch; take smaller patches, or patch=None for whole photos"
+        )
+    shifts = (0, patch // 2) if min(height, width) >= 1.5 * patch else (0,)
+    grids = []
+    for shift in shifts:
+        grid = pixels[:, shift:, shift:].unfold(1, patch, patch).unfold(2, patch, patch)
+        grids.append(grid.permute(1, 2, 0, 3, 4).reshape(-1, 3, patch, patch))
+    return torch.cat(grids)
+
+
+def _check_counts(counts: list[tuple[int, int]], name: str) -> None:
+    for (_, vectors), which in zip(counts, ("originals", "reconstructions"), strict=True):
+        if vectors < 2:
+            raise ValueError(f"{name}: got {vectors} of {which}, expected at least 2; add photos")
+
+
+def _protocol(name: str, network: nn.Module, patch: int | None, counts: list) -> str:
+    backbone = type(network).__name__
+    resize = "resized by the network"
+    if backbone == "NoTrainInceptionV3":
+        kind = "antialiased" if getattr(network, "use_antialias", False) else "TensorFlow 1's"
+        backbone = f"Inception v3 (torch-fidelity {version('torch-fidelity')}, 2048 features)"
+        resize = f"squashed to 299x299 ({kind} bilinear)"
+    what = "whole photos" if patch is None else f"{patch}-pixel patches, as FID/256 of MS-ILLM"
+    (photos, vectors), (others, other_vectors) = counts
+    number = f"{photos} originals ({vectors} vectors), {others} reconstructions ({other_vectors})"
+    library = f"torchmetrics {version('torchmetrics')}"
+    return f"{name}, {backbone}, {what}, {resize}, {number}, {library}"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

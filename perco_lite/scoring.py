@@ -1,0 +1,288 @@
+"""The metrics of an evaluation by name: which can be computed here, and how each is.
+
+    names ──load_photo_metrics──► {name: function (original, reconstruction, caption) -> Score}
+                                  protocols, reasons of what is missing
+    originals, reconstructions on disk ──SetScorer──► {name: Score}, photos read one at a time
+
+Every metric is tried on a made-up photo before the first real one, so that what does not work is
+known before hours are spent, and its protocol is known even if no photo is left to do.
+
+Paper: PerCo, Sec. 4.1.
+Differs from the paper: see each metric's own module.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from perco_lite import metrics
+from perco_lite.datasets import PhotoSet, read_instances
+from perco_lite.metrics import Score
+
+PhotoMetric = Callable[[Image.Image, Image.Image, str | None], Score]
+
+PHOTO_METRICS = ("psnr", "ms_ssim", "lpips_alex", "lpips_vgg", "clip_score", "flat_colour_error")
+SET_METRICS = ("fid", "kid", "patch_frechet", "miou", "miou_masks")
+LOWER_IS_BETTER = ("lpips_alex", "lpips_vgg", "flat_colour_error", "fid", "kid", "patch_frechet")
+_PROBE_SIDE = 192  # enough for MS-SSIM
+
+
+class Loaded(NamedTuple):
+    """Metrics that work here, and what a reader should know of all that were asked for."""
+
+    functions: dict[str, PhotoMetric]
+    protocols: dict[str, str]
+    missing: dict[str, str]  # name -> reason
+
+
+def check_names(names: Iterable[str]) -> tuple[str, ...]:
+    """Metric names without repetition; ``ValueError`` for one that does not exist."""
+    names = tuple(dict.fromkeys(names))
+    for name in names:
+        if name not in (*PHOTO_METRICS, *SET_METRICS):
+            known = ", ".join((*PHOTO_METRICS, *SET_METRICS))
+            raise ValueError(f"got metric {name!r}, expected some of {known}")
+    return names
+
+
+def load_photo_metrics(names: Iterable[str]) -> Loaded:
+    """Load those of ``names`` that score one photo, and try each once."""
+    loaded = Loaded({}, {}, {})
+    original, reconstruction = _made_up_pair()
+    for name in names:
+        if name not in PHOTO_METRICS:
+            continue
+        function, reason = _load(name)
+        if function is not None:
+            score = function(original, reconstruction, "coloured squares")
+            if score.value is not None:
+                loaded.functions[name] = function
+                loaded.protocols[name] = score.protocol
+                continue
+            reason = score.protocol
+        loaded.missing[name] = reason
+    return loaded
+
+
+def _made_up_pair() -> tuple[Image.Image, Image.Image]:
+    """Flat squares, which every metric can score, and the same a little off."""
+    squares = np.random.default_rng(0).integers(0, 256, (6, 6, 3), np.uint8)
+    side = (_PROBE_SIDE, _PROBE_SIDE)
+    original = Image.fromarray(squares).resize(side, Image.Resampling.NEAREST)
+    return original, Image.blend(original, Image.new("RGB", side), 0.1)
+
+
+def _load(name: str) -> tuple[PhotoMetric | None, str]:
+    if name == "psnr":
+        return lambda a, b, caption: metrics.psnr(a, b), ""
+    if name == "ms_ssim":
+        return lambda a, b, caption: metrics.ms_ssim(a, b), ""
+    if name == "flat_colour_error":
+        return lambda a, b, caption: _flat(a, b), ""
+    if name == "clip_score":
+        from perco_lite.semantics import load_clip
+
+        clip, reason = load_clip()
+        if clip is None:
+            return None, reason
+        return lambda a, b, caption: clip(b, caption or ""), ""
+    lpips, reason = metrics.load_lpips(name.removeprefix("lpips_"))
+    if lpips is None:
+        return None, reason
+    return lambda a, b, caption: lpips(a, b), ""
+
+
+def _flat(original: Image.Image, reconstruction: Image.Image) -> Score:
+    value, _ = metrics.flat_colour_error(original, reconstruction)
+    protocol = "mean colour error of flat 32x32 squares, of 255 (perco_lite's own)"
+    return Score(value, protocol)
+
+
+class SetScorer:
+    """Scores sets of pictures; what the networks see in the originals is computed once.
+
+    It is kept in temporary files in ``folder``, so that memory does not grow with photos.
+    """
+
+    def __init__(self, names: Iterable[str], dataset: PhotoSet, folder: Path, kept: bool = True):
+        """``kept``: whether pictures stay on disk; without them no set can be scored."""
+        self.folder = folder
+        self.missing: dict[str, str] = {}
+        self._families: list[Family] = []
+        self._originals: list[ArrayFile] = []
+        names = set(names)
+        for members, load in _FAMILIES.items():
+            if not names & set(members):
+                continue
+            family = _try(load, dataset) if kept else "the pictures are not kept"
+            if isinstance(family, str):
+                self.missing.update({name: family for name in members if name in names})
+                continue
+            wanted = {name: score for name, score in family.scores.items() if name in names}
+            self._families.append(family._replace(scores=wanted))
+        self.names = tuple(name for family in self._families for name in family.scores)
+
+    def score(
+        self,
+        names: list[str],
+        original: Callable[[str], Image.Image],
+        reconstruction: Callable[[str], Image.Image],
+    ) -> dict[str, Score]:
+        """Score the photos called ``names``; the functions read one photo each.
+
+        A metric that these photos do not allow has the value None and the reason.
+        """
+        if not self._originals:
+            self._originals = [ArrayFile(self.folder) for _ in self._families]
+        results = {}
+        for family, originals in zip(self._families, self._originals, strict=True):
+            try:
+                with ArrayFile(self.folder) as others:
+                    for name in names:
+                        if name not in originals:
+                            originals.add(name, family.of_original(name, original(name)))
+                        others.add(name, family.of_reconstruction(reconstruction(name)))
+                    for metric, compute in family.scores.items():
+                        results[metric] = compute(originals.read(names), others.read(names))
+            except (ValueError, OSError) as error:
+                results.update(dict.fromkeys(family.scores, Score(None, str(error))))
+        return results
+
+
+class Family(NamedTuple):
+    """Metrics that look at a photo through the same eyes: what these see, and how it is scored."""
+
+    of_original: Callable[[str, Image.Image], np.ndarray | Tensor]
+    of_reconstruction: Callable[[Image.Image], np.ndarray | Tensor]
+    scores: dict[str, Callable[[Iterator[np.ndarray], Iterator[np.ndarray]], Score]]
+
+
+class ArrayFile:
+    """Arrays by name, in a temporary file."""
+
+    def __init__(self, folder: Path):
+        self._file = tempfile.TemporaryFile(dir=folder)
+        self._places: dict[str, tuple[int, tuple[int, ...], np.dtype]] = {}
+
+    def __enter__(self) -> "ArrayFile":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._file.close()
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._places
+
+    def add(self, name: str, values: np.ndarray | Tensor) -> None:
+        """Keep an array under a name."""
+        array = np.ascontiguousarray(values)
+        place = self._file.seek(0, 2)
+        self._file.write(array.tobytes())
+        self._places[name] = place, array.shape, array.dtype
+
+    def read(self, names: Iterable[str]) -> Iterator[np.ndarray]:
+        """Yield arrays, one at a time."""
+        for name in names:
+            place, shape, dtype = self._places[name]
+            self._file.seek(place)
+            data = self._file.read(int(np.prod(shape)) * dtype.itemsize)
+            yield np.frombuffer(data, dtype).reshape(shape).copy()
+
+
+def _try(load: Callable, dataset: PhotoSet) -> "Family | str":
+    """A family that has seen a photo, or why there is none."""
+    try:
+        family = load(dataset)
+        if not isinstance(family, str):
+            family.of_reconstruction(_made_up_pair()[0])
+    except (ImportError, ValueError, RuntimeError, OSError) as error:
+        return str(error)
+    return family
+
+
+def _inception(dataset: PhotoSet) -> Family | str:
+    from perco_lite import realism
+
+    network, reason = realism.load_inception()
+    if network is None:
+        return reason
+    return Family(
+        lambda name, photo: realism.photo_features(photo, network),
+        lambda photo: realism.photo_features(photo, network),
+        {
+            "fid": lambda a, b: realism.fid(_tensors(a), _tensors(b), network),
+            "kid": lambda a, b: realism.kid(_tensors(a), _tensors(b), network),
+        },
+    )
+
+
+def _patches(dataset: PhotoSet) -> Family | str:
+    from perco_lite import patch_distance
+
+    encoder, reason = patch_distance.load_patch_encoder()
+    if encoder is None:
+        return reason
+    distance = patch_distance.patch_frechet_distance
+    return Family(
+        lambda name, photo: patch_distance.patch_features(photo),
+        patch_distance.patch_features,
+        {"patch_frechet": lambda a, b: distance(_tensors(a), _tensors(b))},
+    )
+
+
+def _labels(dataset: PhotoSet) -> Family | str:
+    """A segmenter's labels of the reconstruction against its labels of the original."""
+    from perco_lite import semantics
+
+    segmenter, reason = semantics.load_segmenter()
+    if segmenter is None:
+        return reason
+    about = f"reconstruction against original, both by {segmenter.protocol}"
+    return Family(
+        lambda name, photo: segmenter(photo).astype(np.uint8),
+        lambda photo: segmenter(photo).astype(np.uint8),
+        {"miou": lambda a, b: semantics.miou(b, a, segmenter.classes, protocol=about)},
+    )
+
+
+def _masks(dataset: PhotoSet) -> Family | str:
+    """A segmenter's labels of the reconstruction against masks drawn by people."""
+    from perco_lite import semantics
+
+    if dataset.instances is None:
+        return f"{dataset.name} has no instances.json with masks beside its photos"
+    segmenter, reason = semantics.load_segmenter()
+    if segmenter is None:
+        return reason
+    annotations = read_instances(dataset.instances)
+
+    def truth(name: str, photo: Image.Image) -> np.ndarray:
+        size, instances = annotations.get(name, (photo.size, []))
+        drawn = semantics.label_map(instances, size, segmenter.labels)
+        fitted = Image.fromarray(drawn).resize(photo.size, Image.Resampling.NEAREST)
+        return np.asarray(fitted)
+
+    about = f"reconstruction by {segmenter.protocol}, against COCO's masks where there are any"
+    return Family(
+        truth,
+        lambda photo: segmenter(photo).astype(np.uint8),
+        {"miou_masks": lambda a, b: semantics.miou(b, a, segmenter.classes, protocol=about)},
+    )
+
+
+def _tensors(arrays: Iterable[np.ndarray]) -> Iterator[Tensor]:
+    return map(torch.from_numpy, arrays)
+
+
+_FAMILIES: dict[tuple[str, ...], Callable[[PhotoSet], Family | str]] = {
+    ("fid", "kid"): _inception,
+    ("patch_frechet",): _patches,
+    ("miou",): _labels,
+    ("miou_masks",): _masks,
+}

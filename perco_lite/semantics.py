@@ -1,0 +1,239 @@
+"""Is it still the same thing? CLIP score (caption to photo) and mIoU (label maps of a segmenter).
+
+    photo, caption ──CLIP──► two unit vectors ──► 100 x cosine ──► Score
+    photo ──segmenter──► label map (H,W)
+    label map of the reconstruction, of the original or drawn by people ──miou──► Score
+
+Networks come from ``transformers``: a folder, or a hub id that is in the hub's cache. Nothing is
+downloaded unless ``PERCO_LITE_DOWNLOAD=1``; what does not load is a reason, not a figure.
+
+Paper: PerCo, Sec. 4.1 (CLIP score, ViT-B/32; mIoU).
+Differs from the paper: its mIoU rests on a ViT-Adapter; here it is any segmenter of
+``transformers``, by default a small SegFormer, so that figures compare with our own only.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.metadata import version
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+
+from perco_lite.metrics import Score
+
+CLIP = "openai/clip-vit-base-patch32"
+SEGMENTER = "nvidia/segformer-b0-finetuned-ade-512-512"
+SMALL_SET = 500  # photos; above it an interval would be narrow, and take minutes
+IGNORE = 255  # label of what has no label, as in most data sets
+
+# What label sets other than COCO's call the same thing; compared without spaces.
+_SYNONYMS = {
+    "aeroplane": "airplane",
+    "motorbike": "motorcycle",
+    "sofa": "couch",
+    "tvmonitor": "tv",
+    "televisionreceiver": "tv",
+}
+
+ClipScore = Callable[[Image.Image, str], Score]
+
+
+class Segmenter:
+    """A segmentation network: photo (PIL RGB, WxH) -> label map (H,W) int64 in [0, classes)."""
+
+    def __init__(self, model: torch.nn.Module, processor, name: str):
+        self.model, self.processor = model.eval(), processor
+        self.labels: dict[int, str] = {int(i): text for i, text in model.config.id2label.items()}
+        self.classes = len(self.labels)
+        self.protocol = (
+            f"{name}, {self.classes} classes, {_resize_rule(processor)}, "
+            f"transformers {version('transformers')}"
+        )
+
+    @torch.inference_mode()
+    def __call__(self, image: Image.Image) -> np.ndarray:
+        inputs = self.processor(images=_rgb(image), return_tensors="pt").to(self.model.device)
+        logits = self.model(**inputs).logits  # (1,classes,h,w), of the resized photo
+        logits = torch.nn.functional.interpolate(
+            logits.float(), size=image.size[::-1], mode="bilinear", align_corners=False
+        )
+        return logits[0].argmax(0).cpu().numpy()
+
+
+def load_clip(path: str = CLIP) -> tuple[ClipScore | None, str]:
+    """Load CLIP: ``(function, "")``, or ``(None, reason)``.
+
+    The function takes (photo, caption) and gives 100 x the cosine of their embeddings, 0 where it
+    is negative, as torchmetrics does for one pair; captions are cut to the length CLIP takes.
+    ``path``: a folder in transformers' layout, or a hub id.
+    """
+    try:
+        from transformers import CLIPModel, CLIPProcessor
+
+        model = CLIPModel.from_pretrained(path, **_offline()).eval()
+        processor = CLIPProcessor.from_pretrained(path, **_offline())
+    except Exception as error:  # transformers raises a dozen kinds for what it cannot load
+        return None, _reason("CLIP score", path, error)
+    name = path if path == CLIP else f"weights of {path}"
+    protocol = (
+        f"CLIP score, 100 x cosine, {name}, {_resize_rule(processor.image_processor)}, "
+        f"transformers {version('transformers')}"
+    )
+    length = model.config.text_config.max_position_embeddings
+
+    @torch.inference_mode()
+    def clip_score(image: Image.Image, caption: str) -> Score:
+        if not caption.strip():
+            return Score(None, "CLIP score: this photo has no caption")
+        inputs = processor(
+            text=[caption],
+            images=[_rgb(image)],
+            return_tensors="pt",
+            truncation=True,
+            max_length=length,
+        ).to(model.device)
+        out = model(**inputs)  # its embeddings are unit vectors
+        cosine = float((out.text_embeds * out.image_embeds).sum())
+        return Score(max(100 * cosine, 0.0), protocol)
+
+    return clip_score, ""
+
+
+def load_segmenter(path: str = SEGMENTER) -> tuple[Segmenter | None, str]:
+    """Load a segmenter of ``transformers``: ``(segmenter, "")``, or ``(None, reason)``."""
+    try:
+        from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
+
+        model = AutoModelForSemanticSegmentation.from_pretrained(path, **_offline())
+        processor = AutoImageProcessor.from_pretrained(path, **_offline())
+    except Exception as error:
+        return None, _reason("mIoU", path, error)
+    name = path if path == SEGMENTER else f"weights of {path}"
+    return Segmenter(model, processor, name), ""
+
+
+def confusion(
+    prediction: np.ndarray, truth: np.ndarray, classes: int, ignore: int = IGNORE
+) -> np.ndarray:
+    """Count pixels by (true class, predicted class): (classes, classes) int64.
+
+    Both are (H,W) integers in [0, classes); pixels whose truth is ``ignore`` do not count.
+    Raises ``ValueError`` for other shapes or labels.
+    """
+    prediction, truth = np.asarray(prediction), np.asarray(truth)
+    if prediction.shape != truth.shape or truth.ndim != 2:
+        raise ValueError(
+            f"got label maps of shape {prediction.shape} and {truth.shape}, expected one (H,W)"
+        )
+    counted = truth != ignore
+    for labels, name in ((prediction[counted], "prediction"), (truth[counted], "truth")):
+        if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+            raise ValueError(
+                f"got labels {labels.min()}..{labels.max()} in the {name}, expected 0.."
+                f"{classes - 1}, or {ignore} where the truth is not known; check the classes"
+            )
+    pairs = truth[counted].astype(np.int64) * classes + prediction[counted].astype(np.int64)
+    return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+
+
+def miou(
+    prediction: np.ndarray | Iterable[np.ndarray],
+    truth: np.ndarray | Iterable[np.ndarray],
+    classes: int,
+    ignore: int = IGNORE,
+    protocol: str = "",
+) -> Score:
+    """Mean intersection over union, in [0, 1], over the classes that occur in either.
+
+    Label maps as for ``confusion``: one pair, or as many of each, whose pixels are then counted
+    together as segmentation benchmarks do, read one at a time, with an interval by drawing photos
+    anew for up to ``SMALL_SET``. None where nothing is labelled.
+    """
+    one = isinstance(prediction, np.ndarray)
+    pairs = [(prediction, truth)] if one else zip(prediction, truth, strict=True)
+    cells = []  # those that are not zero: 150 x 150 classes would be 180 kB a photo
+    for pair in pairs:
+        count = confusion(*pair, classes, ignore)
+        cells.append((np.flatnonzero(count), count[count > 0]))
+    text = f"mIoU over classes that occur, {len(cells)} photos counted together"
+    text = f"{text}, {protocol}" if protocol else text
+    if not cells:
+        return Score(None, f"{text}: no photos")
+    value = _mean_iou(cells, classes)
+    if value is None:
+        return Score(None, f"{text}: no pixel has a label")
+    draw = np.random.default_rng(0)
+    interval = None
+    if 1 < len(cells) <= SMALL_SET:
+        draws = (draw.integers(len(cells), size=len(cells)) for _ in range(1000))
+        values = [_mean_iou([cells[i] for i in chosen], classes) for chosen in draws]
+        values = [v for v in values if v is not None]
+        low, high = np.quantile(values, [0.025, 0.975])
+        interval = (float(low), float(high))
+    return Score(value, text, interval)
+
+
+def _mean_iou(cells: list[tuple[np.ndarray, np.ndarray]], classes: int) -> float | None:
+    total = np.zeros(classes**2)
+    for places, counts in cells:
+        total[places] += counts
+    total = total.reshape(classes, classes)
+    common = total.diagonal()
+    union = total.sum(0) + total.sum(1) - common
+    return float((common[union > 0] / union[union > 0]).mean()) if union.any() else None
+
+
+def label_map(
+    annotations: Sequence[Mapping], size: tuple[int, int], labels: Mapping[int, str]
+) -> np.ndarray:
+    """Draw COCO instances of one photo as a label map (H,W) uint8 in a segmenter's own classes.
+
+    ``annotations``: each with ``category`` (its name) and ``segmentation`` (polygons
+    [x0, y0, x1, y1, …], or an uncompressed run-length ``{"size": [h, w], "counts": […]}``).
+    ``size``: (width, height). ``labels``: ``Segmenter.labels``. Instances are drawn large ones
+    first. What no instance covers, and categories the segmenter does not know, are ``IGNORE``.
+    """
+    numbers = {}
+    for number, text in labels.items():
+        for name in text.split(","):  # ADE20K's labels are lists of synonyms
+            key = name.lower().replace(" ", "")
+            numbers.setdefault(_SYNONYMS.get(key, key), number)
+    canvas = np.full((size[1], size[0]), IGNORE, np.uint8)
+    masks = [(_mask(each["segmentation"], size), each["category"]) for each in annotations]
+    for mask, category in sorted(masks, key=lambda pair: -int(pair[0].sum())):
+        canvas[mask] = numbers.get(category.lower().replace(" ", ""), IGNORE)
+    return canvas
+
+
+def _mask(segmentation, size: tuple[int, int]) -> np.ndarray:
+    if isinstance(segmentation, Mapping):
+        counts = segmentation["counts"]  # runs of 0, of 1, of 0 …, down the columns
+        flat = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
+        return flat.reshape(size).T
+    image = Image.new("1", size)
+    for polygon in segmentation:
+        ImageDraw.Draw(image).polygon(polygon, fill=1)
+    return np.asarray(image)
+
+
+def _resize_rule(processor) -> str:
+    sides = ", ".join(f"{key} {side}" for key, side in dict(processor.size).items() if side)
+    crop = " and its middle cut out" if getattr(processor, "do_center_crop", False) else ""
+    return f"resized to {sides}{crop}"
+
+
+def _offline() -> dict[str, bool]:
+    return {"local_files_only": os.environ.get("PERCO_LITE_DOWNLOAD") != "1"}
+
+
+def _reason(metric: str, path: str, error: Exception) -> str:
+    first = (str(error).splitlines() or [type(error).__name__])[0]
+    hint = "give a folder of weights, or set PERCO_LITE_DOWNLOAD=1 to download them"
+    return f"{metric}: {path} does not load ({first}); {hint}"
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode != "RGB":
+        raise ValueError(f"got a photo of mode {image.mode}, expected RGB; use data.to_rgb")
+    return image

@@ -1,0 +1,195 @@
+"""Tiles: networks that see one part of a large photo at a time, and nobody can tell.
+
+    latents (B,4,h,w) ─► overlapping tiles ─► U-Net, at every step ─► fade into one velocity
+                                         └──► decoder ─────────────► one image
+    image (B,3,H,W) ───► overlapping tiles ─► encoder ─────────────► one grid of latents
+
+Two ways to join neighbours, both by weights that add up to one at every position. *Fade*: each
+tile's weight falls over the middle half of the overlap, while the neighbour's rises; for networks
+that look at the whole tile (attention, group normalisation), which never agree exactly. *Cut*: for
+plain convolutions, which see only so far (their reach): where every position is taken from a tile
+that holds all it can see, tiled and whole are the same numbers.
+
+Paper: none; PerCo's photos are 512×512. The fade at every step is MultiDiffusion (Bar-Tal et al.,
+2023), with the velocity in place of the noise.
+Differs from it: weights that fade instead of a plain mean; the tiles lie on an even grid.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from perco_lite.autoencoder import FACTOR
+
+GRID = 64  # pixels; tiles start on multiples, so that every level of a U-Net stays aligned
+WHOLE_PIXELS = 4 * 768 * 512  # photos up to this size are never tiled unless asked for
+
+
+@dataclass(frozen=True)
+class Span:
+    """One tile along one axis: positions [start, stop), and where it takes over and gives way.
+
+    ``rise`` and ``fall`` are (from, to) along the axis; a tile at an end of the photo has None.
+    """
+
+    start: int
+    stop: int
+    rise: tuple[float, float] | None = None
+    fall: tuple[float, float] | None = None
+
+    def weights(self, zoom: int = 1) -> Tensor:
+        """Weight of each of the ``zoom`` · (stop - start) positions, float32 in [0,1]."""
+        position = (torch.arange(self.start * zoom, self.stop * zoom) + 0.5) / zoom
+        weight = torch.ones_like(position)
+        if self.rise:
+            weight = weight * _ramp(position, *self.rise)
+        if self.fall:
+            weight = weight * (1 - _ramp(position, *self.fall))
+        return weight
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How large photos are cut: tiles of ``tile_pixels`` a side that share ``overlap`` pixels.
+
+    Photos of more than ``above`` pixels are tiled. Raises ValueError for sizes that are no
+    multiple of 64 pixels, and for an overlap of more than half a tile.
+    """
+
+    tile_pixels: int = 1024
+    overlap: int = 256
+    above: int = WHOLE_PIXELS
+
+    def __post_init__(self):
+        if self.tile_pixels < GRID or self.overlap < 0 or self.above < 0:
+            raise ValueError(
+                f"got tile_pixels {self.tile_pixels}, overlap {self.overlap} and above "
+                f"{self.above}, expected at least {GRID}, 0 and 0; 1024 and 256 are usual"
+            )
+        if self.tile_pixels % GRID or self.overlap % GRID:
+            raise ValueError(
+                f"got tile_pixels {self.tile_pixels} and overlap {self.overlap}, expected "
+                f"multiples of {GRID}; 1024 and 256 are usual"
+            )
+        if 2 * self.overlap > self.tile_pixels:
+            raise ValueError(
+                f"overlap is {self.overlap}, expected at most half of tile_pixels "
+                f"({self.tile_pixels}); use larger tiles or a smaller overlap"
+            )
+
+    def applies(self, height: int, width: int) -> bool:
+        """Whether a photo of ``height`` × ``width`` latents is tiled."""
+        return height * width * FACTOR**2 > self.above
+
+    def spans(self, length: int, reach: int | None = None) -> list[Span]:
+        """Tiles along an axis of ``length`` latents, in order.
+
+        With a ``reach`` (in latents, what a network sees to each side) neighbours are cut where
+        both have seen enough, and share no more than that takes; without one they fade.
+        Raises ValueError where a tile is too small for the reach.
+        """
+        grid, tile = GRID // FACTOR, self.tile_pixels // FACTOR
+        shared = self.overlap // FACTOR if reach is None else _up(2 * reach, grid)
+        if shared >= tile:
+            raise ValueError(
+                f"tile_pixels is {self.tile_pixels}, expected at least "
+                f"{(shared + grid) * FACTOR} for a network that sees {reach * FACTOR} pixels far"
+            )
+        if length <= tile:
+            return [Span(0, length)]
+        count = 1 + -(-(length - tile) // (tile - shared))
+        # rounded up to the grid, neighbours are never further apart than tile - shared
+        starts = [_up(i * (length - tile), grid * (count - 1)) // (count - 1) for i in range(count)]
+        stops = [min(start + tile, length) for start in starts]
+        overlaps = list(zip(starts[1:], stops[:-1], strict=True))
+        joints = [(start + stop) // 2 for start, stop in overlaps]
+        halves = [0.0] * len(joints)
+        if reach is None:
+            halves = [(stop - start) / 4 for start, stop in overlaps]
+            for i, gap in enumerate(b - a for a, b in zip(joints, joints[1:], strict=False)):
+                # one fade must be over before the next begins
+                halves[i], halves[i + 1] = min(halves[i], gap / 2), min(halves[i + 1], gap / 2)
+        fades = [(joint - half, joint + half) for joint, half in zip(joints, halves, strict=True)]
+        ends = zip(starts, stops, [None, *fades], [*fades, None], strict=True)
+        return [Span(*end) for end in ends]
+
+    def map(
+        self,
+        function: Callable[..., Tensor],
+        *inputs: Tensor,
+        reach: int | None = None,
+        zoom_in: int = 1,
+        zoom_out: int = 1,
+    ) -> Tensor:
+        """Apply ``function`` tile by tile to inputs (B,C,h·zoom_in,w·zoom_in), and join the parts.
+
+        Returns (B,C',h·zoom_out,w·zoom_out) in the type of the parts, which are added up in
+        float32. Only one tile is worked on at a time. ``reach`` as in ``spans``.
+        """
+        height, width = (side // zoom_in for side in inputs[0].shape[-2:])
+        joined = None
+        for down in self.spans(height, reach):
+            for right in self.spans(width, reach):
+                rows, columns = (slice(s.start * zoom_in, s.stop * zoom_in) for s in (down, right))
+                part = function(*(x[..., rows, columns] for x in inputs))
+                if joined is None:
+                    shape = (*part.shape[:-2], height * zoom_out, width * zoom_out)
+                    joined = torch.zeros(shape, dtype=torch.float32, device=part.device)
+                weight = down.weights(zoom_out)[:, None] * right.weights(zoom_out)
+                rows, columns = (
+                    slice(s.start * zoom_out, s.stop * zoom_out) for s in (down, right)
+                )
+                joined[..., rows, columns] += weight.to(part.device) * part
+        return joined.to(part.dtype)
+
+
+class Tiled:
+    """The switch that a codec inherits; photos of over 1.5 megapixels are tiled by default."""
+
+    tiling: Tiling | None = Tiling()
+
+    def enable_tiling(
+        self, tile_pixels: int = 1024, overlap: int = 256, above: int | None = None
+    ) -> None:
+        """Work through photos of more than ``above`` pixels (default: one tile) in tiles.
+
+        Smaller tiles take less memory and more time. Raises ValueError as ``Tiling`` does.
+        """
+        self.tiling = Tiling(tile_pixels, overlap, tile_pixels**2 if above is None else above)
+
+    def disable_tiling(self) -> None:
+        """Work through photos of every size whole; a large one takes many gigabytes."""
+        self.tiling = None
+
+
+def encode_image(autoencoder, image: Tensor, tiling: Tiling | None) -> Tensor:
+    """``autoencoder.encode``, in tiles where ``tiling`` says so: (B,3,H,W) -> (B,4,H/8,W/8).
+
+    An autoencoder that names its ``encoder_reach`` gives the same latents as without tiles, up to
+    the last bits of a float; any other (Stable Diffusion's looks at the whole photo) nearly.
+    """
+    if tiling is None or not tiling.applies(*(side // FACTOR for side in image.shape[-2:])):
+        return autoencoder.encode(image)
+    reach = getattr(autoencoder, "encoder_reach", None)
+    return tiling.map(autoencoder.encode, image, reach=reach, zoom_in=FACTOR)
+
+
+def decode_latents(autoencoder, latents: Tensor, tiling: Tiling | None) -> Tensor:
+    """``autoencoder.decode``, in tiles where ``tiling`` says so: (B,4,h,w) -> (B,3,8h,8w)."""
+    if tiling is None or not tiling.applies(*latents.shape[-2:]):
+        return autoencoder.decode(latents)
+    reach = getattr(autoencoder, "decoder_reach", None)
+    return tiling.map(autoencoder.decode, latents, reach=reach, zoom_out=FACTOR)
+
+
+def _up(number: int, multiple: int) -> int:
+    return -(-number // multiple) * multiple
+
+
+def _ramp(position: Tensor, start: float, stop: float) -> Tensor:
+    """0 before ``start``, 1 after ``stop``, straight in between."""
+    if start == stop:
+        return (position > start).float()
+    return ((position - start) / (stop - start)).clamp(0, 1)

@@ -1,0 +1,419 @@
+"""The table and the summary of an evaluation: right figures, no row twice, nothing overwritten."""
+
+import csv
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from perco_lite import evaluation, scoring
+from perco_lite.baselines import encode_near
+from perco_lite.bitstream import ledger
+from perco_lite.contenders import Decoding, Perco, PercoFiles
+from perco_lite.datasets import open_dataset
+from perco_lite.evaluation import evaluate
+from perco_lite.metrics import psnr
+
+RATES = ("0.0019", "0.0313")
+DECODING = Decoding(steps=2, seed=3)
+FIGURES = ("psnr", "ms_ssim")
+
+
+def make_photo(seed, size=(72, 48)) -> Image.Image:
+    small = np.random.default_rng(seed).integers(0, 256, (5, 7, 3), np.uint8)
+    return Image.fromarray(small).resize(size, Image.Resampling.BICUBIC)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three photos, two of them of one size, two with captions."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for seed, size in enumerate(((72, 48), (72, 48), (50, 70))):
+        make_photo(seed, size).save(folder / f"{seed}.png")
+    (folder / "captions.json").write_text(json.dumps({"0.png": "two dogs", "2.png": "a barn"}))
+    return folder
+
+
+@pytest.fixture
+def run(tiny_codec, folder, tmp_path):
+    """Evaluate the photos: (rows, summary); what the reader is told is in ``run.said``."""
+
+    def run(codecs=("perco", "jpeg"), output="out.csv", **options):
+        run.said = []
+        photos = {n: options.pop(n) for n in ("limit", "captions", "resize") if n in options}
+        options = {"decoding": DECODING, "metrics": FIGURES, "rates": RATES} | options
+        summary = evaluate(
+            open_dataset(str(folder), **photos),
+            tmp_path / output,
+            codecs,
+            codec=tiny_codec,
+            quiet=True,
+            say=run.said.append,
+            **options,
+        )
+        return read(tmp_path / output), summary
+
+    return run
+
+
+def read(path):
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def without_seconds(rows):
+    return [{k: v for k, v in row.items() if "seconds" not in k} for row in rows]
+
+
+def test_a_row_says_what_the_file_cost_and_what_came_back(run, tiny_codec, folder, tmp_path):
+    rows, _ = run(("perco",), limit=1)
+    assert [(r["photo"], r["codec"], r["rate"]) for r in rows] == [
+        ("0.png", "perco", rate) for rate in RATES
+    ]
+    image = Image.open(folder / "0.png")
+    files = [tiny_codec.compress(image, "two dogs", rate) for rate in RATES]
+    decoded = tiny_codec.decompress(files, 2, seed=3)
+    for row, data, picture in zip(rows, files, decoded, strict=True):
+        parts = ledger(data)
+        sizes = [row[f"{n}_bytes"] for n in ("header", "caption", "index")]
+        assert list(map(int, sizes)) == [parts["header"], parts["caption"], parts["indices"]]
+        assert int(row["bytes"]) == len(data) == sum(map(int, sizes))
+        assert float(row["bpp"]) == pytest.approx(8 * len(data) / (72 * 48), rel=1e-5)
+        assert float(row["psnr"]) == pytest.approx(psnr(image, picture).value, abs=1e-3)
+        assert row["ms_ssim"] == "", "undefined for so small a photo"
+        assert (row["width"], row["height"]) == ("72", "48")
+        how = [row[n] for n in ("steps", "seed", "sampler", "model")]
+        assert how == ["2", "3", "DDIMScheduler", f"{tiny_codec.model_id:#06x}"]
+        assert float(row["encode_seconds"]) > 0 < float(row["decode_seconds"])
+        kept = tmp_path / "out_pictures" / "perco" / row["rate"] / "0.png.png"
+        assert np.abs(np.asarray(Image.open(kept)).astype(int) - np.asarray(picture)).max() <= 1
+
+
+def test_ceiling_and_estimate(run, tiny_codec, folder):
+    rows, _ = run(("autoencoder", "perco-estimate"), limit=1)
+    ceiling, *estimates = rows
+    assert ceiling["rate"] == ceiling["bytes"] == ceiling["bpp"] == ceiling["steps"] == ""
+    assert float(ceiling["psnr"]) > 5
+    image = Image.open(folder / "0.png")
+    for row in estimates:
+        assert int(row["bytes"]) == len(tiny_codec.compress(image, "two dogs", row["rate"]))
+        assert row["steps"] == "" and row["model"] == ceiling["model"] != ""
+    assert estimates[0]["psnr"] != ceiling["psnr"]
+
+
+def test_classical_codecs_get_percos_bytes(run, folder, tiny_codec):
+    rows, summary = run(("perco", "jpeg", "webp"), limit=1, ladder=(0.001, 20.0))
+    target = {r["rate"]: r["bytes"] for r in rows if r["codec"] == "perco"}
+    image = Image.open(folder / "0.png")
+    for row in rows:
+        if row["codec"] == "perco":
+            assert row["target_bytes"] == row["reached"] == row["quality"] == ""
+            continue
+        if row["rate"] in target:
+            assert row["target_bytes"] == target[row["rate"]]
+        expected = encode_near(image, row["codec"], int(row["target_bytes"]))
+        assert int(row["bytes"]) == len(expected.data)
+        assert row["reached"] == str(expected.reached) and row["caption_bytes"] == ""
+        assert float(row["psnr"]) == pytest.approx(psnr(image, expected.image).value, abs=1e-3)
+    rungs = {r["rate"]: r["reached"] for r in rows if r["codec"] == "jpeg"}
+    assert rungs == {"0.0019": "False", "0.0313": "False", "0.001bpp": "False", "20bpp": "True"}
+    by_rate = {r["rate"]: r for r in summary["results"] if r["codec"] == "jpeg"}
+    assert by_rate["20bpp"]["reached"] == 1 and by_rate["0.0019"]["reached"] == 0
+
+
+def test_no_weights_are_needed_for_classical_codecs(folder, tmp_path):
+    options = {"metrics": ("psnr",), "rates": RATES, "quiet": True, "say": print}
+    evaluate(open_dataset(str(folder)), tmp_path / "o.csv", ("jpeg",), **options)
+    assert {row["model"] for row in read(tmp_path / "o.csv")} == {""}
+    with pytest.raises(ValueError, match="'perco' but no weights"):
+        evaluate(open_dataset(str(folder)), tmp_path / "p.csv", ("perco",), **options)
+
+
+def test_no_photo_is_encoded_twice_at_one_quality(run, monkeypatch):
+    made = []
+    real = evaluation.baselines._ENCODERS["webp"]
+    monkeypatch.setitem(
+        evaluation.baselines._ENCODERS,
+        "webp",
+        lambda image, quality: made.append(quality) or real(image, quality),
+    )
+    run(("webp",), limit=1, ladder=(1.0, 2.0, 4.0))
+    assert len(made) == len(set(made)) > 3
+
+
+def test_means_and_intervals(run):
+    rows, summary = run()
+    for result in summary["results"]:
+        mine = [r for r in rows if (r["codec"], r["rate"]) == (result["codec"], result["rate"])]
+        values = [float(r["psnr"]) for r in mine]
+        assert result["photos"] == len(values) == 3
+        assert result["psnr"]["mean"] == pytest.approx(np.mean(values))
+        low, high = result["psnr"]["interval"]
+        assert min(values) <= low <= np.mean(values) <= high <= max(values) and low < high
+        assert "ms_ssim" not in result
+    assert summary["finished"] and summary["settings"]["metrics"]["psnr"].startswith("PSNR, dB")
+    assert summary["decoding"] == {
+        "steps": 2,
+        "guidance": 1.0,
+        "temperature": 0.9,
+        "anchor": 1.0,
+        "seed": 3,
+    }
+    assert {"torch", "pillow", "diffusers"} <= set(summary["versions"])
+    assert summary["skipped"] == [] and summary["photos"] == 3
+
+
+def test_codecs_are_compared_by_their_curves(run):
+    pytest.importorskip("bjontegaard")
+    _, summary = run(("jpeg", "webp"), ladder=(3.0, 5.0, 7.0))
+    (entry,) = summary["bd"]
+    assert (entry["codec"], entry["reference"], entry["metric"]) == ("webp", "jpeg", "psnr")
+    assert math.isfinite(entry["bd_metric"])
+    _, summary = run(("perco", "jpeg"), "two.csv")
+    (entry,) = summary["bd"]
+    assert entry["bd_rate_percent"] is None and entry["bd_rate_percent_missing"]
+
+
+# --- going on, and refusing to ---
+
+
+def test_rows_that_are_there_are_not_made_again(run, tmp_path, monkeypatch):
+    full, _ = run(("perco", "autoencoder", "jpeg"), "full.csv")
+    output = tmp_path / "out.csv"
+    stop_after = 4
+    real = evaluation.ResultTable.append
+
+    def crash(self, row):
+        if len(read(output) if output.exists() else ()) == stop_after:
+            raise KeyboardInterrupt
+        real(self, row)
+
+    monkeypatch.setattr(evaluation.ResultTable, "append", crash)
+    with pytest.raises(KeyboardInterrupt):
+        run(("perco", "autoencoder", "jpeg"))
+    before = read(output)
+    assert len(before) == 4 and not json.loads((tmp_path / "out.json").read_text())["finished"]
+    with output.open("a") as stream:
+        stream.write("1.png,72,4")  # the crash came within a row
+    made = []
+    monkeypatch.setattr(
+        evaluation.ResultTable, "append", lambda s, row: made.append(row) or real(s, row)
+    )
+    rows, summary = run(("perco", "autoencoder", "jpeg"))
+    assert len(made) == len(full) - 4 and summary["finished"]
+    kept = [row for row in rows if row in before]
+    assert kept == sorted(before, key=rows.index) and len(kept) == 4, "with their seconds"
+    assert without_seconds(rows) == without_seconds(full)
+    again, _ = run(("perco", "autoencoder", "jpeg"))
+    assert len(made) == len(full) - 4 and again == rows
+
+
+def test_more_photos_rates_and_codecs_are_added(run):
+    few, _ = run(("jpeg",), limit=1, rates=RATES[:1])
+    rows, summary = run(("jpeg", "webp"))
+    assert len(rows) == 12 and few[0] in rows
+    assert [r["photo"] for r in rows] == sorted(r["photo"] for r in rows)
+    fewer, summary = run(("webp",), limit=1)
+    assert fewer == rows and len(summary["results"]) == 4, "the summary is of the whole table"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"resize": "64x64"}, "resize: was own size, is squashed to 64x64"),
+        ({"captions": {"1.png": "other"}}, "made with other settings.*captions: was"),
+        ({"metrics": ("psnr",)}, "is another table.*unknown: 'ms_ssim'"),
+        ({"decoding": Decoding(steps=3, seed=3)}, "perco rows with {'steps': '2'}"),
+    ],
+)
+def test_other_settings_are_refused(run, tmp_path, change, words):
+    run()
+    before = (tmp_path / "out.csv").read_bytes(), (tmp_path / "out.json").read_bytes()
+    if "captions" in change:
+        (tmp_path / "c.json").write_text(json.dumps(change["captions"]))
+        change = {"captions": tmp_path / "c.json"}
+    with pytest.raises(ValueError, match=words):
+        run(**change)
+    assert before == ((tmp_path / "out.csv").read_bytes(), (tmp_path / "out.json").read_bytes())
+
+
+def test_what_is_anothers_is_refused(run, tmp_path):
+    (tmp_path / "out.json").write_text('{"made_by": "hand"}')
+    with pytest.raises(ValueError, match="out.json is not from perco evaluate; nothing was writ"):
+        run()
+    (tmp_path / "out.json").unlink()
+    (tmp_path / "out_pictures").mkdir()
+    (tmp_path / "out_pictures" / "holiday.png").touch()
+    with pytest.raises(ValueError, match="out_pictures is not empty, and no out.json says"):
+        run()
+    with pytest.raises(ValueError, match="expected a name ending in .csv"):
+        run(output="out.txt")
+    assert not (tmp_path / "out.csv").exists()
+
+
+# --- what cannot be done ---
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"codecs": ("gif",)}, "got codec 'gif', expected some of perco, "),
+        ({"metrics": ("beauty",)}, "got metric 'beauty', expected some of psnr"),
+        ({"rates": ("0.2",)}, "got rate '0.2'"),
+        ({"ladder": (0.0,)}, "got 0 bpp on the ladder"),
+        ({"ladder": (math.nan,)}, "on the ladder"),
+        ({"batch": 0}, "got batch 0"),
+    ],
+)
+def test_names_and_numbers_are_checked_first(run, tmp_path, options, words):
+    with pytest.raises(ValueError, match=words):
+        run(**options)
+    assert not (tmp_path / "out.csv").exists() and not (tmp_path / "out_pictures").exists()
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"steps": 0}, {"guidance": math.inf}, {"anchor": 2.0}, {"seed": -1}]
+)
+def test_decoding_that_makes_no_sense(wrong):
+    with pytest.raises(ValueError, match="expected"):
+        Decoding(**wrong)
+
+
+def test_unreadable_photos_are_named_and_left_out(run, folder):
+    (folder / "bad.png").write_bytes(b"not a photo")
+    whole = (folder / "1.png").read_bytes()
+    (folder / "1.png").write_bytes(whole[: len(whole) // 2])  # only decoding finds out
+    rows, summary = run(("jpeg",))
+    assert {row["photo"] for row in rows} == {"0.png", "2.png"}
+    told = {one["photo"]: one["error"] for one in summary["skipped"]}
+    assert "no image that Pillow knows" in told["bad.png"]
+    assert "damaged or cut short" in told["1.png"]
+    assert any(line.startswith("left out: bad.png") for line in run.said)
+    for name in "012":
+        (folder / f"{name}.png").write_bytes(b"no")
+    with pytest.raises(ValueError, match="none of these photos can be read"):
+        run(("jpeg",), "other.csv")
+
+
+def test_missing_metrics_and_codecs_are_named_once_and_left_empty(run, monkeypatch):
+    monkeypatch.setattr(scoring.metrics, "load_lpips", lambda net: (None, "LPIPS: no weights"))
+    here = evaluation.baselines.available() | {"avif": False}
+    monkeypatch.setattr(evaluation.baselines, "available", lambda: here)
+    rows, summary = run(("jpeg", "avif"), metrics=("psnr", "lpips_vgg"))
+    assert {row["lpips_vgg"] for row in rows} == {""} and {r["codec"] for r in rows} == {"jpeg"}
+    assert summary["metrics"]["lpips_vgg"] == {"missing": "LPIPS: no weights"}
+    assert summary["codecs"]["avif"].startswith("this Pillow has no such codec")
+    assert sum("lpips_vgg" in line for line in run.said) == 1
+    with pytest.raises(ValueError, match="none of the codecs works here"):
+        run(("avif",), "other.csv")
+
+
+def test_programs_of_others_are_used_where_they_are_found(run, monkeypatch):
+    external = evaluation.external_codecs
+    monkeypatch.setattr(external, "why_not", lambda name: "" if name == "vtm" else f"no {name}enc")
+
+    def imitate(image, codec, target_bytes, tried):
+        result = encode_near(image, "jpeg", target_bytes, tried)
+        return dataclasses.replace(result, codec=codec, decode_seconds=7.0)
+
+    monkeypatch.setattr(external, "encode_near", imitate)
+    rows, summary = run(("vtm", "bpg", "jpeg"))
+    assert summary["codecs"] == {"vtm": "measured", "bpg": "no bpgenc", "jpeg": "measured"}
+    assert "not measured: bpg (no bpgenc)" in run.said
+    by_codec = {name: [r for r in rows if r["codec"] == name] for name in ("vtm", "jpeg", "bpg")}
+    assert by_codec["bpg"] == [] and {r["decode_seconds"] for r in by_codec["vtm"]} == {"7"}
+    sizes = [[r["bytes"] for r in by_codec[name]] for name in ("vtm", "jpeg")]
+    assert sizes[0] == sizes[1] and len(sizes[0]) == 6
+
+
+def test_one_photo_that_fails_does_not_stop_the_others(run, tiny_codec, monkeypatch):
+    real = tiny_codec.compress
+
+    def compress(image, caption="", rate="0.0019"):
+        if image.size == (50, 70):
+            raise MemoryError
+        return real(image, caption, rate)
+
+    monkeypatch.setattr(tiny_codec, "compress", compress)
+    rows, summary = run()
+    assert {r["photo"] for r in rows if r["codec"] == "perco"} == {"0.png", "1.png"}
+    assert [(s["photo"], s["codec"], s["rate"]) for s in summary["skipped"]] == [
+        ("2.png", "perco", rate) for rate in RATES
+    ]
+    assert "not enough memory" in summary["skipped"][0]["error"]
+
+
+def test_a_group_that_fails_is_tried_one_by_one(tiny_codec, folder):
+    photos = open_dataset(str(folder))
+    perco = Perco(PercoFiles(tiny_codec), RATES[:1], DECODING)
+    decode, sizes = perco._decode, []
+
+    def fussy(files):
+        sizes.append(len(files))
+        if len(files) > 1:
+            raise RuntimeError("out of memory")
+        return decode(files)
+
+    perco._decode = fussy
+    jobs = [(photo, photos.load(photo), [RATES[0]]) for photo in photos.photos]
+    attempts = list(perco.run(jobs))
+    assert sizes == [2, 1, 1, 1] and all(attempt.error is None for attempt in attempts)
+
+
+# --- sets ---
+
+
+def test_set_metrics_come_from_the_pictures(run, tmp_path, folder, monkeypatch):
+    seen = []
+
+    def mean_colour(dataset):
+        def see(photo):
+            seen.append(photo.size)
+            return np.asarray(photo, np.float64).mean((0, 1))
+
+        def distance(a, b):
+            gap = np.mean(list(a), 0) - np.mean(list(b), 0)
+            return scoring.Score(float(np.abs(gap).sum()), "mean colour", (0.0, 1.0))
+
+        return scoring.Family(lambda name, photo: see(photo), see, {"kid": distance})
+
+    monkeypatch.setitem(scoring._FAMILIES, ("fid", "kid"), mean_colour)
+    _, summary = run(("perco", "jpeg"), metrics=("psnr", "kid"))
+    pairs = {"perco": [], "jpeg": []}
+    for name in ("0.png", "1.png", "2.png"):
+        for codec, found in pairs.items():
+            picture = tmp_path / "out_pictures" / codec / "0.0019" / f"{name}.png"
+            images = (Image.open(path) for path in (folder / name, picture))
+            found.append([np.asarray(image, float).mean((0, 1)) for image in images])
+    for result in (r for r in summary["results"] if r["rate"] == "0.0019"):
+        original, other = np.mean(pairs[result["codec"]], 0)
+        assert result["kid"]["value"] == pytest.approx(np.abs(original - other).sum())
+        assert result["kid"]["interval"] == [0.0, 1.0]
+    # a made-up photo, 3 originals, 2 x 3 of perco, and JPEG's smallest, which serve both rates
+    assert len(seen) == 1 + 3 + 6 + 3
+    (tmp_path / "out_pictures" / "perco" / "0.0019" / "1.png.png").unlink()
+    _, summary = run(("perco", "jpeg"), metrics=("psnr", "kid"))
+    by_key = {(r["codec"], r["rate"]): r for r in summary["results"]}
+    assert "1 of 3 photos are not among" in by_key["perco", "0.0019"]["kid"]["missing"]
+    assert "value" in by_key["perco", "0.0313"]["kid"]
+
+
+def test_without_pictures_no_set_is_scored(run, tmp_path):
+    _, summary = run(("jpeg",), metrics=("psnr", "patch_frechet"), keep=False)
+    assert summary["metrics"]["patch_frechet"] == {"missing": "the pictures are not kept"}
+    assert not (tmp_path / "out_pictures").exists()
+
+
+def test_arrays_come_back_from_the_file(tmp_path):
+    with scoring.ArrayFile(tmp_path) as file:
+        arrays = {"a": np.eye(3, dtype=np.uint8), "b": np.arange(4.0)[None]}
+        for name, array in arrays.items():
+            file.add(name, array)
+        assert "a" in file and "c" not in file
+        for name, back in zip("ba", file.read("ba"), strict=True):
+            assert back.dtype == arrays[name].dtype and np.array_equal(back, arrays[name])
+    assert list(tmp_path.iterdir()) == []

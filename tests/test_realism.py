@@ -1,0 +1,231 @@
+"""FID and KID with a small network of our own, against numpy and scipy."""
+
+import sys
+
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+from PIL import Image
+from torch import nn
+
+from perco_lite import realism
+from perco_lite.realism import fid, kid, load_inception, photo_features
+
+
+class Colours(nn.Module):
+    """(B,3,H,W) uint8 -> (B,5): mean of each channel, of the left half, and one pixel."""
+
+    def forward(self, pixels):
+        assert pixels.dtype == torch.uint8
+        x = pixels.double() / 255
+        left = x[..., : x.shape[-1] // 2].mean((1, 2, 3))
+        return torch.cat([x.mean((2, 3)), left[:, None], x[:, :1, 0, 0]], dim=1)
+
+
+def photos(count, seed=0, size=(24, 16), high=256):
+    draw = np.random.default_rng(seed)
+    for _ in range(count):
+        base = draw.integers(0, high, 3)
+        grain = draw.integers(0, 40, (size[1], size[0], 3))
+        yield Image.fromarray((base + grain).clip(0, 255).astype(np.uint8))
+
+
+def features(images):
+    """The same five numbers by numpy: (N,5)."""
+    rows = []
+    for image in images:
+        x = np.asarray(image, float) / 255
+        rows.append([*x.mean((0, 1)), x[:, : x.shape[1] // 2].mean(), x[0, 0, 0]])
+    return np.array(rows)
+
+
+def fid_by_the_book(a, b):
+    c1, c2 = np.cov(a.T), np.cov(b.T)
+    root = scipy.linalg.sqrtm(c1 @ c2).real
+    return ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(c1 + c2 - 2 * root)
+
+
+def kid_by_the_book(a, b):
+    """Unbiased squared MMD with the kernel (x.y / F + 1)^3, sums without x.x pairs."""
+    n, m = len(a), len(b)
+    kernel = lambda x, y: (x @ y.T / x.shape[1] + 1) ** 3  # noqa: E731
+    aa, bb, ab = kernel(a, a), kernel(b, b), kernel(a, b)
+    within = (aa.sum() - np.trace(aa)) / (n * (n - 1)) + (bb.sum() - np.trace(bb)) / (m * (m - 1))
+    return within - 2 * ab.mean()
+
+
+def test_fid_is_the_textbooks():
+    score = fid(photos(40), photos(30, seed=1, high=150), Colours())
+    expected = fid_by_the_book(features(photos(40)), features(photos(30, seed=1, high=150)))
+    assert expected > 0.01
+    assert score.value == pytest.approx(expected, rel=1e-4)
+    assert "40 originals (40 vectors), 30 reconstructions (30)" in score.protocol
+    assert "Colours" in score.protocol and "torchmetrics" in score.protocol
+
+
+def test_kid_is_the_textbooks():
+    a, b = list(photos(25)), list(photos(25, seed=1, high=150))
+    expected = kid_by_the_book(features(a), features(b))
+    assert expected > 0.01
+    score = kid(iter(a), iter(b), Colours())
+    assert score.value == pytest.approx(expected, rel=1e-4)
+    low, high = score.interval
+    assert low < score.value < high
+    assert "subsets of 25" in score.protocol
+
+
+def test_kid_of_sets_of_two_sizes_takes_subsets_always_the_same(monkeypatch):
+    a, b = list(photos(12)), list(photos(8, seed=1))
+    torch.manual_seed(1)
+    first = kid(a, b, Colours())
+    torch.manual_seed(2)
+    state = torch.get_rng_state()
+    assert kid(a, b, Colours()) == first and first.interval is None
+    assert torch.equal(torch.get_rng_state(), state)  # nobody else's dice are touched
+    monkeypatch.setattr(realism, "KID_SUBSET", 5)
+    assert "subsets of 5" in kid(a, a, Colours()).protocol
+
+
+def test_equal_sets_are_at_zero():
+    a = list(photos(10))
+    assert fid(a, a, Colours()).value == pytest.approx(0, abs=1e-6)
+    assert kid(a, a, Colours()).value < 1e-6  # unbiased, so slightly below zero
+
+
+def test_fid_interval_narrows_with_photos(monkeypatch):
+    def width(count):
+        score = fid(photos(count), photos(count, seed=1, high=200), Colours())
+        low, high = score.interval
+        assert low < score.value < high
+        return high - low
+
+    assert width(160) < 0.6 * width(20)
+    monkeypatch.setattr(realism, "SMALL_SET", 10)
+    assert fid(photos(11), photos(11), Colours()).interval is None
+
+
+def test_photos_are_read_one_at_a_time_and_features_can_be_given():
+    alive = 0
+
+    class Counted:
+        """A photo that knows how many others are waiting."""
+
+        def __init__(self, image):
+            nonlocal alive
+            alive += 1
+            self.image, self.mode = image, image.mode
+
+        def __array__(self, dtype=None, copy=None):
+            assert alive <= 2
+            return np.array(self.image)
+
+        def __del__(self):
+            nonlocal alive
+            alive -= 1
+
+    a, b = list(photos(9)), list(photos(9, seed=1))
+    score = fid((Counted(image) for image in a), (Counted(image) for image in b), Colours())
+    rows = [photo_features(image, Colours()) for image in a]
+    assert fid(rows, iter(b), Colours()) == score
+
+
+def test_patches_are_those_of_ms_illm():
+    array = np.arange(6 * 9 * 3).reshape(6, 9, 3).astype(np.uint8)
+    seen = []
+
+    class Watch(Colours):
+        def forward(self, pixels):
+            seen.append(pixels)
+            return super().forward(pixels)
+
+    image = Image.fromarray(array)
+    rows = photo_features(image, Watch(), patch=4)
+    # 6x9: two on the grid, and, as both sides have 1.5 x 4, one from (2, 2) on
+    corners = [(0, 0), (0, 4), (2, 2)]
+    assert rows.shape == (3, 5)
+    for patch, (y, x) in zip(seen[0], corners, strict=True):
+        assert np.array_equal(patch.permute(1, 2, 0), array[y : y + 4, x : x + 4])
+    assert len(photo_features(image, Colours(), patch=5)) == 1  # 6 < 7.5: no second grid
+    score = fid([image] * 2, [image] * 2, Colours(), patch=4)
+    assert "4-pixel patches" in score.protocol and "2 originals (6 vectors)" in score.protocol
+
+
+def test_patches_as_unfold_makes_them():
+    """Against torch's unfold, which MS-ILLM's own code uses."""
+    pixels = torch.randint(0, 256, (3, 11, 14), dtype=torch.uint8)
+    columns = [pixels, pixels[:, 2:, 2:]]
+    expected = [
+        nn.functional.unfold(c[None].double(), 4, stride=4).permute(0, 2, 1).reshape(-1, 3, 4, 4)
+        for c in columns
+    ]
+    assert torch.equal(realism._patches(pixels, 4).double(), torch.cat(expected))
+
+
+def test_errors_say_what_to_do():
+    with pytest.raises(ValueError, match="mode L, expected RGB"):
+        photo_features(Image.new("L", (8, 8)), Colours())
+    with pytest.raises(ValueError, match="photo of 24x16 and patches of 20"):
+        fid(photos(3), photos(3), Colours(), patch=20)
+    for metric, name in ((fid, "FID"), (kid, "KID")):
+        with pytest.raises(ValueError, match=f"{name}: got 1 of reconstructions, expected at lea"):
+            metric(photos(3), photos(1), Colours())
+        with pytest.raises(ValueError, match=f"{name}: got 0 of originals"):
+            metric([], photos(3), Colours())
+    with pytest.raises(ValueError, match=r"made \(1, 3, 16, 24\) of 1 images, expected \(B,F\)"):
+        fid(photos(3), photos(3), nn.Identity())
+
+
+@pytest.fixture
+def fresh():
+    load_inception.cache_clear()
+    yield
+    load_inception.cache_clear()
+
+
+def test_missing_package_is_a_reason(fresh, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch_fidelity", None)  # makes the import fail
+    for metric, name in ((fid, "FID"), (kid, "KID")):
+        score = metric(photos(3), photos(3))
+        assert score.value is None
+        assert score.protocol.startswith(name) and "perco_lite[metrics]" in score.protocol
+
+
+def test_inception_loads_from_torch_hubs_cache(fresh, monkeypatch, tmp_path):
+    fidelity = pytest.importorskip("torch_fidelity", reason="torch-fidelity is not installed")
+    assert fidelity
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.delenv("PERCO_LITE_DOWNLOAD", raising=False)
+    network, reason = load_inception()
+    assert network is None
+    assert realism.INCEPTION_WEIGHTS in reason and "PERCO_LITE_DOWNLOAD=1" in reason
+    load_inception.cache_clear()
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / realism.INCEPTION_WEIGHTS).write_bytes(b"cut")
+    network, reason = load_inception()
+    assert network is None and "do not load" in reason
+
+
+def test_random_inception_in_the_real_format(fresh, monkeypatch, tmp_path):
+    pytest.importorskip("torch_fidelity", reason="torch-fidelity is not installed")
+    from torch_fidelity import feature_extractor_inceptionv3 as inception
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(  # its constructor wants weights: for once, let it keep its random ones
+        inception.FeatureExtractorInceptionV3, "load_state_dict", lambda self, state: None
+    )
+    monkeypatch.setattr(inception, "load_state_dict_from_url", lambda *args, **options: {})
+    random = inception.FeatureExtractorInceptionV3("inception-v3-compat", ["2048"])
+    monkeypatch.undo()
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    torch.save(random.state_dict(), tmp_path / "checkpoints" / realism.INCEPTION_WEIGHTS)
+    network, reason = load_inception()
+    assert reason == ""
+    image = next(photos(1, size=(299, 299)))  # its own size: nothing to resize
+    theirs = random(torch.from_numpy(np.array(image)).permute(2, 0, 1)[None])[0]
+    assert photo_features(image, network).shape == (1, 2048)
+    assert torch.allclose(photo_features(image, network), theirs, atol=1e-4)
+    score = fid(photos(3), photos(3, seed=1))
+    assert score.value >= 0 and "Inception v3 (torch-fidelity" in score.protocol
+    assert "antialiased" in score.protocol

@@ -1,0 +1,269 @@
+"""CLIP score and mIoU: drawn masks by hand; tiny random networks in the format of real ones."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from perco_lite import semantics
+from perco_lite.semantics import confusion, label_map, load_clip, load_segmenter, miou
+
+WORDS = ["a", "red", "dog", "barn"]
+
+
+def noise(size=(40, 30), seed=0):
+    array = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    return Image.fromarray(array)
+
+
+@pytest.fixture(scope="module")
+def clip_folder(tmp_path_factory):
+    """CLIP of a few thousand random parameters, laid out as openai/clip-vit-base-patch32 is."""
+    from transformers import CLIPConfig, CLIPModel
+
+    folder = tmp_path_factory.mktemp("clip")
+    small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    small["num_attention_heads"] = 2
+    tokens = [*"abdegnor", *(c + "</w>" for c in "abdegnor"), "<|startoftext|>", "<|endoftext|>"]
+    start, end = len(tokens) - 2, len(tokens) - 1
+    marks = {"bos_token_id": start, "eos_token_id": end}
+    text = {**small, **marks, "vocab_size": len(tokens), "max_position_embeddings": 12}
+    vision = {**small, "image_size": 32, "patch_size": 8}
+    config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=8)
+    torch.manual_seed(2)  # with cosines above zero, where a score can be compared
+    CLIPModel(config).save_pretrained(folder)
+    (folder / "vocab.json").write_text(json.dumps({t: i for i, t in enumerate(tokens)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    specials = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>"}
+    specials |= {"unk_token": "<|endoftext|>", "pad_token": "<|endoftext|>"}
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "CLIPTokenizer", "model_max_length": 12, **specials})
+    )
+    processor = {
+        "image_processor_type": "CLIPImageProcessor",
+        "do_resize": True,
+        "size": 32,
+        "resample": 3,
+        "do_center_crop": True,
+        "crop_size": 32,
+        "do_normalize": True,
+        "image_mean": [0.5, 0.4, 0.3],
+        "image_std": [0.2, 0.3, 0.4],
+    }
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def segmenter_folder(tmp_path_factory):
+    """A SegFormer of a few thousand random parameters, laid out as nvidia's are."""
+    from transformers import SegformerConfig, SegformerForSemanticSegmentation
+
+    folder = tmp_path_factory.mktemp("segmenter")
+    config = SegformerConfig(
+        num_encoder_blocks=2,
+        depths=[1, 1],
+        sr_ratios=[2, 1],
+        hidden_sizes=[8, 16],
+        patch_sizes=[7, 3],
+        strides=[4, 2],
+        num_attention_heads=[1, 2],
+        mlp_ratios=[2, 2],
+        decoder_hidden_size=16,
+        num_labels=3,
+        id2label={0: "wall", 1: "person", 2: "dining table"},
+        label2id={"wall": 0, "person": 1, "dining table": 2},
+    )
+    torch.manual_seed(3)
+    SegformerForSemanticSegmentation(config).save_pretrained(folder)
+    processor = {
+        "image_processor_type": "SegformerImageProcessor",
+        "do_resize": True,
+        "size": {"height": 64, "width": 64},
+        "resample": 2,
+        "do_normalize": True,
+        "do_reduce_labels": False,
+        "image_mean": [0.485, 0.456, 0.406],
+        "image_std": [0.229, 0.224, 0.225],
+    }
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+    return folder
+
+
+def test_clip_score_is_the_cosine_worked_out_step_by_step(clip_folder):
+    from transformers import CLIPModel
+
+    clip, reason = load_clip(str(clip_folder))
+    assert reason == ""
+    model = CLIPModel.from_pretrained(clip_folder).eval()
+    image = noise((32, 32))  # the size it takes: nothing to resize or cut
+    pixels = (np.asarray(image) / 255 - [0.5, 0.4, 0.3]) / [0.2, 0.3, 0.4]
+    letters = "a b d e g n o r".split()
+    found = []
+    for caption, tokens in (("a dog", "a</w> d o g</w>"), ("a red barn", None)):
+        if tokens is None:
+            tokens = "a</w> r e d</w> b a r n</w>"
+        ids = [letters.index(t[0]) + 8 * t.endswith("</w>") for t in tokens.split()]
+        with torch.no_grad():
+            a = model.visual_projection(
+                model.vision_model(
+                    torch.tensor(pixels).float().permute(2, 0, 1)[None]
+                ).pooler_output
+            )[0]
+            b = model.text_projection(
+                model.text_model(torch.tensor([[16, *ids, 17]])).pooler_output
+            )[0]
+        cosine = float(a @ b / a.norm() / b.norm())
+        score = clip(image, caption)
+        assert cosine > 0 and score.value == pytest.approx(100 * cosine, abs=1e-3)
+        found.append(cosine)
+    assert abs(found[0] - found[1]) > 1e-3  # it read the captions
+    assert str(clip_folder) in score.protocol and "shortest_edge 32" in score.protocol
+
+
+class TensorsOnly:
+    """CLIP as torchmetrics knows it: transformers 5 wraps the features in an object."""
+
+    def __init__(self, model):
+        self.model, self.config = model.eval(), model.config
+
+    def to(self, device):
+        return self
+
+    def get_image_features(self, pixels):
+        out = self.model.get_image_features(pixels)
+        return getattr(out, "pooler_output", out).detach()
+
+    def get_text_features(self, ids, mask):
+        out = self.model.get_text_features(ids, mask)
+        return getattr(out, "pooler_output", out).detach()
+
+
+def test_clip_score_agrees_with_torchmetrics(clip_folder):
+    from torchmetrics.functional.multimodal import clip_score
+    from transformers import CLIPModel, CLIPProcessor
+
+    clip, _ = load_clip(str(clip_folder))
+    model = TensorsOnly(CLIPModel.from_pretrained(clip_folder))
+    processor = CLIPProcessor.from_pretrained(clip_folder)
+    image = noise((50, 40))  # to be resized and cut
+    tensor = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    for caption in ("a red dog", "a barn"):
+        theirs = float(clip_score(tensor, caption, lambda: (model, processor)))
+        assert theirs > 0 and clip(image, caption).value == pytest.approx(theirs, abs=1e-3)
+
+
+def test_clip_cuts_long_captions_and_names_missing_ones(clip_folder):
+    clip, _ = load_clip(str(clip_folder))
+    long = clip(noise(), "a red dog " * 30).value
+    assert long == pytest.approx(clip(noise(), "a red dog " * 40).value, abs=1e-4)
+    score = clip(noise(), " ")
+    assert score.value is None and "no caption" in score.protocol
+    with pytest.raises(ValueError, match="mode L"):
+        clip(noise().convert("L"), "a dog")
+
+
+@pytest.mark.parametrize("load", [load_clip, load_segmenter])
+def test_weights_that_do_not_load_are_a_reason(load, tmp_path, monkeypatch):
+    monkeypatch.delenv("PERCO_LITE_DOWNLOAD", raising=False)
+    for path in (str(tmp_path / "missing"), "nobody/has-such-weights"):
+        function, reason = load(path)
+        assert function is None
+        assert path in reason and "PERCO_LITE_DOWNLOAD=1" in reason and "\n" not in reason
+
+
+def test_segmenter_gives_a_label_map_of_the_photo(segmenter_folder):
+    from transformers import SegformerForSemanticSegmentation
+
+    segmenter, reason = load_segmenter(str(segmenter_folder))
+    assert reason == "" and segmenter.classes == 3
+    assert segmenter.labels[1] == "person"
+    image = noise((64, 64))  # the size it takes: nothing to resize
+    labels = segmenter(image)
+    model = SegformerForSemanticSegmentation.from_pretrained(segmenter_folder).eval()
+    pixels = (np.asarray(image) / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    with torch.no_grad():
+        logits = model(torch.tensor(pixels).float().permute(2, 0, 1)[None]).logits
+    up = torch.nn.functional.interpolate(logits, size=(64, 64), mode="bilinear")
+    assert (labels == up[0].argmax(0).numpy()).mean() > 0.999
+    assert len(np.unique(labels)) > 1
+    assert segmenter(noise((70, 50))).shape == (50, 70)
+    assert "64" in segmenter.protocol and "3 classes" in segmenter.protocol
+
+
+def test_miou_by_hand():
+    truth = np.zeros((4, 4), np.uint8)
+    truth[:, 2:] = 1
+    truth[0, 0] = 255  # 7 pixels of class 0, 8 of class 1, one unknown
+    prediction = np.zeros((4, 4), np.int64)
+    prediction[:, 3] = 1  # half of class 1 found
+    # class 0: 7 common of 7 + 4; class 1: 4 common of 8; class 2 does not occur
+    score = miou(prediction, truth, classes=3)
+    assert score.value == pytest.approx((7 / 11 + 4 / 8) / 2)
+    assert score.interval is None
+    prediction[3, 3] = 2  # occurs in the prediction alone: an intersection of nothing
+    assert miou(prediction, truth, 3).value == pytest.approx((7 / 11 + 3 / 8 + 0) / 3)
+    assert confusion(prediction, truth, 3).tolist() == [[7, 0, 0], [4, 3, 1], [0, 0, 0]]
+
+
+def test_miou_of_a_set_counts_pixels_together():
+    ones, zeros = np.ones((2, 2), int), np.zeros((2, 2), int)
+    # class 1: 4 of 8, class 0: 0 of 4; the mean over photos would be (1 + 0) / 2
+    score = miou([ones, ones], [ones, zeros], classes=2, protocol="drawn")
+    assert score.value == pytest.approx((4 / 8 + 0 / 4) / 2)
+    assert score.interval == (0, 1)  # the first photo twice, or the second
+    assert "2 photos" in score.protocol and "drawn" in score.protocol
+    nothing = miou(ones, np.full((2, 2), 255), 2)
+    assert nothing.value is None and "no pixel has a label" in nothing.protocol
+    assert miou([], [], 2).value is None
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(2, 6), st.integers(0, 2**32 - 1))
+def test_miou_is_one_for_equal_maps_and_the_same_for_renamed_classes(classes, seed):
+    draw = np.random.default_rng(seed)
+    a, b = draw.integers(0, classes, (2, 9, 7))
+    assert miou(a, a, classes).value == 1
+    names = draw.permutation(classes)
+    score = miou(a, b, classes).value
+    assert 0 <= score <= 1
+    assert miou(names[a], names[b], classes).value == pytest.approx(score)
+    assert miou(b, a, classes).value == pytest.approx(score)  # symmetric where all is labelled
+
+
+def test_miou_errors_say_what_to_do():
+    ones = np.ones((2, 2), int)
+    with pytest.raises(ValueError, match=r"\(2, 2\) and \(2, 3\)"):
+        miou(ones, np.ones((2, 3), int), 2)
+    with pytest.raises(ValueError, match="1..1 in the prediction, expected 0..0"):
+        miou(ones, np.zeros((2, 2), int), 1)
+    with pytest.raises(ValueError, match="-1..-1 in the truth"):
+        miou(ones, -ones, 2)
+
+
+def test_coco_instances_become_a_label_map():
+    labels = {0: "wall", 1: "person, individual", 2: "dining table", 3: "television receiver"}
+    square = [[1, 1, 4, 1, 4, 3, 1, 3]]  # x 1..4, y 1..3, edges included
+    runs = {"size": [6, 8], "counts": [6 * 7, 6]}  # the last column
+    annotations = [
+        {"category": "person", "segmentation": square},
+        {"category": "dining table", "segmentation": [[0, 0, 5, 0, 5, 5, 0, 5]]},
+        {"category": "tv", "segmentation": runs},
+        {"category": "zebra", "segmentation": [[6, 0, 6, 5, 6, 5]]},
+    ]
+    expected = np.full((6, 8), 255)
+    expected[0:6, 0:6] = 2
+    expected[1:4, 1:5] = 1  # small ones on top
+    expected[:, 7] = 3
+    assert (label_map(annotations, (8, 6), labels) == expected).all()
+
+
+def test_nothing_is_downloaded_unasked(monkeypatch):
+    monkeypatch.delenv("PERCO_LITE_DOWNLOAD", raising=False)
+    assert semantics._offline() == {"local_files_only": True}
+    monkeypatch.setenv("PERCO_LITE_DOWNLOAD", "1")
+    assert semantics._offline() == {"local_files_only": False}

@@ -1,0 +1,191 @@
+"""Tiles: they cover, their weights add up, convolutions cannot tell, seams are not to be seen."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from conftest import TINY_AUTOENCODER, build_telling_codec
+from perco_lite import PercoCodec
+from perco_lite.autoencoder import Autoencoder
+from perco_lite.bitstream import unpack
+from perco_lite.data import skimage_photos
+from perco_lite.tiling import GRID, Tiling, decode_latents, encode_image
+
+PARTS = Tiling(128, 64, above=0)
+
+
+def photo(width: int, height: int, seed: int = 0) -> Image.Image:
+    small = np.random.default_rng(seed).integers(0, 256, (9, 11, 3), np.uint8)
+    return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def psnr(one, other) -> float:
+    error = np.asarray(one).astype(float) - np.asarray(other)
+    return float(10 * np.log10(255**2 / max((error**2).mean(), 1e-12)))
+
+
+@pytest.fixture
+def codec():
+    return build_telling_codec()
+
+
+# --- where the tiles lie ---
+
+
+@st.composite
+def cuts(draw):
+    tile = draw(st.integers(1, 20))
+    shared = draw(st.integers(0, tile // 2))
+    reach = draw(st.none() | st.integers(0, max(0, 4 * (tile - 1))))
+    return Tiling(tile * GRID, shared * GRID), draw(st.integers(1, 700)), reach
+
+
+@given(cuts())
+@settings(max_examples=300, deadline=None)
+def test_tiles_cover_an_axis_and_their_weights_add_up_to_one(cut):
+    tiling, length, reach = cut
+    spans = tiling.spans(length, reach)
+    total = torch.zeros(length * 8)
+    for span in spans:
+        assert span.start % 8 == 0 and 0 < span.stop - span.start <= tiling.tile_pixels // 8
+        weights = span.weights(8)
+        assert weights.min() >= 0 and weights.max() <= 1
+        total[span.start * 8 : span.stop * 8] += weights
+    torch.testing.assert_close(total, torch.ones_like(total))
+    least = tiling.overlap // 8 if reach is None else 2 * reach
+    for one, other in zip(spans, spans[1:], strict=False):
+        assert one.start < other.start and one.stop - other.start >= least
+    if reach is not None:  # what a tile contributes is `reach` away from where it was cut
+        for span in spans:
+            seen = span.weights().nonzero().flatten() + span.start
+            assert set(span.weights().tolist()) <= {0.0, 1.0}
+            assert span.start == 0 or seen.min() - span.start >= reach
+            assert span.stop == length or span.stop - 1 - seen.max() >= reach
+
+
+@pytest.mark.parametrize(
+    "sizes, message",
+    [
+        ((1000, 256), "multiples of 64; 1024 and 256 are usual"),
+        ((256, 192), "overlap is 192, expected at most half of tile_pixels"),
+        ((0, 0), "got tile_pixels 0"),
+        ((128, -64), "overlap -64"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_explained(codec, sizes, message):
+    with pytest.raises(ValueError, match=message):
+        codec.enable_tiling(*sizes)
+
+
+def test_a_tile_too_small_for_what_a_network_sees_is_explained():
+    with pytest.raises(ValueError, match="tile_pixels is 128, expected at least 320 .* 104 pixels"):
+        PARTS.spans(100, reach=13)
+
+
+# --- the autoencoder: exact ---
+
+
+@pytest.mark.parametrize("blocks", [(1, 1), (2, 3), (4, 3)])
+def test_the_reach_of_the_autoencoder_is_measured(blocks):
+    torch.manual_seed(0)
+    autoencoder = Autoencoder(**TINY_AUTOENCODER | {"encoder_blocks": blocks})
+    image = torch.randn(1, 3, 320, 320, requires_grad=True)
+    autoencoder.encode(image)[..., 20, 20].sum().backward()
+    seen = image.grad.abs().sum((0, 1)).nonzero() // 8 - 20
+    assert -seen.min() == seen.max() == autoencoder.encoder_reach
+
+    autoencoder = Autoencoder(**TINY_AUTOENCODER | {"decoder_blocks": blocks})
+    latents = torch.randn(1, 4, 40, 40, requires_grad=True)
+    autoencoder.decode(latents)[..., 160:168, 160:168].sum().backward()
+    seen = latents.grad.abs().sum((0, 1)).nonzero() - 20
+    assert -seen.min() == seen.max() == autoencoder.decoder_reach
+
+
+def test_autoencoder_in_tiles_is_the_autoencoder():
+    torch.manual_seed(0)
+    autoencoder = Autoencoder(**TINY_AUTOENCODER).eval()
+    image, tiling = torch.randn(2, 3, 328, 264), Tiling(192, 64, above=0)
+    calls = []
+    autoencoder.encoder.register_forward_pre_hook(lambda m, given: calls.append(given[0].shape))
+    with torch.no_grad():
+        whole = autoencoder.encode(image)
+        torch.testing.assert_close(encode_image(autoencoder, image, tiling), whole)
+        decoded = decode_latents(autoencoder, whole, tiling)
+        torch.testing.assert_close(decoded, autoencoder.decode(whole))
+    assert len(calls) > 4 and max(max(shape[-2:]) for shape in calls[1:]) <= 192
+
+
+def test_the_files_are_the_same_bytes(codec):
+    image = photo(700, 450)
+    whole = {rate: codec.compress(image, "blobs", rate) for rate in codec.rates}
+    assert len(np.unique(unpack(whole["0.1250"]).indices)) > 50
+    codec.enable_tiling(320, 64, above=0)
+    assert {rate: codec.compress(image, "blobs", rate) for rate in codec.rates} == whole
+
+
+# --- the U-Net: nearly ---
+
+
+def test_usual_photos_are_left_whole_and_large_ones_are_not(codec):
+    assert not codec.tiling.applies(1024 // 8, 1536 // 8)
+    assert codec.tiling.applies(1024 // 8, 1600 // 8)
+    sizes = []
+    codec.unet.register_forward_pre_hook(lambda m, given: sizes.append(given[0].shape))
+    codec.decompress(codec.compress(photo(768, 512)), 1)
+    assert [tuple(s[-2:]) for s in sizes] == [(32, 48)]  # in patches of 2×2 latents
+    codec.disable_tiling()
+    assert codec.tiling is None and type(codec).tiling is not None
+
+
+def test_no_call_sees_more_than_a_tile(codec):
+    seen = {"unet": [], "decoder": [], "encoder": []}
+    for name, module in (
+        ("unet", codec.unet),
+        ("decoder", codec.autoencoder.decoder),
+        ("encoder", codec.autoencoder.encoder),
+    ):
+        module.register_forward_pre_hook(
+            lambda m, given, name=name: seen[name].append(given[0].shape)
+        )
+    codec.enable_tiling(320, 64)
+    for size in ((500, 400), (900, 320)):
+        codec.decompress(codec.compress(photo(*size), rate="0.0313"), 1, guidance_scale=2.0)
+    for name, side in (("unet", 20), ("decoder", 40), ("encoder", 320)):
+        assert all(max(shape[-2:]) <= side for shape in seen[name]), name
+        assert max(shape[0] for shape in seen[name]) == (2 if name == "unet" else 1), name
+    assert len(seen["unet"]) >= 8
+
+
+def test_tiles_that_disagree_fade_into_each_other():
+    """Each tile answers with a grey of its own: no step between neighbours is a visible one."""
+    tiling, greys = Tiling(256, 128, above=0), iter([0.0, 1.0, 0.0, 1.0, 0.0, 1.0])
+    joined = tiling.map(lambda x: torch.full_like(x, next(greys)), torch.zeros(1, 1, 40, 64))
+    assert joined.min() == 0 and joined.max() == 1
+    assert joined.diff(dim=-1).abs().max() <= 1 / 8 + 1e-6  # half the overlap is 8 latents
+    assert joined.diff(dim=-2).abs().max() <= 1 / 8 + 1e-6
+
+
+def seam(image: Image.Image, columns: list[int]) -> float:
+    """Mean step across these columns, as a share of the mean step across all columns."""
+    steps = np.abs(np.diff(np.asarray(image).astype(float), axis=1)).mean((0, 2))
+    return steps[np.array(columns) - 1].mean() / steps.mean()
+
+
+def test_the_bundled_weights_paint_nearly_the_same_in_tiles_and_without_seams():
+    """Whole and tiled agree to 35 dB, where either is 14 dB from the photo (at 20 steps: to 41)."""
+    codec = PercoCodec.from_pretrained()
+    codec.set_progress_bar_config(disable=True)
+    image = skimage_photos()[3].image.crop((0, 0, 640, 320))
+    data = codec.compress(image, rate="0.0019")
+    painted = {}
+    for overlap in (None, 0, 128):
+        codec.tiling = None if overlap is None else Tiling(320, overlap, above=0)
+        painted[overlap] = codec.decompress(data, 2)
+    assert 35 < psnr(painted[128], painted[None]) < 100, "the U-Net did see tiles"
+    assert abs(psnr(painted[128], image) - psnr(painted[None], image)) < 0.1
+    assert seam(painted[0], [320]) > 1.3 * seam(painted[None], [320]), "no overlap shows"
+    for columns in ([160], [208], [256], [320], [384], [432]):
+        assert seam(painted[128], columns) < 1.1 * seam(painted[None], columns)
