@@ -25,7 +25,9 @@ from perco_lite.captions import build_text_encoder, draw_caption, embed, tokeniz
 from perco_lite.codec import PercoCodec
 from perco_lite.condition import LocalConditioner, coarse_loss, regression_loss
 from perco_lite.latent_store import LatentStore
+from perco_lite.photo_stream import PhotoStream
 from perco_lite.rates import RATES, RatePoint, get_rate
+from perco_lite.trained_layers import without_adapters
 from perco_lite.unet import build_scheduler, build_unet, predict_velocity, split_velocity
 
 PERCEPTUAL_FROM = 0.05  # bits per pixel; as in the paper
@@ -67,14 +69,19 @@ class CodecLoss(nn.Module):
     def forward(self, latents: Tensor, token_ids: Tensor, rate: Tensor) -> dict[str, Tensor]:
         """Losses of latents (B,4,s,s) and token ids (B,T) at rate number ``rate`` (of the codec's).
 
-        One rate a step, in turn: on a CPU four small batches cost far more than one large one.
+        In place of latents, photos (B,3,8s,8s) in [-1,1], which are encoded first. One rate a step,
+        in turn: on a CPU four small batches cost far more than one large one.
         """
         point = self.rates[int(rate)]
+        if latents.shape[1] == 3:
+            with torch.no_grad():
+                latents = self.autoencoder.encode(latents)
+            latents = latents.float()
         condition = self.conditioner(latents, point.name, self.freeze_codes)
-        losses = {
-            "regression": regression_loss(condition, latents),
-            "coarse": coarse_loss(condition, latents),
-        }
+        losses = dict.fromkeys(("regression", "coarse"), latents.new_zeros(()))
+        if condition.estimate is not None:  # the paper's condition estimates nothing
+            losses["regression"] = regression_loss(condition, latents)
+            losses["coarse"] = coarse_loss(condition, latents)
         loss = self.regression_weight * (losses["regression"] + COARSE_WEIGHT * losses["coarse"])
         losses["velocity"] = torch.zeros_like(loss)
         if self.perceptual is not None:  # at every step: the columns of the log are fixed
@@ -148,17 +155,52 @@ class CodecStage:
         quantizer = self.module.conditioner.branch(rate.name).quantizer
         tokens = count * (8 * self.crop / rate.stride) ** 2
         quantizer.revive_below = self.revive * tokens / rate.codebook_size
+        number = torch.tensor(step % len(self.module.rates))
+        return {**self.photos(step, count, generator), "rate": number}
+
+    def photos(self, step: int, count: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Latents (count,4,s,s) and token ids (count,T) of random crops."""
         latents, photos = self.latents.crops(count, self.crop, generator)
         chosen = [draw_caption(self.token_ids[p], generator) for p in photos]
-        number = torch.tensor(step % len(self.module.rates))
-        return {"latents": latents, "token_ids": torch.stack(chosen), "rate": number}
+        return {"latents": latents, "token_ids": torch.stack(chosen)}
 
     def export(self, folder: Path) -> None:
-        self.codec.save_pretrained(folder, safe_serialization=True)
+        unet = self.codec.unet
+        try:
+            self.codec.register_modules(unet=without_adapters(unet))
+            self.codec.save_pretrained(folder, safe_serialization=True)
+        finally:
+            self.codec.register_modules(unet=unet)
 
     def preview(self, path: Path) -> None:
         if self._preview:
             self._preview(self.codec, path)
+
+
+class StreamedStage(CodecStage):
+    """The same on photos that are streamed, and encoded when their turn comes."""
+
+    def __init__(
+        self,
+        codec: PercoCodec,
+        module: CodecLoss,
+        stream: PhotoStream,
+        accumulation: int = 1,  # passes a step, as in the settings of the run
+        **rest,
+    ):
+        super().__init__(codec, module, LatentStore([], [], torch.ones(0)), [], **rest)
+        self.stream, self.accumulation = stream, accumulation
+        self._step, self._pass = -1, 0
+
+    def photos(self, step: int, count: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Photos (count,3,8s,8s) in [-1,1] and token ids (count,T), the next of the stream."""
+        self._pass = self._pass + 1 if step == self._step else 0
+        self._step = step
+        first = (step * self.accumulation + self._pass) * count
+        image, captions = self.stream.crops(first, count)
+        number = torch.randint(2**31, (count,), generator=generator).tolist()
+        drawn = [c[n % len(c)] if c else "" for c, n in zip(captions, number, strict=True)]
+        return {"latents": image, "token_ids": tokenize(self.codec.tokenizer, drawn)}
 
 
 def _check_timesteps(count: int | None, total: int) -> int:

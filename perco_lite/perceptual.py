@@ -82,3 +82,25 @@ class PerceptualDistance(SqueezeNet):
             b = b / (b.pow(2).sum(1, keepdim=True) + 1e-6).sqrt()
             distance = distance + (a - b).pow(2).sum(1).mean((1, 2))
         return distance
+
+
+class Lpips(nn.Module):
+    """LPIPS itself (VGG), as the paper trains with; frozen, from the `lpips` package.
+
+    Raises ImportError naming the extra where it is missing; the package downloads VGG's weights.
+    """
+
+    def __init__(self):
+        super().__init__()
+        try:
+            import lpips
+        except ImportError as error:
+            raise ImportError(
+                "the LPIPS term needs lpips: pip install 'perco_lite[metrics]', or train without "
+                "it (--perceptual-weight 0), or at rates up to 0.05 bpp, which do not use it"
+            ) from error
+        self.distance = lpips.LPIPS(net="vgg", verbose=False).requires_grad_(False).eval()
+
+    def forward(self, image: Tensor, target: Tensor) -> Tensor:
+        """Distance (B,) of images (B,3,H,W) in [-1,1]."""
+        return self.distance(image.float(), target.float()).flatten()

@@ -12,8 +12,10 @@ Differs from the paper: a crop's scale is drawn as well, between the whole short
 as the photo is, so that the caption often fits what is left of it.
 """
 
+import json
 import warnings
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +81,10 @@ class PhotoStream:
                 found[i] = good[i % len(good)]
         return torch.stack([crop for crop, _ in found]), [captions for _, captions in found]
 
+    def captioned(self) -> bool:
+        """Whether any photo of the first shard has a caption."""
+        return any(self._has_caption(sample) for sample in self._read(0))
+
     def shard_of(self, visit: int) -> int:
         """Number of the shard that this process reads at its ``visit``-th visit."""
         epoch, place = divmod(visit * self.parts + self.part, len(self.shards))
@@ -125,6 +131,15 @@ class PhotoStream:
             return error
         random = np.random.default_rng((self.seed, number, self.part))
         return random_crop(photo.image, self.size, random), photo.captions
+
+    def _has_caption(self, sample) -> bool:
+        if isinstance(sample, Path):
+            return bool(self.captions.get(sample.name))
+        with suppress(ValueError, AttributeError):
+            return bool(json.loads(sample.get("json", "{}")).get("captions")) or bool(
+                self.captions.get(sample["__key__"])
+            )
+        return False
 
     def _decode(self, sample) -> ShardPhoto:
         if isinstance(sample, Path):

@@ -24,6 +24,7 @@ from perco_lite.latent_store import cache_latents
 from perco_lite.perceptual import SQUEEZENET_FILE, PerceptualDistance, SqueezeNet
 from perco_lite.photo_store import PhotoStore
 from perco_lite.plotting import Tile, contact_sheet
+from perco_lite.shards import is_url
 from perco_lite.text_stage import TextLoss, TextStage, photo_features
 from perco_lite.training import TrainingSettings, train
 
@@ -31,7 +32,7 @@ PREVIEW_PHOTOS = 2
 
 
 def train_autoencoder_recipe(
-    data: Path | None,
+    data: str | Path | None,
     output: Path,
     start: str | None = None,
     decoder_of: str | None = None,
@@ -45,7 +46,7 @@ def train_autoencoder_recipe(
     ``decoder_of`` goes on with the decoder of existing weights and leaves the encoder as it is.
     """
     torch.manual_seed(seed)
-    data = _find_training_data(data)
+    data = find_training_data(data)
     store = PhotoStore(data)
     source = decoder_of or start
     autoencoder = load_autoencoder(source) if source else Autoencoder()
@@ -64,11 +65,11 @@ def train_autoencoder_recipe(
 
 
 def train_text_recipe(
-    data: Path | None, output: Path, photos: int = 6000, seed: int = 0, **settings
+    data: str | Path | None, output: Path, photos: int = 6000, seed: int = 0, **settings
 ) -> dict:
     """Tokenizer and text encoder, from photos with at least two captions each."""
     torch.manual_seed(seed)
-    data = _find_training_data(data)
+    data = find_training_data(data)
     store = PhotoStore(data)
     # photos with one caption have it from a template, the same for a hundred of them
     chosen = [i for i, texts in enumerate(store.captions) if len(texts) > 1]
@@ -90,7 +91,7 @@ def train_text_recipe(
 
 
 def train_codec_recipe(
-    data: Path | None,
+    data: str | Path | None,
     autoencoder: Path,
     output: Path,
     text: Path | None = None,
@@ -100,6 +101,8 @@ def train_codec_recipe(
     perceptual_weight: float = 0.0,
     crop: int = 24,
     rates: str = "",
+    timesteps: int | None = None,
+    gradient_checkpointing: bool = False,
     seed: int = 0,
     **settings,
 ) -> dict:
@@ -110,7 +113,7 @@ def train_codec_recipe(
     codec to go on from; of its weights, those that have no counterpart are named and start anew.
     """
     torch.manual_seed(seed)
-    data = _find_training_data(data)
+    data = find_training_data(data)
     frozen = load_autoencoder(str(autoencoder)).eval()
     store = PhotoStore(data)
     tokenizer = (
@@ -127,24 +130,24 @@ def train_codec_recipe(
             CLIPTextModel.from_pretrained(text / "text_encoder").state_dict()
         )
         codec.text_encoder.requires_grad_(False)
+    if gradient_checkpointing:
+        codec.unet.enable_gradient_checkpointing()
     latents = cache_latents(frozen, store, Path(output) / "latents.safetensors")
     store.photos.clear()  # a gigabyte that nothing needs from here on
     perceptual = _perceptual(data, perceptual_weight)
     stage = CodecStage(
         codec,
-        CodecLoss(codec, perceptual, perceptual_weight, freeze_codes=freeze_codes),
+        CodecLoss(
+            codec, perceptual, perceptual_weight, freeze_codes=freeze_codes, timesteps=timesteps
+        ),
         latents,
         store.captions,
         crop=crop,
         denoise_from=alone,
         preview=preview_sheet,
     )
-    return train(
-        stage,
-        TrainingSettings(
-            output=str(output), warmup_steps=200, seed=seed, checkpoint_minutes=12, **settings
-        ),
-    )
+    settings = {"warmup_steps": 200, "checkpoint_minutes": 12, **settings}
+    return train(stage, TrainingSettings(output=str(output), seed=seed, **settings))
 
 
 def adopt_weights(module: nn.Module, source: nn.Module) -> list[str]:
@@ -187,7 +190,10 @@ def preview_sheet(codec: PercoCodec, path: Path) -> None:
     contact_sheet(rows, tile_width=256).save(path)
 
 
-def _find_training_data(data: Path | None) -> Path:
+def find_training_data(data: str | Path | None) -> str | Path:
+    """``data``, or the folder of training photos where ``find_data`` finds it; a URL as it is."""
+    if data and is_url(data):
+        return str(data)
     found = data or find_data("train")
     if found is None:
         raise FileNotFoundError(
@@ -199,22 +205,22 @@ def _find_training_data(data: Path | None) -> Path:
     return Path(found)
 
 
-def _train_tokenizer(data: Path, store: PhotoStore):
+def _train_tokenizer(data: str | Path, store: PhotoStore):
     """From the photos' captions, and from captions/*_train.txt beside them where it exists."""
     sentences = [text for texts in store.captions for text in texts]
-    for file in sorted((data.parent / "captions").glob("*_train.txt")):
+    for file in sorted((Path(data).parent / "captions").glob("*_train.txt")):
         sentences += file.read_text(encoding="utf-8").splitlines()
     return train_tokenizer(sentences)
 
 
-def _perceptual(data: Path, weight: float) -> PerceptualDistance | None:
+def _perceptual(data: str | Path, weight: float) -> PerceptualDistance | None:
     if not weight:
         return None
     return PerceptualDistance.from_file(_squeezenet_file(data))
 
 
-def _squeezenet_file(data: Path) -> Path:
-    return data.parent / "weights" / SQUEEZENET_FILE
+def _squeezenet_file(data: str | Path) -> Path:
+    return Path(data).parent / "weights" / SQUEEZENET_FILE
 
 
 def pack_weights(source: Path, target: Path) -> int:

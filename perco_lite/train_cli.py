@@ -15,6 +15,11 @@ from perco_lite.batch import explain
 
 train_app = typer.Typer(help="Train your own weights.", no_args_is_help=True, rich_markup_mode=None)
 
+LESS_MEMORY = (
+    "not enough memory for this training. In this order: raise --accumulation (fewer photos at a "
+    "time, the same step), --mixed-precision bf16, --gradient-checkpointing, --optimizer "
+    "adamw8bit, --layers lora, a smaller --crop"
+)
 Data = Annotated[Path | None, typer.Option(help="Shards or a folder of photos.")]
 Output = Annotated[Path, typer.Option("-o", "--output")]
 Steps = Annotated[int, typer.Option(help="Length of the schedule.")]
@@ -62,9 +67,58 @@ def train_text(
     _train(train_text_recipe, locals())
 
 
+def _config(ctx: typer.Context, config: str | None) -> str | None:
+    """Take the options of a config as defaults; called before the other options are read."""
+    if config:
+        _take_defaults(ctx, config)
+    return config
+
+
+def _base(ctx: typer.Context, base: str | None) -> str | None:
+    """Without a config, a base model is trained by the paper's recipe."""
+    if base and not ctx.default_map and not ctx.resilient_parsing:
+        _take_defaults(ctx, "paper")
+    return base
+
+
+def _take_defaults(ctx: typer.Context, config: str) -> None:
+    from perco_lite.run_config import read_config
+
+    try:
+        ctx.default_map = read_config(config, [param.name for param in ctx.command.params])
+    except (OSError, ValueError) as error:
+        typer.echo(f"error: {explain(error)}", err=True)
+        raise typer.Exit(2) from error
+
+
+# options that mean something to one of the two ways of training only
+LITE_ONLY = {"autoencoder", "text", "start", "freeze_codes", "alone"}
+BASE_ONLY = {"captions", "layers", "lora_rank", "text_dropout", "quantizer_init", "revive"}
+BASE_ONLY |= {"per_shard"}
+
+
 @train_app.command("codec")
 def train_codec(
-    data: Data = None,
+    ctx: typer.Context,
+    config: Annotated[
+        str | None,
+        typer.Option(
+            is_eager=True,
+            callback=_config,
+            help="t4, single-gpu, paper, or a YAML file; options here win over it.",
+        ),
+    ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(
+            callback=_base,
+            is_eager=True,
+            help="Train around this Stable Diffusion (folder or hub id; auto: 2.1).",
+        ),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Shards, a folder of photos, or URLs of shards.")
+    ] = None,
     autoencoder: Annotated[
         Path, typer.Option(help="Weights of stage 1, or of a whole codec.")
     ] = Path("out/train/autoencoder/weights"),
@@ -77,20 +131,61 @@ def train_codec(
     steps: Steps = 4000,
     alone: Annotated[int, typer.Option(help="First steps, without the U-Net.")] = 600,
     minutes: Minutes = None,
-    batch_size: int = 16,
+    batch_size: Annotated[int, typer.Option(help="Over all processes and passes.")] = 16,
+    accumulation: Annotated[int, typer.Option(help="Passes a step: less memory.", min=1)] = 1,
     learning_rate: float = 8e-4,
+    warmup_steps: int = 200,
+    decay: Annotated[str, typer.Option(help="cosine or constant.")] = "cosine",
+    weight_decay: float = 0.01,
+    gradient_clip: float = 1.0,
+    optimizer: Annotated[str, typer.Option(help="adamw or adamw8bit.")] = "adamw",
+    ema_decay: float = 0.999,
+    timesteps: Annotated[
+        int | None, typer.Option(help="Noise levels to train on; default all, paper: 50.")
+    ] = None,
     perceptual_weight: float = 0.0,
     crop: Annotated[int, typer.Option(help="Latents a side.")] = 24,
     rates: Annotated[
         str, typer.Option(help="Comma-separated rates.")
     ] = "0.0019,0.0098,0.0313,0.1250",
+    captions: Annotated[
+        Path | None, typer.Option(help="Of `perco caption`, for photos without.")
+    ] = None,
+    layers: Annotated[str, typer.Option(help="Of the base: linear, all or lora.")] = "linear",
+    lora_rank: int = 16,
+    text_dropout: Annotated[float, typer.Option(min=0, max=1)] = 0.1,
+    quantizer_init: Annotated[str, typer.Option(help="uniform, data or kmeans.")] = "uniform",
+    revive: Annotated[
+        float, typer.Option(help="Replace codes used less than this share of the mean.", min=0)
+    ] = 0.0,
+    per_shard: Annotated[int, typer.Option(help="Photos to take at a visit.", min=1)] = 1000,
+    gradient_checkpointing: Annotated[
+        bool, typer.Option(help="Less memory, a third more time.")
+    ] = False,
+    checkpoint_minutes: float = 12.0,
+    tensorboard: bool = False,
     seed: int = 0,
-    mixed_precision: str = "no",
+    mixed_precision: Annotated[str, typer.Option(help="no, bf16 or fp16.")] = "no",
 ) -> None:
-    """Stage 2: hyper-encoders, codebooks, U-Net and text encoder, for all rates at once."""
-    from perco_lite.recipes import train_codec_recipe
+    """Stage 2: hyper-encoders, codebooks, U-Net and text encoder, for all rates at once.
 
-    _train(train_codec_recipe, locals())
+    With --base or a --config that has one: the paper's training around Stable Diffusion.
+    """
+    options = {name: value for name, value in ctx.params.items() if name != "config"}
+    useless = LITE_ONLY if base else BASE_ONLY
+    given = [n for n in sorted(useless) if ctx.get_parameter_source(n).name != "DEFAULT"]
+    if given:
+        flags = ", ".join("--" + name.replace("_", "-") for name in given)
+        typer.echo(f"error: {flags}: {'not with' if base else 'only with'} --base", err=True)
+        raise typer.Exit(2)
+    for name in LITE_ONLY if base else BASE_ONLY | {"base"}:
+        options.pop(name)
+    if base:
+        from perco_lite.base_recipe import train_base_recipe as recipe
+    else:
+        from perco_lite.recipes import train_codec_recipe as recipe
+
+    _train(recipe, options)
 
 
 @train_app.command("pack")
@@ -113,7 +208,11 @@ def _train(recipe, options: dict) -> None:
     options = {k: v for k, v in options.items() if not callable(v)}
     try:
         summary = recipe(**options)
-    except (OSError, ValueError, FloatingPointError, RuntimeError, MemoryError) as error:
+    except (OSError, ValueError, ImportError) as error:
         typer.echo(f"error: {explain(error)}", err=True)
+        raise typer.Exit(2) from error
+    except (FloatingPointError, RuntimeError, MemoryError) as error:
+        short = isinstance(error, MemoryError) or "out of memory" in str(error).lower()
+        typer.echo(f"error: {LESS_MEMORY if short else explain(error)}", err=True)
         raise typer.Exit(2) from error
     typer.echo(json.dumps(summary, indent=1))

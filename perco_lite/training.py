@@ -12,7 +12,6 @@ Paper: PerCo, Sec. 4.1 (AdamW, weight decay 0.01, linear warm-up).
 Differs from the paper: cosine decay after the warm-up, since our runs are short.
 """
 
-import csv
 import json
 import math
 import shutil
@@ -28,6 +27,8 @@ from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_lis
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 from tqdm import tqdm
+
+from perco_lite.training_log import TrainingLog, require_tensorboard
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,9 @@ class TrainingSettings:
     seed: int = 0
     checkpoint_minutes: float = 5.0
     mixed_precision: str = "no"  # "bf16" on a GPU; most CPUs are slower in it than in float32
+    decay: str = "cosine"  # after the warm-up; "constant" leaves the learning rate as it is
+    optimizer: str = "adamw"  # "adamw8bit" keeps its averages in a quarter of the memory
+    tensorboard: bool = False
 
 
 class Stage(Protocol):
@@ -62,11 +66,29 @@ class Stage(Protocol):
 
 
 def learning_rate_factor(step: int, settings: TrainingSettings) -> float:
-    """Linear warm-up, then half a cosine down to 0 at the last step; in [0,1]."""
+    """Linear warm-up, then half a cosine down to 0 at the last step, or 1; in [0,1]."""
     if step < settings.warmup_steps:
         return (step + 1) / settings.warmup_steps
+    if settings.decay == "constant":
+        return 1.0
     done = (step - settings.warmup_steps) / max(1, settings.steps - settings.warmup_steps)
     return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+def build_optimizer(parameters: list[nn.Parameter], settings: TrainingSettings):
+    """AdamW; ImportError names the extra where 8-bit AdamW is asked for and not installed."""
+    options = {"lr": settings.learning_rate, "betas": (0.9, 0.99)}
+    options |= {"weight_decay": settings.weight_decay}
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, **options)
+    try:
+        from bitsandbytes.optim import AdamW8bit
+    except ImportError as error:
+        raise ImportError(
+            "8-bit AdamW needs bitsandbytes: pip install 'perco_lite[train]', or train with "
+            "--optimizer adamw, which takes six bytes more per trained weight"
+        ) from error
+    return AdamW8bit(parameters, **options)
 
 
 def step_seed(seed: int, step: int, part: int) -> int:
@@ -80,12 +102,15 @@ def train(stage: Stage, settings: TrainingSettings) -> dict:
     Writes under ``settings.output``: ``log.csv`` (every step's losses), ``checkpoint/`` (model,
     optimizer, EMA), ``weights/`` (EMA weights, what one uses), ``preview.png``.
     """
+    _check(settings)
     output = Path(settings.output)
     output.mkdir(parents=True, exist_ok=True)
     precision = settings.mixed_precision
     accelerator = Accelerator(
         mixed_precision=precision,
         cpu=not torch.cuda.is_available(),
+        log_with="tensorboard" if settings.tensorboard else None,
+        project_dir=str(output),
         # the codec's first steps leave the U-Net out
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
@@ -96,9 +121,7 @@ def train(stage: Stage, settings: TrainingSettings) -> dict:
             f"processes with accumulation {settings.accumulation}; choose a multiple of both"
         )
     trained = [p for p in stage.module.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(
-        trained, lr=settings.learning_rate, betas=(0.9, 0.99), weight_decay=settings.weight_decay
-    )
+    optimizer = build_optimizer(trained, settings)
     stage.module.to(memory_format=torch.channels_last)  # a CPU's convolutions gain an eighth
     module, optimizer = accelerator.prepare(stage.module, optimizer)
     ema = EMAModel(trained, decay=settings.ema_decay, use_ema_warmup=True, power=0.75, foreach=True)
@@ -111,8 +134,9 @@ def train(stage: Stage, settings: TrainingSettings) -> dict:
     if checkpoint.exists():
         accelerator.load_state(str(checkpoint))
         ema.to(accelerator.device)  # its state comes back on the CPU
-    if accelerator.is_main_process:
-        _trim_log(output / "log.csv", counter.step)
+    # the steps after the checkpoint are about to be repeated
+    purge = {"tensorboard": {"purge_step": counter.step + 1}} if settings.tensorboard else {}
+    accelerator.init_trackers("tensorboard", init_kwargs=purge)
 
     started = last_saved = time.monotonic()
     first_step, seconds_before = counter.step, counter.seconds
@@ -125,7 +149,9 @@ def train(stage: Stage, settings: TrainingSettings) -> dict:
         disable=not accelerator.is_main_process,
         mininterval=2,
     )
-    log = _Log(output / "log.csv") if accelerator.is_main_process else None
+    log = None
+    if accelerator.is_main_process:
+        log = TrainingLog(output / "log.csv", counter.step, accelerator)
     count = settings.batch_size // parts
     while counter.step < settings.steps:
         rate = settings.learning_rate * learning_rate_factor(counter.step, settings)
@@ -198,6 +224,15 @@ def train(stage: Stage, settings: TrainingSettings) -> dict:
     return summary
 
 
+def _check(settings: TrainingSettings) -> None:
+    for name, known in (("decay", ("cosine", "constant")), ("optimizer", ("adamw", "adamw8bit"))):
+        value = getattr(settings, name)
+        if value not in known:
+            raise ValueError(f"{name} is {value!r}, expected one of {', '.join(known)}")
+    if settings.tensorboard:
+        require_tensorboard()
+
+
 def _save(accelerator, stage, ema, trained, checkpoint: Path, output: Path) -> None:
     """Write everything beside its place first, then rename: a cut never leaves half a file."""
     fresh = checkpoint.with_name("checkpoint.new")
@@ -239,28 +274,3 @@ class _Counter:
 
     def load_state_dict(self, state: dict) -> None:
         self.step, self.seconds = state["step"], state["seconds"]
-
-
-class _Log:
-    """A CSV with one row a step; its header comes from the first row."""
-
-    def __init__(self, path: Path):
-        self.fresh = not path.exists() or not path.stat().st_size
-        self.file = path.open("a", newline="")
-
-    def write(self, row: dict) -> None:
-        if self.fresh:
-            csv.writer(self.file).writerow(row)
-            self.fresh = False
-        csv.writer(self.file).writerow(
-            f"{v:.6g}" if isinstance(v, float) else v for v in row.values()
-        )
-        self.file.flush()
-
-
-def _trim_log(path: Path, step: int) -> None:
-    """Drop rows after the checkpoint's step: those steps are about to be repeated."""
-    if path.exists() and path.stat().st_size:
-        header, *rows = path.read_text().splitlines()
-        kept = [row for row in rows if int(row.split(",")[0]) <= step]
-        path.write_text("\n".join([header, *kept]) + "\n")

@@ -54,11 +54,13 @@ COMMANDS |= {
     "evaluation_rows",
     "evaluation_summary",
 }
+COMMANDS |= {"base_recipe", "download_cli", "run_config"}
 COMMANDS |= {"pretrained_cli"}
 IMPORT_NAMES = {
     "IPython": "ipython",
     "PIL": "pillow",
     "skimage": "scikit-image",
+    "yaml": "pyyaml",
 }  # where pip's name is another
 
 

@@ -11,7 +11,7 @@ from conftest import TINY_AUTOENCODER, build_telling_codec
 from perco_lite import PercoCodec
 from perco_lite.autoencoder import Autoencoder
 from perco_lite.bitstream import unpack
-from perco_lite.data import skimage_photos
+from perco_lite.data import image_to_tensor, pad_to_multiple, skimage_photos
 from perco_lite.tiling import GRID, Tiling, decode_latents, encode_image
 
 PARTS = Tiling(128, 64, above=0)
@@ -166,6 +166,31 @@ def test_tiles_that_disagree_fade_into_each_other():
     assert joined.min() == 0 and joined.max() == 1
     assert joined.diff(dim=-1).abs().max() <= 1 / 8 + 1e-6  # half the overlap is 8 latents
     assert joined.diff(dim=-2).abs().max() <= 1 / 8 + 1e-6
+
+
+def test_stable_diffusion_is_tiled_as_well(tiny_stable_diffusion):
+    """Its VAE sees the whole tile (attention, group normalisation), so that tiles fade."""
+    codec = PercoCodec.from_stable_diffusion(
+        tiny_stable_diffusion, ("0.0313",), conditioner={"width": 8, "features": 8, "code_dim": 4}
+    )
+    codec.set_progress_bar_config(disable=True)
+    image, seen = photo(300, 200), []
+    for module in (codec.unet, codec.autoencoder.encoder, codec.autoencoder.decoder):
+        module.register_forward_pre_hook(lambda m, given: seen.append(max(given[0].shape[-2:])))
+    codec.enable_tiling(128, 64)
+    with torch.no_grad():
+        whole = codec.autoencoder.encode(data_tensor(image))
+        seen.clear()
+        tiled = encode_image(codec.autoencoder, data_tensor(image), codec.tiling)
+    alike = torch.corrcoef(torch.stack([tiled.flatten(), whole.flatten()]))[0, 1]
+    assert 0.8 < alike < 0.9999, "random weights: how near real ones come is not known here"
+    decoded = codec.decompress(codec.compress(image, rate="0.0313"), 1)
+    assert decoded.size == image.size
+    assert max(seen) == 128 and sorted(set(seen)) == [16, 128] and len(seen) > 30
+
+
+def data_tensor(image: Image.Image) -> torch.Tensor:
+    return pad_to_multiple(image_to_tensor(image), 16)
 
 
 def seam(image: Image.Image, columns: list[int]) -> float:

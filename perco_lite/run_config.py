@@ -1,0 +1,63 @@
+"""Settings of a training run from a YAML file; options on the command line win over it.
+
+    t4 | single-gpu | paper | FILE.yaml ──► {"batch_size": 160, …} ──► click's default_map
+
+The files in ``perco_lite/configs`` hold the options of `perco train codec`, dashes or underscores.
+
+Paper: Sec. 4.1 and the table in PerCo (SD)'s README are where paper.yaml's numbers come from.
+"""
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
+FOLDER = Path(__file__).parent / "configs"
+
+
+def config_names() -> list[str]:
+    """Names of the configs that come with the package."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def read_config(config: str | Path, known: Iterable[str]) -> dict:
+    """Options of a YAML file, or of one of ``config_names``, by their names with underscores.
+
+    Raises FileNotFoundError for a file that is not there, ValueError for one that is no mapping, a
+    value that is no number, text or list of texts, and an option that is not among ``known``.
+    """
+    import yaml
+
+    path = FOLDER / f"{config}.yaml" if str(config) in config_names() else Path(config)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no config {config}; give a YAML file, or one of {', '.join(config_names())}"
+        )
+    try:
+        options = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no YAML file: {' '.join(str(error).split())}") from error
+    if not isinstance(options, dict):
+        raise ValueError(f"{path} holds {options!r:.40}, expected lines of `option: value`")
+    known = sorted(set(known) - {"config"})
+    return {_name(path, key, known): _value(path, key, value) for key, value in options.items()}
+
+
+def _name(path: Path, key, known: list[str]) -> str:
+    name = str(key).replace("-", "_")
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        raise ValueError(
+            f"{path} has an unknown option {key!r}; "
+            + (f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}")
+        )
+    return name
+
+
+def _value(path: Path, key, value):
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        value = ",".join(value)
+    if key == "rates" and not isinstance(value, str):
+        raise ValueError(f'{path}: rates is {value!r}; write rates in quotes, as "0.1250"')
+    if not isinstance(value, str | int | float):
+        raise ValueError(f"{path}: {key} is {value!r}, expected a number, text or list of texts")
+    return value

@@ -1,0 +1,126 @@
+"""Configs: the shipped ones fit the command, options win over a file, mistakes are named."""
+
+import json
+
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from perco_lite import base_recipe, recipes
+from perco_lite.cli import app
+from perco_lite.run_config import config_names, read_config
+
+KNOWN = {p.name for p in get_command(app).commands["train"].commands["codec"].params}
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """Run `perco train codec`, and give the options that the recipe got."""
+    got = {}
+
+    def note(kind):
+        return lambda **options: got.update(kind=kind, **options) or {}
+
+    monkeypatch.setattr(base_recipe, "train_base_recipe", note("base"))
+    monkeypatch.setattr(recipes, "train_codec_recipe", note("lite"))
+
+    def run(*arguments, code=0):
+        got.clear()
+        result = CliRunner().invoke(app, ["train", "codec", *map(str, arguments)])
+        assert result.exit_code == code, result.output
+        return dict(got) if code == 0 else result.output
+
+    return run
+
+
+def write(tmp_path, text: str):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_the_shipped_configs_are_those_of_the_issue():
+    assert config_names() == ["paper", "single-gpu", "t4"]
+
+
+@pytest.mark.parametrize("name", config_names())
+def test_shipped_configs_can_be_run(run, name):
+    options = run("--config", name, "--data", "photos")
+    config = read_config(name, KNOWN)
+    assert options["kind"] == "base" and options["base"] == "auto"
+    assert {key: options[key] for key in config} == config
+    assert options["batch_size"] % options["accumulation"] == 0
+    assert set(options) - {"kind"} == KNOWN - {"config", "help"} - {
+        "autoencoder", "text", "start", "freeze_codes", "alone"
+    }  # fmt: skip
+
+
+def test_the_paper_is_the_default_for_a_base_and_says_what_the_paper_says(run):
+    options = run("--base", "some/model", "--steps", 7)
+    expected = {"steps": 7, "batch_size": 160, "learning_rate": 1e-4, "warmup_steps": 10_000}
+    expected |= {"weight_decay": 0.01, "text_dropout": 0.1, "timesteps": 50, "crop": 64}
+    expected |= {"layers": "linear", "base": "some/model", "decay": "constant", "revive": 0.0}
+    assert {key: options[key] for key in expected} == expected
+    assert read_config("paper", KNOWN)["steps"] == 281_250  # five epochs of nine million
+
+
+def test_without_a_base_nothing_has_changed(run):
+    options = run()
+    assert options["kind"] == "lite" and options["rates"] == "0.0019,0.0098,0.0313,0.1250"
+    expected = {"steps": 4000, "alone": 600, "batch_size": 16, "learning_rate": 8e-4, "crop": 24}
+    assert {key: options[key] for key in expected} == expected
+    assert not {"layers", "captions", "base", "revive"} & set(options)
+
+
+def test_options_win_over_the_file_wherever_they_stand(run, tmp_path):
+    path = write(tmp_path, "steps: 5\nbatch-size: 6\nrates: ['0.0313', '0.1250']\ntensorboard: yes")
+    for order in (("--steps", 9, "--config", path), ("--config", path, "--steps", 9)):
+        options = run(*order)
+        assert (options["steps"], options["batch_size"]) == (9, 6)
+        assert options["rates"] == "0.0313,0.1250" and options["tensorboard"] is True
+    for order in (("--base", "b", "--config", path), ("--config", path, "--base", "b")):
+        options = run(*order)
+        assert (options["kind"], options["steps"], options["batch_size"]) == ("base", 5, 6)
+        assert options["learning_rate"] == 8e-4, "a file takes the place of the paper's recipe"
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("batch-sze: 3", "unknown option 'batch-sze'; did you mean batch_size"),
+        ("zzzzzz: 3", "unknown option 'zzzzzz'; known: accumulation"),
+        ("config: t4", "unknown option 'config'"),
+        ("rates: 0.1250", "rates is 0.125; write rates in quotes"),
+        ("steps: {a: 1}", "steps is {'a': 1}, expected a number"),
+        ("- steps", "expected lines of `option: value`"),
+        ("steps: [", "is no YAML file"),
+        ("steps: many", "Invalid value for '--steps'"),
+        ("layers: lora", "--layers: only with --base"),
+        ("base: auto\nalone: 5", "--alone: not with --base"),
+    ],
+)
+def test_mistakes_in_a_file_are_named(run, tmp_path, text, message):
+    output = " ".join(run("--config", write(tmp_path, text), code=2).replace("│", " ").split())
+    assert message in output
+
+
+def test_a_config_that_is_not_there(run):
+    assert "no config t5; give a YAML file, or one of paper, single-gpu, t4" in run(
+        "--config", "t5", code=2
+    )
+
+
+def test_too_little_memory_says_what_to_lower(monkeypatch):
+    def fail(**options):
+        raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    monkeypatch.setattr(recipes, "train_codec_recipe", fail)
+    result = CliRunner().invoke(app, ["train", "codec"])
+    assert result.exit_code == 2 and "raise --accumulation" in result.output
+    assert "--gradient-checkpointing" in result.output and "20.00" not in result.output
+
+
+def test_the_summary_is_printed(monkeypatch):
+    monkeypatch.setattr(recipes, "train_codec_recipe", lambda **options: {"steps": 3})
+    result = CliRunner().invoke(app, ["train", "codec"])
+    assert json.loads(result.output) == {"steps": 3}
