@@ -123,7 +123,7 @@ def build_tiny_stable_diffusion(folder, prediction_type="v_prediction", **unet):
     words += ["<|startoftext|>", "<|endoftext|>"]
     (vocabulary / "vocab.json").write_text(json.dumps({w: i for i, w in enumerate(words)}))
     (vocabulary / "merges.txt").write_text("#version: 0.2\nr e\nre d</w>\n")
-    tokenizer = CLIPTokenizer.from_pretrained(vocabulary, model_max_length=77)
+    tokenizer = CLIPTokenizer.from_pretrained(vocabulary, model_max_length=77, pad_token="!")
     text = CLIPTextConfig(
         vocab_size=len(words),
         hidden_size=32,

@@ -4,7 +4,7 @@
 
 The file is the largest that is not above the target, or else the smallest the codec can make
 (``reached`` is False). perco's bytes depend on rate, size and caption, not on its weights, so that
-these codecs can be measured without them.
+these codecs can be measured without them. Learned codecs have a few qualities, and no search.
 
 Paper: PerCo, Sec. 4: VTM, BPG, HiFiC, MS-ILLM, each at its own rates.
 Differs from the paper: codecs are compared photo by photo at equal bytes.
@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from perco_lite import baselines
+from perco_lite.baselines import BaselineResult
 from perco_lite.bitstream import PercoFile, pack
 from perco_lite.contenders import PROBLEMS, Attempt, Job
 from perco_lite.datasets import Photo
@@ -30,7 +31,7 @@ class Classical:
         name: str,
         rates: Iterable[str],
         ladder: Iterable[float] = (),
-        encode_near: Callable[..., baselines.BaselineResult] = baselines.encode_near,
+        encode_near: Callable[..., BaselineResult] = baselines.encode_near,
     ):
         self.name, self.encode_near = name, encode_near
         self.ladder = {ladder_name(bpp): bpp for bpp in ladder}
@@ -64,6 +65,45 @@ class Classical:
             encode_seconds=tried[result.quality][1],
             decode_seconds=result.decode_seconds,
         )
+
+
+class Learned:
+    """One family of ``learned_codecs``, a network for each of its qualities."""
+
+    def __init__(self, name: str, networks: dict[int, Callable[[Image.Image], BaselineResult]]):
+        self.name, self.networks = name, {f"q{quality}": f for quality, f in networks.items()}
+        self.points = tuple(self.networks)
+
+    def run(self, jobs: list[Job]) -> Iterator[Attempt]:
+        """Yield an attempt per photo and quality."""
+        for photo, image, points in jobs:
+            for point in points:
+                try:
+                    result = self.networks[point](image)
+                except PROBLEMS as error:
+                    yield Attempt(photo, self.name, point, error=error)
+                    continue
+                yield Attempt(
+                    photo, self.name, point, result.image, result.data, quality=result.quality
+                )
+
+
+def load_learned_family(name: str) -> Learned | str:
+    """All qualities there are of a learned codec, or why they do not load here."""
+    from perco_lite.learned_codecs import load_learned
+
+    networks = {}
+    for quality in range(1, 9):
+        try:
+            network, reason = load_learned(name, quality)
+        except ImportError as error:
+            return str(error)
+        except ValueError:  # this codec has fewer
+            break
+        if network is None:
+            return reason
+        networks[quality] = network
+    return Learned(name, networks)
 
 
 def ladder_name(bpp: float) -> str:

@@ -95,8 +95,6 @@ class PercoCodec(Tiled, DiffusionPipeline):
         old_name = kwargs.pop("torch_dtype", None)  # diffusers renamed it
         dtype = kwargs.pop("dtype", old_name) or torch.float32
         codec = super().from_pretrained(path, **kwargs)
-        # taken now, before a conversion to a smaller type can blur the codes
-        codec._model_id = codec.conditioner.fingerprint()
         for component in codec.components.values():
             if isinstance(component, torch.nn.Module):
                 # not component.to, whose warning about this is of no concern here
@@ -126,8 +124,7 @@ class PercoCodec(Tiled, DiffusionPipeline):
     @property
     def model_id(self) -> int:
         """16-bit id of the codebooks; stored in each file, checked before decoding."""
-        # not kept where nothing was loaded: in training the codebooks still move
-        return getattr(self, "_model_id", None) or self.conditioner.fingerprint()
+        return self.conditioner.fingerprint()
 
     def encode(self, image: Image.Image, rate: str, rounds: int | None = None) -> Tensor:
         """Indices (1,h,w) int64 of one PIL image, its edges repeated up to the rate's stride.

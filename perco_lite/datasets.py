@@ -212,10 +212,10 @@ def read_instances(path: str | Path) -> dict[str, tuple[tuple[int, int], list[di
 
 def _find_photos(name: str, folder: str | Path | None) -> tuple[list[Path], Path]:
     """Files of a set and the folder they are in."""
-    if name == "samples":
+    if name == "samples" and folder is None:
         paths = skimage_paths()
         return paths, paths[0].parent
-    if name in NAMED_SETS:
+    if name in NAMED_SETS and name != "samples":
         key = name.removesuffix("-native")
         place = Path(folder) if folder is not None else find_data(key)
         if place is None:
@@ -225,7 +225,7 @@ def _find_photos(name: str, folder: str | Path | None) -> tuple[list[Path], Path
             )
     else:
         if folder is not None:
-            raise ValueError(f"got a folder for {name!r}, expected that of {_some(NAMED_SETS)}")
+            raise ValueError(f"got a folder for {name!r}, expected that of {NAMED_SETS[:-1]}")
         place = Path(name)
     if not place.is_dir():
         known = ", ".join(NAMED_SETS)

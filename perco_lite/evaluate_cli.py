@@ -34,7 +34,11 @@ def evaluate_command(
         str | None, typer.Option(help="Comma-separated; default: all that the weights serve.")
     ] = None,
     codecs: Annotated[
-        str, typer.Option(help="Comma-separated; also jpegxl, bpg, vtm, by their programs.")
+        str,
+        typer.Option(
+            help="Comma-separated; also jpegxl, bpg, vtm (by their programs), "
+            "factorized, hyperprior, mbt2018-mean, mbt2018, cheng2020 (compressai)."
+        ),
     ] = CODECS,
     metrics: Annotated[
         str, typer.Option(help="Comma-separated, or all; what cannot be computed stays empty.")

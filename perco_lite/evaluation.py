@@ -22,13 +22,14 @@ from tqdm import tqdm
 
 from perco_lite import baselines, external_codecs
 from perco_lite.batch import explain
-from perco_lite.classical import Classical
+from perco_lite.classical import Classical, load_learned_family
 from perco_lite.codec import PercoCodec
 from perco_lite.contenders import OURS, Ceiling, Decoding, Estimate, Perco, PercoFiles
 from perco_lite.datasets import PhotoSet
 from perco_lite.evaluation_files import EvaluationFiles
 from perco_lite.evaluation_rows import RowMaker, ToDo, columns, order, skip
 from perco_lite.evaluation_summary import write_summary
+from perco_lite.learned_codecs import LEARNED_CODECS
 from perco_lite.loading import save_png
 from perco_lite.rates import get_rate
 from perco_lite.result_table import ResultTable
@@ -167,7 +168,7 @@ def build_contenders(
     for bpp in ladder:
         if not 0 < bpp <= 24:
             raise ValueError(f"got {bpp:g} bpp on the ladder, expected above 0 and at most 24")
-    known = (*OURS, *baselines.CODECS, *external_codecs.EXTERNAL_CODECS)
+    known = (*OURS, *baselines.CODECS, *external_codecs.EXTERNAL_CODECS, *LEARNED_CODECS)
     for name in names:
         if name not in known:
             raise ValueError(f"got codec {name!r}, expected some of {', '.join(known)}")
@@ -190,6 +191,12 @@ def build_contenders(
             else:
                 near = external_codecs.encode_near
                 contenders.append(Classical(name, rates, ladder, near))
+        elif name in LEARNED_CODECS:
+            family = load_learned_family(name)
+            if isinstance(family, str):
+                missing[name] = family
+            else:
+                contenders.append(family)
         elif not here[name]:
             missing[name] = "this Pillow has no such codec; pip install --upgrade 'pillow>=11.3'"
         else:

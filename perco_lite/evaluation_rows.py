@@ -193,7 +193,7 @@ def _text(value: int | float | None) -> str:
 
 def order(row: Row) -> tuple:
     """Photos by name, codecs as they are known, rates from low to high."""
-    rate = row["rate"].removesuffix("bpp")
+    rate = row["rate"].removesuffix("bpp").removeprefix("q")
     known = row["codec"] in DEFAULT_CODECS
     rank = DEFAULT_CODECS.index(row["codec"]) if known else len(DEFAULT_CODECS)
     ladder = row["rate"].endswith("bpp")

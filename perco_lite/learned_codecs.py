@@ -52,7 +52,8 @@ def load_learned(codec: str, quality: int) -> tuple[LearnedCodec | None, str]:
         from compressai.zoo.image import _load_model, model_urls
     except ImportError as error:
         raise ImportError(
-            f'learned codecs: {error}; pip install "perco_lite[baselines]"'
+            f'learned codecs: {error}; pip install "perco_lite[baselines]" in an environment of '
+            "its own, since compressai wants numpy below 2"
         ) from error
     urls = model_urls[LEARNED_CODECS[codec]]["mse"]
     if quality not in urls:

@@ -99,10 +99,10 @@ def load_lpips(net: str = "alex") -> tuple[Lpips | None, str]:
     try:
         import lpips
     except ImportError as error:
-        return None, f'LPIPS: {_first_line(error)}; pip install "perco_lite[metrics]"'
+        return None, f'LPIPS: {first_line(error)}; pip install "perco_lite[metrics]"'
     except (OSError, RuntimeError) as error:
         hint = f"install the torchvision that belongs to torch {torch.__version__}"
-        return None, f"LPIPS: torchvision does not load ({_first_line(error)}); {hint}"
+        return None, f"LPIPS: torchvision does not load ({first_line(error)}); {hint}"
     weights = Path(torch.hub.get_dir()) / "checkpoints" / LPIPS_BACKBONES[net]
     if not weights.is_file() and os.environ.get("PERCO_LITE_DOWNLOAD") != "1":
         return None, f"LPIPS: no weights at {weights}; PERCO_LITE_DOWNLOAD=1 downloads them"
@@ -111,7 +111,7 @@ def load_lpips(net: str = "alex") -> tuple[Lpips | None, str]:
             warnings.simplefilter("ignore")  # lpips calls torchvision by a deprecated argument
             model = lpips.LPIPS(net=net, verbose=False)
     except (OSError, RuntimeError) as error:  # URLError is an OSError
-        return None, f"LPIPS: the weights do not load ({_first_line(error)})"
+        return None, f"LPIPS: the weights do not load ({first_line(error)})"
     return lpips_from(model, f"LPIPS 0.1 heads, {net}, RGB, lpips {version('lpips')}"), ""
 
 
@@ -189,5 +189,6 @@ def _size(image: Image.Image) -> str:
     return f"{image.width}x{image.height}"
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error says, cut to one line, for the reason of a missing figure."""
     return (str(error).splitlines() or [type(error).__name__])[0]

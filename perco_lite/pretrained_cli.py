@@ -19,8 +19,14 @@ from perco_lite.batch import Batch, explain, write_whole
 def caption(
     photos: Annotated[Path, typer.Argument(help="Folder of photos.")],
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="JSON file; captions in it are kept.")
-    ] = Path("captions.json"),
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            help="JSON file; captions in it are kept. Default: captions.json in the folder, where "
+            "training looks for it.",
+        ),
+    ] = None,
     model: Annotated[
         str | None, typer.Option(help="BLIP or BLIP-2: folder or hub id; default: a small BLIP.")
     ] = None,
@@ -32,6 +38,8 @@ def caption(
     """Describe photos, once, for `perco compress --captions` and `perco train`."""
     from perco_lite.data import PhotoError, list_photos, load_photo, read_caption_lists
 
+    if output is None:
+        output = (photos if photos.is_dir() else photos.parent) / "captions.json"
     try:
         captions = read_caption_lists(output) if output.exists() else {}
         todo = [path for path in list_photos(photos) if path.name not in captions]
@@ -88,6 +96,8 @@ def convert(
         _save_whole(codec, target)
     except (OSError, ValueError) as error:
         _fail(error)
+    except MemoryError:
+        _fail("not enough memory for this checkpoint, about 6 GiB; close other programs")
     typer.echo(f"{target}: a codec for the rate {codec.rates[0]}")
 
 

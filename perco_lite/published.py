@@ -2,7 +2,7 @@
 
     data/reference_points.csv ──► PublishedPoint(method, dataset, metric, bpp, value, source, …)
 
-Paper: PerCo, Figs. 3 to 5 (its own curves), as re-drawn by the authors of PerCo (SD).
+Paper: PerCo, Sec. 4 (its own curves, as PerCo (SD) re-draws them).
 Differs from the paper: points read off figures and tables, each with its source and how surely it
 was read. Each source has its own photos, sizes and metric settings; the names of data sets and
 metrics say so, and FID of one protocol cannot be compared with FID of another.

@@ -33,7 +33,7 @@ from perco_lite.frechet import (
     resampled_interval,
     shared_axes,
 )
-from perco_lite.metrics import Score
+from perco_lite.metrics import Score, first_line
 
 INCEPTION_WEIGHTS = "weights-inception-2015-12-05-6726825d.pth"  # torch-fidelity's, 2048 features
 KID_SUBSET = 1000  # vectors; torchmetrics' default, as in the paper of KID
@@ -53,10 +53,10 @@ def load_inception() -> tuple[nn.Module | None, str]:
         import torch_fidelity  # noqa: F401
         from torchmetrics.image.fid import NoTrainInceptionV3
     except ImportError as error:
-        return None, f'Inception: {_first_line(error)}; pip install "perco_lite[metrics]"'
+        return None, f'Inception: {first_line(error)}; pip install "perco_lite[metrics]"'
     except (OSError, RuntimeError) as error:
         hint = f"install the torchvision that belongs to torch {torch.__version__}"
-        return None, f"Inception: torchvision does not load ({_first_line(error)}); {hint}"
+        return None, f"Inception: torchvision does not load ({first_line(error)}); {hint}"
     weights = Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_WEIGHTS
     if not weights.is_file() and os.environ.get("PERCO_LITE_DOWNLOAD") != "1":
         return None, f"Inception: no weights at {weights}; PERCO_LITE_DOWNLOAD=1 downloads them"
@@ -64,7 +64,7 @@ def load_inception() -> tuple[nn.Module | None, str]:
     try:
         network = NoTrainInceptionV3("inception-v3-compat", ["2048"], path)
     except Exception as error:  # a damaged file raises anything from EOFError to UnpicklingError
-        return None, f"Inception: the weights do not load ({_first_line(error)})"
+        return None, f"Inception: the weights do not load ({first_line(error)})"
     return network, ""
 
 
@@ -244,7 +244,3 @@ def _protocol(name: str, network: nn.Module, patch: int | None, counts: list) ->
     number = f"{photos} originals ({vectors} vectors), {others} reconstructions ({other_vectors})"
     library = f"torchmetrics {version('torchmetrics')}"
     return f"{name}, {backbone}, {what}, {resize}, {number}, {library}"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

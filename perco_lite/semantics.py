@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from perco_lite.metrics import Score
+from perco_lite.metrics import Score, first_line
 
 CLIP = "openai/clip-vit-base-patch32"
 SEGMENTER = "nvidia/segformer-b0-finetuned-ade-512-512"
@@ -228,9 +228,8 @@ def _offline() -> dict[str, bool]:
 
 
 def _reason(metric: str, path: str, error: Exception) -> str:
-    first = (str(error).splitlines() or [type(error).__name__])[0]
     hint = "give a folder of weights, or set PERCO_LITE_DOWNLOAD=1 to download them"
-    return f"{metric}: {path} does not load ({first}); {hint}"
+    return f"{metric}: {path} does not load ({first_line(error)}); {hint}"
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -101,12 +101,9 @@ def build_codec(
 
 
 def assemble(kind: type, parts: dict, local: LocalConditioner, dtype: torch.dtype):
-    """Put a float32 conditioner and pretrained parts together as a ``kind`` (PercoCodec)."""
-    codec = kind(**parts, conditioner=local.eval(), guidance_scale=GUIDANCE, temperature=1.0)
-    if dtype != torch.float32:  # then it is not for training, and its codes must not blur
-        codec._model_id = local.fingerprint()
-        torch.nn.Module.to(local, dtype=dtype)
-    return codec
+    """Put a conditioner and pretrained parts together as a ``kind`` (PercoCodec)."""
+    local = nn.Module.to(local.eval(), dtype=dtype)  # local.to would warn of float16
+    return kind(**parts, conditioner=local, guidance_scale=GUIDANCE, temperature=1.0)
 
 
 def find_checkpoint(

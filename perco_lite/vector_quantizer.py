@@ -107,6 +107,17 @@ class VectorQuantizer(nn.Module):
         with torch.autocast(indices.device.type, enabled=False):
             return self._project_out(self.codebook.float()[indices])
 
+    def _apply(self, fn, recurse: bool = True):
+        """Move or convert; where the rest becomes bfloat16, the codes become float16.
+
+        Eight bits would blur what an index means, and with it the id of the weights.
+        """
+        codes = self.codebook
+        super()._apply(fn, recurse)
+        if self.codebook.dtype == torch.bfloat16 != codes.dtype:
+            self.codebook = codes.to(self.codebook.device, torch.float16)
+        return self
+
     def _vectors(self, features: Tensor) -> Tensor:
         """Features (B,D,h,w) -> unit vectors (B,h,w,d), float32."""
         if features.ndim != 4 or features.shape[1] != self.dim:

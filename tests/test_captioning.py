@@ -138,9 +138,9 @@ def test_lines_of_at_most_32_tokens_that_do_not_depend_on_the_batch(kind, reques
     assert set(" ".join(lines).split()) <= set(WORDS) | {"[UNK]"}, "no special token is left"
 
 
-def test_folder_to_json_and_compress_reads_it(perco, blip, photos, tmp_path, tiny_weights):
-    output = tmp_path / "captions.json"
-    code, out, err = perco("caption", photos, "-o", output, "--model", blip, "--batch-size", 2)
+def test_folder_to_json_and_compress_reads_it(perco, blip, photos, tiny_weights):
+    output = photos / "captions.json"  # the default: there training looks for it
+    code, out, err = perco("caption", photos, "--model", blip, "--batch-size", 2)
     assert (code, err) == (0, f"{output}: 5 new captions, 0 kept\n")
     captions = load_captions(output)
     assert list(captions) == [f"{n}.png" for n in range(5)] and all(captions.values())

@@ -288,7 +288,7 @@ def test_no_bundled_weights(perco, monkeypatch, tmp_path):
 
 def test_weights_that_do_not_fit_on_the_device_say_what_helps(tiny_weights, monkeypatch):
     def fail(*_):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3.20 GiB")
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 3.20 GiB")
 
     monkeypatch.setattr(loading.PercoCodec, "to", fail)
     with pytest.raises(ValueError, match=r"weights \(0.0 GiB\) do not fit on cpu.*bfloat16"):

@@ -151,8 +151,9 @@ def test_named_sets_are_found(folder, monkeypatch):
 def test_what_is_no_folder(folder):
     with pytest.raises(FileNotFoundError, match="no folder at nowhere; give a folder of photos"):
         open_dataset("nowhere")
-    with pytest.raises(ValueError, match="got a folder for"):
-        open_dataset(str(folder), folder)
+    for name in (str(folder), "samples"):
+        with pytest.raises(ValueError, match="got a folder for"):
+            open_dataset(name, folder)
     empty = folder / "empty"
     empty.mkdir()
     with pytest.raises(FileNotFoundError, match="no photos in"):

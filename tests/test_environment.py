@@ -14,6 +14,8 @@ else:
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = set(PROJECT["optional-dependencies"])
+# compressai wants numpy below 2, which has no wheels for newer Pythons: an environment of its own
+APART = {"baselines"}
 OLDEST_PYTHON = PROJECT["requires-python"].removeprefix(">=")
 
 
@@ -40,8 +42,9 @@ def test_conda_leaves_the_requirements_to_pyproject():
 
 def test_conda_installs_every_extra():
     used = re.search(r"-e \.\[(.*)\]", read("environment.yml"))[1].split(",")
-    assert set(used) == EXTRAS, "an extra in one of environment.yml, pyproject.toml but not in both"
-    assert len(used) == len(EXTRAS)
+    missing = "an extra in one of environment.yml, pyproject.toml but not in both"
+    assert set(used) == EXTRAS - APART, missing
+    assert len(used) == len(set(used))
 
 
 def test_conda_says_who_needs_each_line():

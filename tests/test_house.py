@@ -47,7 +47,6 @@ ASSEMBLERS = {"__init__", "codec", "training", "contenders", "classical"}
 ASSEMBLERS |= {"autoencoder_stage", "text_stage", "codec_stage"}
 DRAWING = {"plotting", "widgets"}
 COMMANDS = {"batch", "bench", "cli", "demo", "inspecting", "loading", "recipes", "train_cli"}
-COMMANDS |= {"base_recipe", "download_cli", "run_config"}
 COMMANDS |= {
     "evaluate_cli",
     "evaluation",
@@ -55,6 +54,7 @@ COMMANDS |= {
     "evaluation_rows",
     "evaluation_summary",
 }
+COMMANDS |= {"base_recipe", "download_cli", "run_config"}
 COMMANDS |= {"pretrained_cli"}
 IMPORT_NAMES = {
     "IPython": "ipython",

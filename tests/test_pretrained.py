@@ -307,9 +307,13 @@ def test_names_of_old_releases_are_read(tiny_stable_diffusion, copy):
     for vocabulary in (tiny_stable_diffusion.parent / "v-vocabulary").iterdir():
         shutil.copy(vocabulary, copy / "tokenizer")
     (copy / "tokenizer" / "tokenizer.json").unlink()
+    scheduler = {"_class_name": "PNDMScheduler", "skip_prk_steps": True, "trained_betas": None}
+    change(copy / "scheduler" / "scheduler_config.json", **scheduler, clip_sample=...)
     ours, theirs = build(copy), build(tiny_stable_diffusion)
     weights = theirs.autoencoder.state_dict()
     assert all(
         (value == weights[key]).all() for key, value in ours.autoencoder.state_dict().items()
     )
     assert ours.tokenizer("a red barn").input_ids == theirs.tokenizer("a red barn").input_ids
+    assert not ours.scheduler.config.clip_sample and "PNDM" not in type(ours.scheduler).__name__
+    assert (ours.scheduler.alphas_cumprod == theirs.scheduler.alphas_cumprod).all()
