@@ -30,7 +30,6 @@ app = typer.Typer(
     rich_markup_mode=None,  # errors in plain lines
 )
 app.add_typer(train_app, name="train")
-app.command("evaluate")(evaluate_command)
 
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 Weights = Annotated[
@@ -246,6 +245,7 @@ def bench(
         typer.echo(json.dumps(report, indent=1))
 
 
+app.command("evaluate")(evaluate_command)
 app.command()(caption)
 app.command()(convert)
 app.command()(download)
