@@ -1,4 +1,4 @@
-"""What docs/keep_results.py keeps: tables that are whole, their command without a machine's path."""
+"""docs/keep_results.py keeps tables that are whole, and no path of one machine in a command."""
 
 import importlib.util
 import json
