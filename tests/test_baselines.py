@@ -61,6 +61,21 @@ def test_unreachable_target_gives_the_smallest_and_says_so(photo, codec):
     assert len(result.data) < len(encode_near(photo, codec, 2000).data)
 
 
+def test_a_jpeg2000_that_misses_by_a_byte_is_not_given_up(photo, monkeypatch):
+    """OpenJPEG's sizes stand still over many budgets: 13 bytes a step here, and one too many."""
+    made = []
+
+    def encode(image, codec, quality_layers, **options):
+        budget = 3 * image.width * image.height / quality_layers[0]
+        made.append(13 * max(1, int(budget // 13)) + 9)
+        return bytes(made[-1])
+
+    monkeypatch.setattr(baselines, "_encode", encode)
+    data, _ = baselines._search_jpeg2000(photo, "jpeg2000", 2001, {})
+    assert made[1] > 2001, "asked for the target itself, it was above"
+    assert 1900 < len(data) <= 2001
+
+
 def test_generous_target_gives_the_best_quality(photo, codec):
     result = encode_near(photo, codec, 10**7)
     assert result.reached and psnr(photo, result.image) > 33
