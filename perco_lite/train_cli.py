@@ -20,7 +20,8 @@ LESS_MEMORY = (
     "time, the same step), --mixed-precision bf16, --gradient-checkpointing, --optimizer "
     "adamw8bit, --layers lora, a smaller --crop"
 )
-Data = Annotated[Path | None, typer.Option(help="Shards or a folder of photos.")]
+# text, for a Path would lose a slash of a URL
+Data = Annotated[str | None, typer.Option(help="Shards, a folder of photos, or URLs of shards.")]
 Output = Annotated[Path, typer.Option("-o", "--output")]
 Steps = Annotated[int, typer.Option(help="Length of the schedule.")]
 Minutes = Annotated[float | None, typer.Option(help="Stop after a slice; run again to go on.")]
@@ -116,9 +117,7 @@ def train_codec(
             help="Train around this Stable Diffusion (folder or hub id; auto: 2.1).",
         ),
     ] = None,
-    data: Annotated[
-        str | None, typer.Option(help="Shards, a folder of photos, or URLs of shards.")
-    ] = None,
+    data: Data = None,
     autoencoder: Annotated[
         Path, typer.Option(help="Weights of stage 1, or of a whole codec.")
     ] = Path("out/train/autoencoder/weights"),

@@ -64,6 +64,16 @@ def test_the_paper_is_the_default_for_a_base_and_says_what_the_paper_says(run):
     assert read_config("paper", KNOWN)["steps"] == 281_250  # five epochs of nine million
 
 
+@pytest.mark.parametrize("command", ["autoencoder", "text", "codec"])
+def test_urls_of_shards_arrive_whole(monkeypatch, command):
+    got = {}
+    for name in ("train_autoencoder_recipe", "train_text_recipe", "train_codec_recipe"):
+        monkeypatch.setattr(recipes, name, lambda **options: got.update(options) or {})
+    url = "https://example.org/train-{000..009}.tar"
+    assert CliRunner().invoke(app, ["train", command, "--data", url]).exit_code == 0
+    assert got["data"] == url == recipes.find_training_data(url)
+
+
 def test_without_a_base_nothing_has_changed(run):
     options = run()
     assert options["kind"] == "lite" and options["rates"] == "0.0019,0.0098,0.0313,0.1250"
