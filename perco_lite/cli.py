@@ -38,6 +38,10 @@ Weights = Annotated[
 Device = Annotated[
     str | None, typer.Option(help="cpu, cuda, mps; default: cuda where there is one.")
 ]
+Dtype = Annotated[
+    str | None,
+    typer.Option(help="float32 (default), bfloat16 or float16: half the memory, faster on a GPU."),
+]
 Files = Annotated[list[Path], typer.Argument(help=".perco files or folders of them.")]
 PERCO = frozenset({".perco"})
 
@@ -55,11 +59,11 @@ def _fail(error: Exception | str) -> NoReturn:
     raise typer.Exit(2)
 
 
-def _load_codec(weights: str | None, device: str | None):
+def _load_codec(weights: str | None, device: str | None, dtype: str | None):
     from perco_lite.loading import load_codec
 
     try:
-        return load_codec(weights, device)
+        return load_codec(weights, device, dtype)
     except (OSError, ValueError) as error:
         _fail(error)
 
@@ -75,6 +79,7 @@ def compress(
     ] = None,
     weights: Weights = None,
     device: Device = None,
+    dtype: Dtype = None,
 ) -> None:
     """Compress photos to .perco files."""
     from perco_lite.bitstream import ledger
@@ -88,7 +93,7 @@ def compress(
         _fail(error)
     batch = Batch()
     plan = plan_outputs(expand(photos, PHOTO_SUFFIXES, batch), output, ".perco", batch)
-    codec = _load_codec(weights, device) if plan else None
+    codec = _load_codec(weights, device, dtype) if plan else None
     for path, (target,) in plan:
         try:
             served = codec.rate(rate)
@@ -126,6 +131,7 @@ def decompress(
     sampler: Annotated[str, typer.Option(help="ddim or dpm++.")] = "ddim",
     weights: Weights = None,
     device: Device = None,
+    dtype: Dtype = None,
     as_json: Json = False,
 ) -> None:
     """Paint photos back from .perco files, as PNG."""
@@ -141,7 +147,7 @@ def decompress(
     if plan:
         from perco_lite.loading import decompress_files, set_sampler
 
-        codec = _load_codec(weights, device)
+        codec = _load_codec(weights, device, dtype)
         try:
             set_sampler(codec, sampler)
         except ValueError as error:

@@ -33,7 +33,7 @@ def codec(tiny_weights):
 @pytest.fixture
 def perco(codec, monkeypatch, capsys):
     """Run the command in this process, its weights already loaded: (exit code, stdout, stderr)."""
-    monkeypatch.setattr(loading, "load_codec", lambda weights=None, device=None: codec)
+    monkeypatch.setattr(loading, "load_codec", lambda weights=None, device=None, dtype=None: codec)
 
     def run(*arguments):
         with pytest.raises(SystemExit) as caught:

@@ -27,8 +27,8 @@ def perco(codec, monkeypatch, capsys):
     """Run the command in this process: (exit code, stdout, lines of stderr)."""
     real = loading.load_codec
 
-    def load(weights=None, device=None):
-        return codec if weights is None and device is None else real(weights, device)
+    def load(weights=None, device=None, dtype=None):
+        return codec if weights is None and device is None else real(weights, device, dtype)
 
     monkeypatch.setattr(loading, "load_codec", load)
 
