@@ -56,7 +56,7 @@ TEXT = {
     "hidden_act": "gelu",
     "projection_dim": 512,
 }
-TOKENS = 77
+TOKENS, LATENTS = 77, 4  # of a caption; channels
 PER_TRAINED = {"adamw": 12, "adamw8bit": 6}  # bytes for two averages, and for EMA
 
 
@@ -97,12 +97,16 @@ class Need:
         """Both, in GiB."""
         return (self.weights + self.working) / GIB
 
+    def fits(self, card: int) -> bool:
+        """Whether a card sold as ``card`` GB holds it, with 1 GiB for CUDA's own needs and gaps."""
+        return self.gib + 1 <= 0.93 * card  # of a T4's 16, 15 are there, and the driver takes some
+
 
 def decoding_need(parts: dict[str, nn.Module], height: int, width: int, bytes_each: int) -> Need:
     """To decode one photo of that many pixels with guidance; ``bytes_each`` is 2 or 4."""
     dtype = {2: torch.bfloat16, 4: torch.float32}[bytes_each]
     unet, vae = (nn.Module.to(parts[name], dtype=dtype) for name in ("unet", "autoencoder"))
-    latents = torch.empty(1, 4, height // 8, width // 8, dtype=dtype, device="meta")
+    latents = torch.empty(1, LATENTS, height // 8, width // 8, dtype=dtype, device="meta")
     with torch.no_grad():
         painting = most_bytes(lambda: unet_pass(unet, 2, height, width))
         developing = most_bytes(lambda: vae.decode(latents))
@@ -144,12 +148,16 @@ def training_need(
 
 
 def unet_pass(unet: nn.Module, batch: int, height: int, width: int) -> torch.Tensor:
-    """A pass without numbers, for photos of that many pixels; (batch,4,height/8,width/8)."""
+    """A pass without numbers, for photos of that many pixels; (batch,4,height/8,width/8).
+
+    For the lite U-Net too, which works on patches of latents.
+    """
     config, like = unet.config, {"dtype": unet.dtype, "device": "meta"}
-    noisy = torch.empty(batch, config.in_channels, height // 8, width // 8, **like)
+    channels = config.in_channels * LATENTS // config.out_channels  # of a latent and its condition
+    inputs = torch.empty(batch, channels, height // 8, width // 8, **like)
     text = torch.empty(batch, TOKENS, config.cross_attention_dim, **like)
     numbers = torch.empty(batch, dtype=torch.int64, device="meta")
-    noisy, condition = noisy.tensor_split([config.out_channels], dim=1)
+    noisy, condition = inputs.tensor_split([LATENTS], dim=1)
     return predict_velocity(unet, noisy, numbers, condition, text, numbers)
 
 

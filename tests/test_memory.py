@@ -15,6 +15,7 @@ from perco_lite.memory import (
     training_need,
     unet_pass,
 )
+from perco_lite.unet import build_unet
 
 NARROW = {
     "unet": {
@@ -138,3 +139,16 @@ def test_lora_counts_its_own_weights_and_the_copy_that_is_saved():
     assert count_parameters(parts["unet"]) > before
     assert need.working >= 2 * before
     assert need.gib == (need.weights + need.working) / 2**30
+
+
+def test_a_card_keeps_something_for_itself():
+    assert Need(12 * 2**30, 2**30).fits(16) and not Need(12 * 2**30, 2 * 2**30).fits(16)
+
+
+def test_the_lite_unet_passes_too():
+    with torch.device("meta"):
+        lite = build_unet(16, 192)
+    assert unet_pass(lite, 1, 64, 128).shape == (1, 4, 8, 16)
+    assert count_flop(lambda: unet_pass(lite, 2, 64, 64)) == 2 * count_flop(
+        lambda: unet_pass(lite, 1, 64, 64)
+    )
