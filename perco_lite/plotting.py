@@ -130,7 +130,7 @@ CODEC_STYLES = {
     "perco-estimate": ("… without diffusion", "C9", "s"),
     "autoencoder": ("autoencoder alone", "C7", ""),
     "jpeg": ("JPEG", "C1", "v"),
-    "jpeg2000": ("JPEG 2000", "C8", "^"),
+    "jpeg2000": ("JPEG 2000", "C3", "^"),
     "webp": ("WebP", "C2", "D"),
     "avif": ("AVIF", "C4", "P"),
 }
@@ -159,25 +159,22 @@ def draw_curve(axes, codec: str, points: Sequence) -> None:
         )
 
 
-def draw_published(axes, points: Sequence) -> None:
-    """Draw figures of others, by method: grey, dashed, hollow, and named as published.
+def draw_published(axes, points: Sequence, methods: Sequence[str]) -> None:
+    """Draw figures of others, a line a method: grey, dashed, hollow, and named as published.
 
-    ``points`` are ``published.PublishedPoint``s of one metric.
+    ``points`` are ``published.PublishedPoint``s of one metric. Each of ``methods`` keeps its marker
+    in every figure that is drawn with the same list, whether it has points there or not.
     """
-    markers = iter("osD^vP*Xhd<>p8" * 4)
-    methods: dict[tuple[str, str], list] = {}
-    for point in points:
-        if point.bpp is not None:
-            methods.setdefault((point.method, point.dataset), []).append(point)
-    for (method, _), own in methods.items():
+    for method, marker in zip(methods, "osD^vP*Xhd<>p8" * len(methods), strict=False):
+        own = [point for point in points if point.method == method and point.bpp is not None]
         own = sorted(own, key=lambda point: point.bpp)
         axes.plot(
             [point.bpp for point in own],
             [point.value for point in own],
-            color="0.55",
+            color="0.5",
             linestyle="--",
             linewidth=1,
-            marker=next(markers),
+            marker=marker,
             markerfacecolor="none",
             markersize=6,
             label=f"{method} (published)",

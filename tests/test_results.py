@@ -136,13 +136,16 @@ def test_ours_and_published_cannot_be_mistaken(axes, folder):
     ours = [line for line in axes.get_lines() if line.get_linestyle() == "-"]
     assert ours and ours[0].get_xydata().tolist() == [[0.002, 21], [0.01, 30]]
     before = set(axes.get_lines())
-    draw_published(axes, published_points("kodak", "PSNR"))
-    theirs = set(axes.get_lines()) - before
-    assert len(theirs) > 5
+    methods = ("PerCo (SD)", "nobody", "VTM")
+    points = published_points("kodak", "PSNR")
+    draw_published(axes, points, methods)
+    theirs = [line for line in axes.get_lines() if line not in before]
+    assert [line.get_label() for line in theirs] == [f"{m} (published)" for m in methods]
+    assert len(theirs[2].get_xdata()) == sum(p.method == "VTM" for p in points) > 3
     for line in theirs:
         assert line.get_linestyle() == "--" and line.get_markerfacecolor() == "none"
-        assert "(published)" in line.get_label()
         assert line.get_color() != ours[0].get_color()
+    assert len({line.get_marker() for line in theirs}) == 3
 
 
 def test_an_interval_beside_its_figure_can_be_drawn(axes):
