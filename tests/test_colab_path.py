@@ -65,8 +65,12 @@ class Answer(http.server.BaseHTTPRequestHandler):
             if folder is None:
                 return self._send(404, b"{}", {"X-Error-Code": "RepoNotFound"})
             files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
-            siblings = [{"rfilename": file.relative_to(folder).as_posix()} for file in files]
+            paths = {file.relative_to(folder).as_posix(): file.stat().st_size for file in files}
+            siblings = [{"rfilename": file} for file in paths]
             about = {"id": name, "sha": "0" * 40, "siblings": siblings}
+            if "/tree/" in path:
+                kind = {"type": "file", "oid": "0" * 40}
+                about = [{**kind, "path": file, "size": size} for file, size in paths.items()]
             return self._send(200, json.dumps(about).encode(), {})
         owner, name, _, _, *rest = path.split("/")
         file = self.server.folders[f"{owner}/{name}"].joinpath(*rest)
@@ -141,7 +145,7 @@ def test_the_install_cell_installs_the_command(place, shell):
     (packages / "shared.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
     cells = nbformat.read(NOTEBOOK, as_version=4).cells
     (line,) = [line for c in cells for line in c.source.splitlines() if "%pip" in line]
-    words = re.sub(r"git\+https://[^\"]+", f"git+file://{ROOT}", line).replace('"', "")
+    words = re.sub(r"git\+https://[^\"]+", f"git+file://localhost{ROOT}", line).replace('"', "")
     start, requirement = words.split(" -q ")
     assert start.strip() == "%pip install"
     shell("python", "-m", "pip", "install", "-q", requirement)
