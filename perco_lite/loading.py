@@ -6,7 +6,6 @@ weights, device ──► load_codec ──► PercoCodec ──► decompress_f
 import hashlib
 import io
 import json
-import logging
 import platform
 import re
 import time
@@ -76,7 +75,6 @@ def quiet_libraries() -> None:
     for library in (diffusers, transformers):
         library.utils.logging.set_verbosity_error()
         library.utils.logging.disable_progress_bar()
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # tells what a CPU lacks
 
 
 def find_device(name: str | None = None) -> torch.device:
