@@ -9,6 +9,7 @@ Every command imports what it needs when it runs: `perco --help` must not wait f
 """
 
 import json
+import logging
 import math
 import sys
 from pathlib import Path
@@ -52,6 +53,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # told us what a CPU lacks
 
 
 def _fail(error: Exception | str) -> NoReturn:

@@ -199,8 +199,10 @@ def pack(
     target: Annotated[Path, typer.Argument(help="Folder to write, half the size.")],
 ) -> None:
     """Convert a codec's weights to float16, as they ship."""
+    from perco_lite.loading import quiet_libraries
     from perco_lite.recipes import pack_weights
 
+    quiet_libraries()
     try:
         size = pack_weights(source, target)
     except (OSError, ValueError) as error:
