@@ -1,8 +1,9 @@
-"""Write the claims and verdicts of `perco claims` into the README, in short.
+"""Write the claims and verdicts of `perco claims` into the README, and who made which table.
 
-python docs/make_claims_table.py [data/results/claims]
+python docs/make_claims_table.py [data/results/claims]   README.md, and the folder's README.md
 """
 
+import json
 import re
 import sys
 from collections import Counter
@@ -27,7 +28,34 @@ def text(judgements: list[Judgement]) -> str:
     return f"{head}\n\n{markdown(judgements)}"
 
 
+def files(folder: Path) -> str:
+    """Markdown: file, command, device and date of each table, from the JSON beside it."""
+    lines = ["| file | rows | command | seconds | photos | date |", "|---" * 6 + "|"]
+    devices = set()
+    for path in sorted(folder.glob("*.json")):
+        about = json.loads(path.read_text(encoding="utf-8"))
+        table = path.with_suffix(".csv")
+        rows = len(table.read_text(encoding="utf-8").splitlines()) - 1
+        names = [f"`{one.name}`" for one in (table, folder / f"{path.stem}_sets.csv")]
+        names = names[: 1 + (folder / f"{path.stem}_sets.csv").exists()]
+        facts = (rows, f"`{about['command']}`", about["seconds"], about["photos"], about["date"])
+        lines.append(f"| {', '.join(names)} | " + " | ".join(map(str, facts)) + " |")
+        versions = ", ".join(f"{name} {value}" for name, value in about["versions"].items())
+        devices.add(f"{about['device']}; weights {about['model_id']}; {versions}")
+    return (
+        "# data/results/claims\n\nWhat `perco claims` measured, for the table of claims in "
+        "`notebooks/10_claims.ipynb`. `NAME.csv` has a row a photo and setting, `NAME_sets.csv` a "
+        "row a draw of the photos (0: all of them) and setting, `NAME.json` the command, settings, "
+        "device and versions. `PERCO_LITE_DATA` was a folder as `data/README.md` describes.\n\n"
+        + "\n".join(lines)
+        + "\n\n"
+        + "\n\n".join(sorted(devices))
+        + ".\n"
+    )
+
+
 def main(folder: Path, page: Path = PAGE) -> None:
+    (folder / "README.md").write_text(files(folder), encoding="utf-8")
     block = text(judge(folder))
     found, count = re.subn(
         r"(<!-- perco claims -->\n).*?(\n?<!-- end -->)",

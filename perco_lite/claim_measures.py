@@ -1,6 +1,6 @@
 """How each claim is measured: from the tables to the one effect that decides, and to words.
 
-    Results ──measure──► (Effect, "our figure")
+    Tables ──measure──► (Effect, "our figure")
 
 ``pair`` and ``sets`` serve most claims; those below them are of one claim each.
 
@@ -14,12 +14,12 @@ from collections.abc import Callable
 import numpy as np
 
 from perco_lite.claim_sets import draw_photos
-from perco_lite.claim_verdicts import Effect, Results, UnmeasurableError, of_photos
+from perco_lite.claim_verdicts import Effect, Tables, UnmeasurableError, of_photos
 
 LOW, HIGH = "0.0019", "0.1250"
 RATES = (LOW, "0.0098", "0.0313", HIGH)
 
-Measure = Callable[[Results], tuple[Effect, str]]
+Measure = Callable[[Tables], tuple[Effect, str]]
 
 
 def pair(
@@ -32,7 +32,7 @@ def pair(
 ):
     """Mean over photos of ``sign`` x (figure of ``better`` - figure of ``worse``)."""
 
-    def measure(results: Results) -> tuple[Effect, str]:
+    def measure(results: Tables) -> tuple[Effect, str]:
         one, two = (better, worse) if sign > 0 else (worse, better)
         effect = results.mean(name, metric, one, minus=two)
         ends = [
@@ -46,7 +46,7 @@ def pair(
 def sets(name: str, better: tuple[str, str], worse: tuple[str, str]):
     """How much lower the patch Fréchet distance is, in percent of the worse one."""
 
-    def measure(results: Results) -> tuple[Effect, str]:
+    def measure(results: Tables) -> tuple[Effect, str]:
         effect = results.of_sets(name, [better, worse], lambda a, b: 100 * (1 - a / b))
         ends = [results.draws(name, key)[0] for key in (worse, better)]
         text = effect.text("% lower patch Fréchet distance", "+.0f")
@@ -65,7 +65,7 @@ def at_most(margin: float) -> tuple[float, float]:
     return -math.inf, margin
 
 
-def index_bytes(results: Results) -> tuple[Effect, str]:
+def index_bytes(results: Tables) -> tuple[Effect, str]:
     rows = [row for row in results.rows("ledgers") if row.get("index_bytes")]
     off = [float(row["index_bytes"]) - float(row["paper_index_bytes"]) for row in rows]
     worst = max(map(abs, off))
@@ -73,7 +73,7 @@ def index_bytes(results: Results) -> tuple[Effect, str]:
     return Effect(worst, ends, len(rows)), f"at most {worst:g} bytes off in {len(rows)} files"
 
 
-def stored_under_153(results: Results) -> tuple[Effect, str]:
+def stored_under_153(results: Tables) -> tuple[Effect, str]:
     paper, whole = (
         results.values("ledgers", name, (LOW, "stored caption"))
         for name in ("paper_bytes", "file_bytes")
@@ -89,7 +89,7 @@ def stored_under_153(results: Results) -> tuple[Effect, str]:
     )
 
 
-def human_under_153(results: Results) -> tuple[Effect, str]:
+def human_under_153(results: Tables) -> tuple[Effect, str]:
     values = results.values("ledgers", "paper_bytes", ("0.0019", "human"))
     share = np.mean(list(results.values("ledgers", "under_153", ("0.0019", "human")).values()))
     effect = of_photos([153 - value for value in values.values()])
@@ -100,13 +100,13 @@ def human_under_153(results: Results) -> tuple[Effect, str]:
     )
 
 
-def text_share(results: Results) -> tuple[Effect, str]:
+def text_share(results: Tables) -> tuple[Effect, str]:
     effect = results.mean("ledgers", "text_share_512", ("0.0019", "human"))
     low, high = effect.interval
     return effect, f"{effect.value:.1%} [{low:.1%}, {high:.1%}] with human captions at 512×512"
 
 
-def uniform_code(results: Results) -> tuple[Effect, str]:
+def uniform_code(results: Tables) -> tuple[Effect, str]:
     each = {
         rate: results.mean("entropy", "saving", (rate, "code of the other photos"))
         for rate in RATES
@@ -118,7 +118,7 @@ def uniform_code(results: Results) -> tuple[Effect, str]:
     return effect, text
 
 
-def flatter_than_distortion(results: Results) -> tuple[Effect, str]:
+def flatter_than_distortion(results: Tables) -> tuple[Effect, str]:
     low, high = (
         np.array(list(results.values("rate", "ms_ssim", (rate, "perco")).values()))
         for rate in (LOW, HIGH)
@@ -136,7 +136,7 @@ def flatter_than_distortion(results: Results) -> tuple[Effect, str]:
     )
 
 
-def flatter_than_regression(results: Results) -> tuple[Effect, str]:
+def flatter_than_regression(results: Tables) -> tuple[Effect, str]:
     keys = [(rate, setting) for setting in ("no diffusion", "perco") for rate in (LOW, HIGH)]
     effect = results.of_sets("rate", keys, lambda a, b, c, d: np.log2(a / b) - np.log2(c / d))
     falls = [results.draws("rate", key)[0] for key in keys]
@@ -146,12 +146,12 @@ def flatter_than_regression(results: Results) -> tuple[Effect, str]:
     )
 
 
-def near_the_ceiling(results: Results) -> tuple[Effect, str]:
+def near_the_ceiling(results: Tables) -> tuple[Effect, str]:
     effect = results.of_sets("rate", [(LOW, "perco"), ("", "autoencoder")], lambda a, b: a / b)
     return effect, effect.text("times the autoencoder's patch Fréchet distance", ".2f")
 
 
-def against_modern_codecs(results: Results) -> tuple[Effect, str]:
+def against_modern_codecs(results: Tables) -> tuple[Effect, str]:
     effect = results.of_sets(
         "rate",
         [(LOW, "perco"), ("", "avif"), ("", "webp")],
@@ -169,14 +169,14 @@ def against_modern_codecs(results: Results) -> tuple[Effect, str]:
     )
 
 
-def semantic_metrics(results: Results) -> tuple[Effect, str]:
+def semantic_metrics(results: Tables) -> tuple[Effect, str]:
     needed = ("CLIP score", "mIoU")
     rows = [row for row in results.rows("missing") if row["setting"] in needed]
     absent = [row["why"] for row in rows if row["here"] != "1"]
     raise UnmeasurableError("; ".join(absent) or "metrics are here; use perco evaluate coco30k")
 
 
-def text_at_low_and_high(results: Results) -> tuple[Effect, str]:
+def text_at_low_and_high(results: Tables) -> tuple[Effect, str]:
     gains = []
     for rate in (LOW, HIGH):
         own, other = (
@@ -189,7 +189,7 @@ def text_at_low_and_high(results: Results) -> tuple[Effect, str]:
     return effect, f"{effect.text('of v-loss')}; gain {low:.4f} at {LOW}, {high:.4f} at {HIGH}"
 
 
-def quantizer_share(results: Results) -> tuple[Effect, str]:
+def quantizer_share(results: Tables) -> tuple[Effect, str]:
     """Of the feature distance from file to autoencoder, the part that codes are to blame for."""
     sent, free, alone = (
         results.values("bottleneck", "feature_distance", key)

@@ -9,12 +9,13 @@ Differs from the paper: see each claim's ``why``.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from perco_lite.claim_verdicts import (
     POSITIVE,
     UNKNOWN,
     Effect,
-    Results,
+    Tables,
     UnmeasurableError,
     UnmeasuredError,
     verdict,
@@ -32,7 +33,7 @@ class Claim:
     where: str
     experiment: str
     paper: str
-    measure: Callable[[Results], tuple[Effect, str]]
+    measure: Callable[[Tables], tuple[Effect, str]]
     why: str
     region: tuple[float, float] = POSITIVE
     matters: float = 0.0
@@ -59,7 +60,7 @@ def judge(folder, claims: Iterable[Claim] | None = None) -> list[Judgement]:
     """Judge all claims by the tables in ``folder``."""
     from perco_lite.claim_list import CLAIMS
 
-    results, judged = Results(folder), {}
+    results, judged = Tables(folder), {}
     for claim in CLAIMS if claims is None else claims:
         try:
             effect, figure = claim.measure(results)
@@ -78,6 +79,21 @@ def judge(folder, claims: Iterable[Claim] | None = None) -> list[Judgement]:
             why = f"Sure, but tiny: below the {claim.matters:g} that would matter. {why}"
         judged[claim.key] = Judgement(claim, figure, decided, why, effect)
     return list(judged.values())
+
+
+def claims_folder() -> Path:
+    """``data/results/claims`` of the repository: seen from where we are, or beside the package.
+
+    Raises ``FileNotFoundError``: a package installed by pip brings no data.
+    """
+    beside = Path(__file__).resolve().parent.parent / "data"
+    for place in (*map(Path, ("data", "../data", "repository/data")), beside):
+        if (place / "results" / "claims").is_dir():
+            return place / "results" / "claims"
+    raise FileNotFoundError(
+        "no data/results/claims here: make it with `perco claims -o data/results/claims`, or get "
+        "it with `git clone --depth 1 https://github.com/perco-lite/perco_lite repository`"
+    )
 
 
 def confirmed(judgement: Judgement) -> bool:

@@ -1,6 +1,6 @@
 """From tables to verdicts: paired effects with intervals, and one rule for all claims.
 
-    NAME.csv, NAME_sets.csv ──Results──► a change, pair by pair ──► Effect(value, interval)
+    NAME.csv, NAME_sets.csv ──Tables──► a change, pair by pair ──► Effect(value, interval)
     claim: "the effect lies in this region" ──┐
     the effect's interval ────────────────────┴──verdict──► one of four
 
@@ -81,7 +81,7 @@ def verdict(
     return UNKNOWN
 
 
-class Results:
+class Tables:
     """The tables of one folder, read when they are asked for."""
 
     def __init__(self, folder: str | Path):

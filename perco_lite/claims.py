@@ -121,9 +121,10 @@ def finished(output: Path, name: str, about: dict) -> bool:
             raise ValueError
     except (ValueError, AttributeError) as error:
         raise ValueError(f"{path} is not from {MADE_BY}; name another folder") from error
-    differ = [key for key, value in about.items() if before.get(key) != value]
+    flat, now = ({**one, **one.get("settings", {})} for one in (before, about))
+    differ = [key for key in now if key != "settings" and flat.get(key) != now[key]]
     if differ:
-        said = "; ".join(f"{key}: was {before.get(key)}, is {about[key]}" for key in differ)
+        said = ", ".join(f"{key}: was {flat.get(key)}, is {now[key]}" for key in differ)
         raise ValueError(
             f"{path} was made otherwise ({said}); nothing was written: name another folder, or "
             "delete that file to have it made again"

@@ -19,7 +19,7 @@ from perco_lite.claim_verdicts import (
     UNKNOWN,
     VERDICTS,
     Effect,
-    Results,
+    Tables,
     UnmeasurableError,
     UnmeasuredError,
     of_photos,
@@ -94,7 +94,7 @@ def folder(tmp_path):
 
 
 def test_pairs_cancel_what_photos_share(folder):
-    results = Results(folder)
+    results = Tables(folder)
     effect = results.mean("made", "psnr", ("r", "b"), minus=("r", "a"))
     assert effect == Effect(1.0, (1.0, 1.0), 20)
     low, high = results.mean("made", "psnr", ("r", "b")).interval
@@ -106,15 +106,15 @@ def test_pairs_cancel_what_photos_share(folder):
 
 
 def test_sets_are_compared_draw_by_draw(folder):
-    effect, figure = sets("made", ("r", "b"), ("r", "a"))(Results(folder))
+    effect, figure = sets("made", ("r", "b"), ("r", "a"))(Tables(folder))
     assert effect.interval == pytest.approx((50, 50)) and "10.0 → 5.0" in figure
-    alone = Results(folder).of_sets("made", [("r", "b")], lambda a: a)
+    alone = Tables(folder).of_sets("made", [("r", "b")], lambda a: a)
     assert alone.value == 5.0 and alone.interval[0] < 5 < alone.interval[1]
-    assert Results(folder).draws("made", ("r", "a"))[0] == 10.0  # in order of the draws
+    assert Tables(folder).draws("made", ("r", "a"))[0] == 10.0  # in order of the draws
 
 
 def test_what_is_missing_is_named(folder):
-    results = Results(folder)
+    results = Tables(folder)
     with pytest.raises(UnmeasuredError, match="perco claims steps -o"):
         results.rows("steps_sets")
     with pytest.raises(UnmeasurableError, match="made.csv has no psnr for r empty"):
