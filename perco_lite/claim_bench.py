@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from perco_lite.bitstream import unpack
 from perco_lite.captions import embed_captions
 from perco_lite.codec import BATCH_PIXELS, PercoCodec
 from perco_lite.data import (
@@ -34,6 +35,7 @@ from perco_lite.metrics import ms_ssim, psnr
 from perco_lite.perceptual import SQUEEZENET_FILE, PerceptualDistance
 from perco_lite.rates import RATES
 from perco_lite.sampling import denoise, draw_noise
+from perco_lite.unet import predict_velocity
 
 FIGURES = ("psnr", "ms_ssim", "feature_distance")
 GRID = 64  # pixels; crops are multiples of the largest stride
@@ -86,6 +88,8 @@ class Workbench:
         self.source = self.samples[0].source
         self.images = [centre(s.image, settings.crop, settings.crop) for s in self.samples]
         self.features, self.missing = load_feature_distance()
+        if self.features is not None:
+            self.features.to(codec.device)
         self._kept: dict[tuple, object] = {}
 
     @property
@@ -118,7 +122,6 @@ class Workbench:
     @torch.no_grad()
     def condition(self, rate: str) -> Tensor:
         """What those files' indices decode to, (N,C,h',w')."""
-        from perco_lite.bitstream import unpack
 
         def make() -> Tensor:
             return torch.cat([self.codec.condition(unpack(data)) for data in self.files(rate)])
@@ -209,8 +212,6 @@ def velocity_losses(
 
     Mean over five noise levels; latents and noise are the same for all texts.
     """
-    from perco_lite.unet import predict_velocity
-
     levels = torch.arange(199, 1000, 200)
     noise = torch.randn(
         (len(levels), *latents.shape[1:]), generator=torch.Generator().manual_seed(seed)
