@@ -30,7 +30,7 @@ def text(judgements: list[Judgement]) -> str:
 
 def files(folder: Path) -> str:
     """Markdown: file, command, device and date of each table, from the JSON beside it."""
-    lines = ["| file | rows | command | seconds | photos | date |", "|---" * 6 + "|"]
+    lines = ["| file | rows | command | CPU seconds | photos | date |", "|---" * 6 + "|"]
     devices = set()
     for path in sorted(folder.glob("*.json")):
         about = json.loads(path.read_text(encoding="utf-8"))
@@ -38,7 +38,13 @@ def files(folder: Path) -> str:
         rows = len(table.read_text(encoding="utf-8").splitlines()) - 1
         names = [f"`{one.name}`" for one in (table, folder / f"{path.stem}_sets.csv")]
         names = names[: 1 + (folder / f"{path.stem}_sets.csv").exists()]
-        facts = (rows, f"`{about['command']}`", about["seconds"], about["photos"], about["date"])
+        facts = (
+            rows,
+            f"`{about['command']}`",
+            about["cpu_seconds"],
+            about["photos"],
+            about["date"],
+        )
         lines.append(f"| {', '.join(names)} | " + " | ".join(map(str, facts)) + " |")
         versions = ", ".join(f"{name} {value}" for name, value in about["versions"].items())
         devices.add(f"{about['device']}; weights {about['model_id']}; {versions}")
