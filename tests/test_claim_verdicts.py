@@ -189,7 +189,7 @@ def test_readme_is_rewritten_between_its_marks(folder, tmp_path):
     page.write_text("before\n<!-- perco claims -->\nold\n<!-- end -->\nafter\n")
     make.main(folder, page)
     text = page.read_text()
-    assert text.startswith("before\n<!-- perco claims -->\n32 claims:") and "old" not in text
+    assert text.startswith("before\n<!-- perco claims -->\n35 claims:") and "old" not in text
     assert text.endswith("<!-- end -->\nafter\n") and "not measured yet" in text
     make.main(folder, page)
     assert page.read_text() == text
