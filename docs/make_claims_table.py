@@ -3,6 +3,7 @@
 python docs/make_claims_table.py [data/results/claims]   README.md, and the folder's README.md
 """
 
+import csv
 import json
 import re
 import sys
@@ -35,16 +36,13 @@ def files(folder: Path) -> str:
     for path in sorted(folder.glob("*.json")):
         about = json.loads(path.read_text(encoding="utf-8"))
         table = path.with_suffix(".csv")
-        rows = len(table.read_text(encoding="utf-8").splitlines()) - 1
+        with table.open(encoding="utf-8", newline="") as stream:
+            rows = list(csv.DictReader(stream))
+        photos = len({row["photo"] for row in rows} - {""})
         names = [f"`{one.name}`" for one in (table, folder / f"{path.stem}_sets.csv")]
         names = names[: 1 + (folder / f"{path.stem}_sets.csv").exists()]
-        facts = (
-            rows,
-            f"`{about['command']}`",
-            about["cpu_seconds"],
-            about["photos"],
-            about["date"],
-        )
+        made = f"`{about['command']}`"
+        facts = (len(rows), made, about["cpu_seconds"], photos, about["date"])
         lines.append(f"| {', '.join(names)} | " + " | ".join(map(str, facts)) + " |")
         versions = ", ".join(f"{name} {value}" for name, value in about["versions"].items())
         devices.add(f"{about['device']}; weights {about['model_id']}; {versions}")

@@ -43,7 +43,7 @@ GRID = 64  # pixels; crops are multiples of the largest stride
 
 @dataclass(frozen=True)
 class ClaimSettings:
-    """How large the experiments are; the defaults take about twelve minutes on two cores."""
+    """How large the experiments are; the defaults take a quarter of an hour on two cores."""
 
     photos: int = 0  # at most; 0 = all
     crop: int = 256  # pixels a side

@@ -49,7 +49,7 @@ def sets(name: str, better: tuple[str, str], worse: tuple[str, str]):
     def measure(results: Tables) -> tuple[Effect, str]:
         effect = results.of_sets(name, [better, worse], lambda a, b: 100 * (1 - a / b))
         ends = [results.draws(name, key)[0] for key in (worse, better)]
-        text = effect.text("% lower patch Fréchet distance", "+.0f")
+        text = effect.text("% lower patch Fréchet distance")
         return effect, f"{text}; {ends[0]:.1f} → {ends[1]:.1f}"
 
     return measure
@@ -164,7 +164,7 @@ def against_modern_codecs(results: Tables) -> tuple[Effect, str]:
     ours, avif, webp = (results.draws("rate", key)[0] for key in bytes_)
     sizes = [f"{value:.0f}" for value in bytes_.values()]
     return effect, (
-        f"{effect.text('% lower than the better of AVIF and WebP', '+.0f')}; {ours:.0f} with "
+        f"{effect.text('% lower than the better of AVIF and WebP')}; {ours:.0f} with "
         f"{sizes[0]} bytes, AVIF {avif:.0f} with {sizes[1]}, WebP {webp:.0f} with {sizes[2]}"
     )
 

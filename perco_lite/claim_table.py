@@ -38,7 +38,8 @@ class Claim:
     region: tuple[float, float] = POSITIVE
     matters: float = 0.0
     comparable: bool = False
-    needs: str = ""  # another claim that must not have failed, or this one says nothing
+    needs: str = ""  # another claim that must be confirmed, or this one says nothing
+    one_run: bool = False  # of two trainings, one run each: their dice are not in the interval
 
     @property
     def command(self) -> str:
@@ -75,8 +76,11 @@ def judge(folder, claims: Iterable[Claim] | None = None) -> list[Judgement]:
         if claim.needs and not confirmed(judged[claim.needs]):
             decided = UNKNOWN
             why = f"Says nothing unless “{judged[claim.needs].claim.words}” is confirmed. {why}"
-        elif decided.startswith("holds") and effect.interval[1] < claim.matters:
-            why = f"Sure, but tiny: below the {claim.matters:g} that would matter. {why}"
+        elif decided.startswith("holds") and claim.matters and effect.interval[1] < claim.matters:
+            figure = f"{figure} (tiny: {claim.matters:g} would matter)"
+            if claim.one_run:
+                decided = UNKNOWN
+                why = f"One run each: what is so small may be the dice of training. {why}"
         judged[claim.key] = Judgement(claim, figure, decided, why, effect)
     return list(judged.values())
 
@@ -101,15 +105,19 @@ def confirmed(judgement: Judgement) -> bool:
 
 
 def markdown(judgements: list[Judgement], long: bool = False) -> str:
-    """The table; ``long`` has where, command and why as well."""
-    head = ["claim", "the paper's figure", "ours [95 % interval]", "verdict"]
+    """The table in short, or ``long`` with where, command, the paper's figure and why."""
+    head = ["claim", "ours [95 % interval]", "verdict"]
     if long:
-        head = ["claim", "where", "command", *head[1:], "why"]
+        head = ["claim", "where", "command", "the paper's figure", *head[1:], "why"]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for number, one in enumerate(judgements, 1):
         claim = one.claim
-        cells = [f"{number}. {claim.words}", claim.paper, one.figure, f"**{one.verdict}**"]
+        cells = [f"{number}. {claim.words}", one.figure, f"**{one.verdict}**"]
         if long:
-            cells = [cells[0], claim.where, f"`{claim.command}`", *cells[1:], one.why]
+            known = [claim.where, f"`{claim.command}`", claim.paper]
+            cells = [cells[0], *known, *cells[1:], one.why]
+        else:
+            tiny = " (tiny)" if one.figure.endswith("would matter)") else ""
+            cells[1] = one.figure.split(";")[0] + tiny
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines)

@@ -7,7 +7,7 @@
 The rule, written before anything was measured:
 
     the whole interval lies in the claimed region             holds; in direction, for a stand-in
-    the whole interval lies outside, or below what matters    does not hold here
+    it lies outside, or reaches across but below what matters does not hold here
     anything else: too few photos to tell                     cannot be checked at this scale
 
 At 95 % a twentieth of the verdicts on effects that are not there would be wrong.
@@ -69,14 +69,15 @@ def verdict(
 
     ``comparable``: the same quantity as in the paper; a stand-in can confirm a direction only.
     ``matters``: the smallest effect worth having; an interval below it refutes the claim even if
-    it is not sure of the sign. Raises ``ValueError`` for an interval or region that is none.
+    it is not sure of the sign; 0 for claims that have none. Raises ``ValueError`` for an interval
+    or region that is none.
     """
     (low, high), (start, end) = interval, region
     if not low <= high or not start < end or any(map(math.isnan, (*interval, *region))):
         raise ValueError(f"got interval {interval} and region {region}, expected low and high ends")
     if start < low and high < end:
         return HOLDS if comparable else IN_DIRECTION
-    if high <= start or low >= end or high < matters:
+    if high <= start or low >= end or (matters and high < matters):
         return FAILS
     return UNKNOWN
 

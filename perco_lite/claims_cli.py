@@ -42,7 +42,7 @@ def claims(
 ) -> None:
     """Test the paper's claims on this codec: tables, and a verdict for each claim.
 
-    Twelve minutes on two cores. What is finished is not measured again.
+    A quarter of an hour on two cores. What is finished is not measured again.
     """
     try:
         if table:

@@ -1,6 +1,7 @@
 """The rule behind the verdicts, on made-up numbers; and that the table says what the rule said."""
 
 import importlib.util
+import json
 import math
 from pathlib import Path
 
@@ -46,6 +47,7 @@ ROOT = Path(__file__).parents[1]
         ((-9, 0.04), {"region": at_most(0.05)}, IN_DIRECTION),
         ((0.0, 0.0), {"region": (-0.5, 0.5), "comparable": True}, HOLDS),
         ((0.0, 0.2), {}, UNKNOWN),  # the sign is not sure
+        ((-0.3, -0.05), {"region": (-0.1, math.inf)}, UNKNOWN),  # may be as good as
     ],
 )
 def test_rule(interval, options, expected):
@@ -141,6 +143,7 @@ def test_judgements(folder):
             claim("same", better, comparable=True),
             claim("bad", worse),
             claim("tiny", better, matters=3.0),
+            claim("dice", better, matters=3.0, one_run=True),
             claim("leaning", better, needs="bad"),
             claim("gone", pair("steps", "psnr", ("r", "b"), ("r", "a"), "dB")),
             claim("empty", pair("made", "lpips", ("r", "b"), ("r", "a"), "")),
@@ -152,15 +155,17 @@ def test_judgements(folder):
         "same": HOLDS,
         "bad": FAILS,
         "tiny": IN_DIRECTION,
+        "dice": UNKNOWN,
         "leaning": UNKNOWN,
         "gone": NOT_MEASURED,
         "empty": UNKNOWN,
     }
-    assert judged[3].why.startswith("Sure, but tiny: below the 3 ")
-    assert "words of bad" in judged[4].why and "perco claims steps" in judged[5].why
+    assert judged[3].figure.endswith("(tiny: 3 would matter)") and "One run" in judged[4].why
+    assert "words of bad" in judged[5].why and "perco claims steps" in judged[6].why
     short, long = markdown(judged), markdown(judged, long=True)
-    assert short.splitlines()[0].count("|") == 5 and long.splitlines()[0].count("|") == 8
-    assert "| **holds in direction** |" in short and "`perco claims made`" in long
+    assert short.splitlines()[0].count("|") == 4 and long.splitlines()[0].count("|") == 8
+    assert "| +1 dB [1, 1] (tiny) | **holds in direction** |" in short and "photos" not in short
+    assert "| **holds in direction** |" in long and "`perco claims made`" in long
 
 
 def test_the_claims_cover_what_was_asked():
@@ -185,14 +190,25 @@ def test_readme_is_rewritten_between_its_marks(folder, tmp_path):
     spec = importlib.util.spec_from_file_location("make", ROOT / "docs/make_claims_table.py")
     make = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(make)
+    about = {
+        "command": "perco claims made",
+        "cpu_seconds": 1.5,
+        "date": "today",
+        "device": "cpu: x",
+    }
+    about |= {"model_id": "0x1", "versions": {"torch": "2"}}
+    (folder / "made.json").write_text(json.dumps(about))
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- perco claims -->\nold\n<!-- end -->\nafter\n")
     make.main(folder, page)
     text = page.read_text()
-    assert text.startswith("before\n<!-- perco claims -->\n35 claims:") and "old" not in text
+    assert text.startswith("before\n<!-- perco claims -->\n36 claims:") and "old" not in text
     assert text.endswith("<!-- end -->\nafter\n") and "not measured yet" in text
     make.main(folder, page)
     assert page.read_text() == text
+    row = "| `made.csv`, `made_sets.csv` | 41 | `perco claims made` | 1.5 | 20 | today |"
+    made = (folder / "README.md").read_text()
+    assert row in made and made.endswith("cpu: x; weights 0x1; torch 2.\n")
     page.write_text("nothing")
     with pytest.raises(SystemExit, match="0 places"):
         make.main(folder, page)
