@@ -3,7 +3,7 @@
     perco compress PHOTO…  ──► PHOTO.perco        perco inspect | rates | info
     perco decompress FILE… ──► FILE.png           perco demo | bench
     train: train_cli.py    evaluate: evaluate_cli.py    caption, convert: pretrained_cli.py
-    download: download_cli.py
+    download: download_cli.py    claims: claims_cli.py
 
 Every command imports what it needs when it runs: `perco --help` must not wait for torch.
 """
@@ -18,6 +18,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from perco_lite.batch import Batch, expand, explain, plan_outputs, read_perco, write_whole
+from perco_lite.claims_cli import claims
 from perco_lite.download_cli import download
 from perco_lite.evaluate_cli import evaluate_command
 from perco_lite.pretrained_cli import caption, convert
@@ -257,6 +258,7 @@ app.command("evaluate")(evaluate_command)
 app.command()(caption)
 app.command()(convert)
 app.command()(download)
+app.command()(claims)
 
 if __name__ == "__main__":
     sys.exit(app())

@@ -57,6 +57,9 @@ COMMANDS |= {
 }
 COMMANDS |= {"base_recipe", "download_cli", "run_config"}
 COMMANDS |= {"pretrained_cli"}
+COMMANDS |= {"claims", "claims_cli", "claim_bench", "claim_bits", "claim_captions"}
+COMMANDS |= {"claim_experiments", "claim_list", "claim_measures", "claim_sets", "claim_sizes"}
+COMMANDS |= {"claim_table", "claim_trainings", "claim_verdicts"}
 IMPORT_NAMES = {
     "IPython": "ipython",
     "PIL": "pillow",

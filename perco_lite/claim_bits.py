@@ -1,0 +1,115 @@
+"""Experiments on bytes: what a file is made of, and what another code for its indices would save.
+
+    photos ──compress──► files ──ledger──► header, caption, indices
+    COCO's human captions ──zlib──► bytes beside a Kodak photo's grid
+    indices of the other photos ──frequencies──► a code for this photo's ──► bits against log2 K
+
+Paper: PerCo, Table 2 and Sec. 3.2 (uniform code for the indices, Lempel-Ziv for the caption).
+Differs from the paper: the whole file counts; the paper's own accounting stands beside it.
+"""
+
+import numpy as np
+
+from perco_lite.bitstream import ledger
+from perco_lite.claim_bench import Outcome, Workbench, centre, claim_photos
+from perco_lite.data import find_data, list_photos, load_photo, read_caption_lists
+from perco_lite.entropy_coding import zlib_bytes
+from perco_lite.rates import get_rate
+
+# z_l of the paper at 512x512, as PerCo (SD) quotes Table 2: tokens a side, codebook size.
+TABLE_2 = {
+    "0.0019": (8, 256),
+    "0.0024": (8, 1024),
+    "0.0059": (16, 64),
+    "0.0098": (16, 1024),
+    "0.0313": (32, 256),
+    "0.0507": (32, 8192),
+    "0.0937": (64, 64),
+    "0.1250": (64, 256),
+}
+KODAK_PIXELS = 768 * 512
+PSEUDO_COUNT = 0.5  # of codes that no other photo used
+
+
+def paper_index_bytes(rate: str, pixels: int) -> float:
+    """Bytes of z_l for so many pixels: the paper's share of 512x512 pixels."""
+    side, codebook = TABLE_2[rate]
+    return side**2 * np.log2(codebook) / 8 * pixels / 512**2
+
+
+def ledgers(bench: Workbench) -> Outcome:
+    """Whole photos: bytes of each part of the file, beside those of the paper's accounting.
+
+    Rows named "human" are captions of COCO (mean of a photo's five), as if of a Kodak photo.
+    """
+    rows, notes = [], []
+    samples = claim_photos()[: bench.settings.photos or None]
+    for sample in samples:
+        width, height = (side // 64 * 64 for side in sample.image.size)
+        image = centre(sample.image, width, height)
+        for rate in bench.codec.rates:
+            data = bench.codec.compress(image, sample.caption, rate, rounds=0)  # as many bytes
+            parts, text = ledger(data), zlib_bytes(sample.caption)
+            rows.append(
+                {
+                    "photo": sample.name,
+                    "rate": rate,
+                    "setting": "stored caption",
+                    "file_bytes": len(data),
+                    "header_bytes": parts["header"],
+                    "caption_bytes": parts["caption"],
+                    "index_bytes": parts["indices"],
+                    "paper_index_bytes": paper_index_bytes(rate, width * height),
+                    "zlib_bytes": text,
+                    "paper_bytes": paper_index_bytes(rate, width * height) + text,
+                }
+            )
+    folder = find_data("coco_eval")
+    if folder is None:
+        return Outcome(rows, notes=["human captions not measured: no coco_eval (data/README.md)"])
+    table = read_caption_lists(folder / "captions.json")
+    grid, small = (paper_index_bytes("0.0019", n) for n in (KODAK_PIXELS, 512**2))
+    for photo, texts in list(table.items())[: bench.settings.photos or None]:
+        sizes = np.array([zlib_bytes(text) for text in texts])
+        rows.append(
+            {
+                "photo": photo,
+                "rate": "0.0019",
+                "setting": "human",
+                "zlib_bytes": float(sizes.mean()),
+                "paper_bytes": float(grid + sizes.mean()),
+                "under_153": float((grid + sizes < 153).mean()),
+                "text_share_512": float((sizes / (small + sizes)).mean()),
+            }
+        )
+    return Outcome(rows, notes=notes)
+
+
+def entropy(bench: Workbench) -> Outcome:
+    """Bits an index would cost with a code fitted to the other photos, beside log2 K.
+
+    A static code of order 0: frequencies of codes over all other photos, half a count added.
+    Indices are nearest codes of whole photos, Kodak's and COCO's where they are found.
+    """
+    limit = bench.settings.photos or None
+    photos = [(s.name, s.image) for s in claim_photos()[:limit]]
+    if (folder := find_data("coco_eval")) is not None:
+        photos += [(p.name, p) for p in list_photos(folder)[:limit]]
+    indices: dict[str, list[np.ndarray]] = {rate: [] for rate in bench.codec.rates}
+    for _, image in photos:
+        image = image if not hasattr(image, "suffix") else load_photo(image)
+        for rate in bench.codec.rates:
+            grid = bench.codec.encode(image, rate, rounds=0)
+            indices[rate].append(grid.flatten().cpu().numpy())
+    rows = []
+    for rate, grids in indices.items():
+        size = get_rate(rate).codebook_size
+        counts = np.stack([np.bincount(grid, minlength=size) for grid in grids])
+        total = counts.sum(0)
+        for (name, _), grid, own in zip(photos, grids, counts, strict=True):
+            others = total - own + PSEUDO_COUNT
+            bits = float(-np.log2(others / others.sum())[grid].mean())
+            uniform = get_rate(rate).bits_per_index
+            row = {"photo": name, "rate": rate, "setting": "code of the other photos"}
+            rows.append(row | {"bits": bits, "uniform_bits": uniform, "saving": 1 - bits / uniform})
+    return Outcome(rows)

@@ -1,0 +1,171 @@
+"""Experiments that paint: rate, conditioning, guidance, steps, seeds, bottleneck.
+
+    Workbench ──paint with one thing changed──► pictures ──► a row a photo and setting
+                                                       └──► patch Fréchet draws a setting
+
+Each function is one experiment: it takes a workbench and returns an ``Outcome``. What is compared
+shares photos, bits, captions and noise, except for the one thing that its ``setting`` names.
+
+Paper: PerCo, Sec. 4.2 to 4.4 (main results, ablations).
+Differs from the paper: where it trains a model anew without text or without grid, we take them from
+a model that was trained with both.
+"""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from perco_lite.baselines import available, smallest
+from perco_lite.bitstream import unpack
+from perco_lite.claim_bench import Outcome, Workbench
+from perco_lite.claim_sets import patch_frechet_draws
+from perco_lite.data import tensor_to_image
+
+GUIDANCE = (1.0, 2.0, 3.0, 5.0)
+STEPS = (1, 5, 20, 50)  # 50 at the lowest rate only
+NOTHING = "NA"
+PAPER_GUIDANCE = 3.0
+MODERN = ("avif", "webp")  # the smallest classical codecs
+
+
+def rate(bench: Workbench) -> Outcome:
+    """perco, its bits without diffusion, and the smallest files of AVIF and WebP."""
+    rows, sets = [], {}
+    for name in bench.codec.rates:
+        pictures = {"perco": bench.paint(name), "no diffusion": estimates(bench, name)}
+        sizes = {"perco": [len(data) for data in bench.files(name)]}
+        sizes["no diffusion"] = sizes["perco"]
+        for setting, several in pictures.items():
+            sets[name, setting] = several
+            made = bench.rows(several, rate=name, setting=setting)
+            rows += [{**row, "bytes": n} for row, n in zip(made, sizes[setting], strict=True)]
+    alone = autoencoder_alone(bench)
+    sets["", "autoencoder"] = alone
+    rows += bench.rows(alone, rate="", setting="autoencoder")
+    here, notes = available(), []
+    for codec in MODERN:
+        if not here[codec]:
+            notes.append(f"{codec} not measured: this Pillow has none")
+            continue
+        results = [smallest(image, codec) for image in bench.images]
+        pictures = [result.image for result in results]
+        sets["", codec] = pictures
+        made = bench.rows(pictures, rate="", setting=codec)
+        rows += [{**row, "bytes": len(r.data)} for row, r in zip(made, results, strict=True)]
+    return _outcome(bench, rows, sets, notes)
+
+
+def conditions(bench: Workbench) -> Outcome:
+    """Text and grid at the lowest rate: their own, another photo's, none; and the text "NA".
+
+    Text is measured with the paper's guidance, which exaggerates it; the grid without.
+    """
+    name = bench.lowest
+    texts = {
+        "own": bench.captions,
+        "another's": bench.captions[1:] + bench.captions[:1],
+        "NA": [NOTHING] * len(bench.captions),
+    }
+    pictures = {}
+    for key, text in texts.items():
+        pictures[f"text: {key}"] = bench.paint(name, guidance=PAPER_GUIDANCE, texts=text)
+    # with an empty text guidance is without effect, and costs twice the time
+    pictures["text: none"] = bench.paint(name, texts=[""] * len(bench.captions))
+    own = bench.condition(name)
+    pictures["grid: own"] = bench.paint(name)
+    pictures["grid: another's"] = bench.paint(name, condition=own.roll(-1, 0))
+    pictures["grid: none"] = bench.paint(name, condition=torch.zeros_like(own))
+    rows = [r for key, p in pictures.items() for r in bench.rows(p, rate=name, setting=key)]
+    return _outcome(bench, rows, {(name, key): p for key, p in pictures.items()})
+
+
+def guidance(bench: Workbench) -> Outcome:
+    """Guidance 1 (off) to 5 at the lowest rate."""
+    name, rows, sets = bench.lowest, [], {}
+    for scale in GUIDANCE:
+        sets[name, f"{scale:g}"] = bench.paint(name, guidance=scale)
+        rows += bench.rows(sets[name, f"{scale:g}"], rate=name, setting=f"{scale:g}")
+    return _outcome(bench, rows, sets)
+
+
+def steps(bench: Workbench) -> Outcome:
+    """1, 5 and 20 steps at every rate, 50 at the lowest."""
+    rows, sets = [], {}
+    for name in bench.codec.rates:
+        for count in STEPS:
+            if count > 20 and name != bench.lowest:
+                continue
+            sets[name, str(count)] = bench.paint(name, steps=count)
+            rows += bench.rows(sets[name, str(count)], rate=name, setting=str(count))
+    return _outcome(bench, rows, sets)
+
+
+def seeds(bench: Workbench) -> Outcome:
+    """Pictures from several seeds at every rate; ``spread`` is over the seeds, in grey levels."""
+    rows = []
+    for name in bench.codec.rates:
+        many = [bench.paint(name, seed=seed) for seed in range(bench.settings.seeds)]
+        for seed, pictures in enumerate(many):
+            rows += bench.rows(pictures, rate=name, setting=f"seed {seed}")
+        for photo, several in zip(bench.names, zip(*many, strict=True), strict=True):
+            grey = [np.asarray(picture.convert("L"), float) for picture in several]
+            spread = float(np.std(grey, axis=0, ddof=1).mean())
+            rows.append({"photo": photo, "rate": name, "setting": "spread", "spread": spread})
+    return Outcome(rows, notes=bench.notes())
+
+
+def bottleneck(bench: Workbench) -> Outcome:
+    """The grid as sent, with nearest codes only, not quantized at all; and the autoencoder alone.
+
+    Unquantized: the hyper-encoder's unit vectors go on to the condition decoder as they are.
+    """
+    rows, sets = [], {}
+    for name in bench.codec.rates:
+        nearest, features = unquantized(bench, name)
+        sets[name, "as sent"] = bench.paint(name)
+        sets[name, "nearest codes"] = bench.paint(name, condition=nearest)
+        sets[name, "unquantized"] = bench.paint(name, condition=features)
+        for setting in ("as sent", "nearest codes", "unquantized"):
+            rows += bench.rows(sets[name, setting], rate=name, setting=setting)
+    sets["", "autoencoder"] = autoencoder_alone(bench)
+    rows += bench.rows(sets["", "autoencoder"], rate="", setting="autoencoder")
+    return _outcome(bench, rows, sets)
+
+
+@torch.no_grad()
+def unquantized(bench: Workbench, name: str) -> tuple[Tensor, Tensor]:
+    """Conditions (N,C,h',w') from the nearest codes, and from the vectors before quantization."""
+    branch, latents = bench.codec.conditioner.branch(name), bench.latents()
+    features = branch.hyper_encoder(latents)
+    quantizer = branch.quantizer
+    nearest = branch.decoder(quantizer.decode(quantizer.encode(features)))
+    vectors = F.normalize(quantizer.project_in(features.permute(0, 2, 3, 1)), dim=-1)
+    return nearest, branch.decoder(quantizer.project_out(vectors).permute(0, 3, 1, 2))
+
+
+@torch.no_grad()
+def autoencoder_alone(bench: Workbench) -> list[Image.Image]:
+    """What the latents can hold: nothing quantized, nothing painted."""
+    decode = bench.codec.autoencoder.decode
+    return [tensor_to_image(decode(one[None])) for one in bench.latents()]
+
+
+@torch.no_grad()
+def estimates(bench: Workbench, name: str) -> list[Image.Image]:
+    """What the bits imply by regression alone; ``ValueError`` for weights that estimate nothing."""
+    codec, pictures = bench.codec, []
+    for data in bench.files(name):
+        estimate = codec.conditioner.estimate(codec.condition(unpack(data)))
+        if estimate is None:
+            raise ValueError(
+                "these weights have no condition decoder, so no estimate; use the bundled ones"
+            )
+        pictures.append(tensor_to_image(codec.autoencoder.decode(estimate)))
+    return pictures
+
+
+def _outcome(bench: Workbench, rows: list[dict], sets: dict, notes=()) -> Outcome:
+    draws = patch_frechet_draws(bench.images, sets, bench.settings.draws)
+    return Outcome(rows, draws, [*bench.notes(), *notes])

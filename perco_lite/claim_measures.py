@@ -1,0 +1,211 @@
+"""How each claim is measured: from the tables to the one effect that decides, and to words.
+
+    Tables ──measure──► (Effect, "our figure")
+
+``pair`` and ``sets`` serve most claims; those below them are of one claim each.
+
+Paper: PerCo, RQ1 to RQ5.
+Differs from the paper: differences are taken photo by photo, or draw by draw, before any mean.
+"""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from perco_lite.claim_sets import draw_photos
+from perco_lite.claim_verdicts import Effect, Tables, UnmeasurableError, of_photos
+
+LOW, HIGH = "0.0019", "0.1250"
+RATES = (LOW, "0.0098", "0.0313", HIGH)
+
+Measure = Callable[[Tables], tuple[Effect, str]]
+
+
+def pair(
+    name: str,
+    metric: str,
+    better: tuple[str, str],
+    worse: tuple[str, str],
+    unit: str,
+    sign: int = 1,
+):
+    """Mean over photos of ``sign`` x (figure of ``better`` - figure of ``worse``)."""
+
+    def measure(results: Tables) -> tuple[Effect, str]:
+        one, two = (better, worse) if sign > 0 else (worse, better)
+        effect = results.mean(name, metric, one, minus=two)
+        ends = [
+            np.mean(list(results.values(name, metric, key).values())) for key in (worse, better)
+        ]
+        return effect, f"{effect.text(unit)}; {ends[0]:.4g} → {ends[1]:.4g}, {effect.count} photos"
+
+    return measure
+
+
+def sets(name: str, better: tuple[str, str], worse: tuple[str, str]):
+    """How much lower the patch Fréchet distance is, in percent of the worse one."""
+
+    def measure(results: Tables) -> tuple[Effect, str]:
+        effect = results.of_sets(name, [better, worse], lambda a, b: 100 * (1 - a / b))
+        ends = [results.draws(name, key)[0] for key in (worse, better)]
+        text = effect.text("% lower patch Fréchet distance")
+        return effect, f"{text}; {ends[0]:.1f} → {ends[1]:.1f}"
+
+    return measure
+
+
+def within(margin: float) -> tuple[float, float]:
+    """Region of an effect that is too small to matter in either direction."""
+    return -margin, margin
+
+
+def at_most(margin: float) -> tuple[float, float]:
+    """Region of a loss that is too small to matter."""
+    return -math.inf, margin
+
+
+def index_bytes(results: Tables) -> tuple[Effect, str]:
+    rows = [row for row in results.rows("ledgers") if row.get("index_bytes")]
+    off = [float(row["index_bytes"]) - float(row["paper_index_bytes"]) for row in rows]
+    worst = max(map(abs, off))
+    ends = (min(off), max(off))
+    return Effect(worst, ends, len(rows)), f"at most {worst:g} bytes off in {len(rows)} files"
+
+
+def stored_under_153(results: Tables) -> tuple[Effect, str]:
+    paper, whole = (
+        results.values("ledgers", name, (LOW, "stored caption"))
+        for name in ("paper_bytes", "file_bytes")
+    )
+    effect = of_photos([153 - value for value in paper.values()])
+    low, high = (153 - end for end in reversed(effect.interval))
+    under = sum(value < 153 for value in paper.values())
+    ours = sum(value < 153 for value in whole.values())
+    return effect, (
+        f"{153 - effect.value:.1f} bytes [{low:.1f}, {high:.1f}] as the paper counts, {under} of "
+        f"{effect.count} under 153; our whole files {np.mean(list(whole.values())):.1f}, {ours} "
+        "under"
+    )
+
+
+def human_under_153(results: Tables) -> tuple[Effect, str]:
+    values = results.values("ledgers", "paper_bytes", ("0.0019", "human"))
+    share = np.mean(list(results.values("ledgers", "under_153", ("0.0019", "human")).values()))
+    effect = of_photos([153 - value for value in values.values()])
+    low, high = (153 - end for end in reversed(effect.interval))
+    return effect, (
+        f"{153 - effect.value:.1f} bytes [{low:.1f}, {high:.1f}], {share:.0%} of the captions under"
+        f" 153; {effect.count} photos, five captions each"
+    )
+
+
+def text_share(results: Tables) -> tuple[Effect, str]:
+    effect = results.mean("ledgers", "text_share_512", ("0.0019", "human"))
+    low, high = effect.interval
+    return effect, f"{effect.value:.1%} [{low:.1%}, {high:.1%}] with human captions at 512×512"
+
+
+def uniform_code(results: Tables) -> tuple[Effect, str]:
+    each = {
+        rate: results.mean("entropy", "saving", (rate, "code of the other photos"))
+        for rate in RATES
+    }
+    others = ", ".join(f"{rate}: {one.value:.1%}" for rate, one in list(each.items())[1:])
+    effect = each[LOW]
+    low, high = effect.interval
+    text = f"{effect.value:.1%} [{low:.1%}, {high:.1%}] at {LOW}; {others}; {effect.count} photos"
+    return effect, text
+
+
+def flatter_than_distortion(results: Tables) -> tuple[Effect, str]:
+    low, high = (
+        np.array(list(results.values("rate", "ms_ssim", (rate, "perco")).values()))
+        for rate in (LOW, HIGH)
+    )
+    draws = len(results.draws("rate", (LOW, "perco"))) - 1
+    chosen = np.stack(list(draw_photos(len(low), draws)))  # as the distances were drawn
+    distortion = np.log2((1 - low)[chosen].mean(1) / (1 - high)[chosen].mean(1))
+    effect = results.of_sets(
+        "rate", [(LOW, "perco"), (HIGH, "perco")], lambda a, b: distortion - np.log2(a / b)
+    )
+    falls = 2 ** distortion[0], 2 ** (distortion[0] - effect.value)
+    return effect, (
+        f"{effect.text('octaves')}; from {LOW} to {HIGH} 1 − MS-SSIM falls ×{falls[0]:.2f}, "
+        f"patch Fréchet distance ×{falls[1]:.2f}"
+    )
+
+
+def flatter_than_regression(results: Tables) -> tuple[Effect, str]:
+    keys = [(rate, setting) for setting in ("no diffusion", "perco") for rate in (LOW, HIGH)]
+    effect = results.of_sets("rate", keys, lambda a, b, c, d: np.log2(a / b) - np.log2(c / d))
+    falls = [results.draws("rate", key)[0] for key in keys]
+    return effect, (
+        f"{effect.text('octaves')}; falls ×{falls[0] / falls[1]:.2f} without diffusion, "
+        f"×{falls[2] / falls[3]:.2f} with"
+    )
+
+
+def near_the_ceiling(results: Tables) -> tuple[Effect, str]:
+    effect = results.of_sets("rate", [(LOW, "perco"), ("", "autoencoder")], lambda a, b: a / b)
+    return effect, effect.text("times the autoencoder's patch Fréchet distance", ".2f")
+
+
+def against_modern_codecs(results: Tables) -> tuple[Effect, str]:
+    effect = results.of_sets(
+        "rate",
+        [(LOW, "perco"), ("", "avif"), ("", "webp")],
+        lambda a, b, c: 100 * (1 - a / np.minimum(b, c)),
+    )
+    bytes_ = {
+        key: np.mean(list(results.values("rate", "bytes", key).values()))
+        for key in ((LOW, "perco"), ("", "avif"), ("", "webp"))
+    }
+    ours, avif, webp = (results.draws("rate", key)[0] for key in bytes_)
+    sizes = [f"{value:.0f}" for value in bytes_.values()]
+    return effect, (
+        f"{effect.text('% lower than the better of AVIF and WebP')}; {ours:.0f} with "
+        f"{sizes[0]} bytes, AVIF {avif:.0f} with {sizes[1]}, WebP {webp:.0f} with {sizes[2]}"
+    )
+
+
+def semantic_metrics(results: Tables) -> tuple[Effect, str]:
+    needed = ("CLIP score", "mIoU")
+    rows = [row for row in results.rows("missing") if row["setting"] in needed]
+    absent = [row["why"] for row in rows if row["here"] != "1"]
+    raise UnmeasurableError("; ".join(absent) or "metrics are here; use perco evaluate coco30k")
+
+
+def text_at_low_and_high(results: Tables) -> tuple[Effect, str]:
+    gains = []
+    for rate in (LOW, HIGH):
+        own, other = (
+            results.values("captions", "v_loss", (rate, key))
+            for key in ("human", "another photo's")
+        )
+        gains.append({photo: other[photo] - own[photo] for photo in own})
+    effect = of_photos([gains[0][photo] - gains[1][photo] for photo in gains[0]])
+    low, high = (np.mean(list(gain.values())) for gain in gains)
+    return effect, f"{effect.text('of v-loss')}; gain {low:.4f} at {LOW}, {high:.4f} at {HIGH}"
+
+
+def quantizer_share(results: Tables) -> tuple[Effect, str]:
+    """Of the feature distance from file to autoencoder, the part that codes are to blame for."""
+    sent, free, alone = (
+        results.values("bottleneck", "feature_distance", key)
+        for key in ((HIGH, "nearest codes"), (HIGH, "unquantized"), ("", "autoencoder"))
+    )
+    gap, part = (
+        np.array([sent[photo] - other[photo] for photo in sent]) for other in (alone, free)
+    )
+    # a ratio of means: single photos may have next to no gap
+    draw = np.random.default_rng(0)
+    chosen = draw.integers(len(gap), size=(2000, len(gap)))
+    low, high = np.quantile(part[chosen].mean(1) / gap[chosen].mean(1) - 0.5, [0.025, 0.975])
+    effect = Effect(float(part.mean() / gap.mean() - 0.5), (float(low), float(high)), len(gap))
+    return effect, (
+        f"{effect.value + 0.5:.0%} [{low + 0.5:.0%}, {high + 0.5:.0%}] of the gap at {HIGH} goes "
+        f"with the quantizer; feature distance {np.mean(list(sent.values())):.3f} with nearest "
+        f"codes, {np.mean(list(free.values())):.3f} without, "
+        f"{np.mean(list(alone.values())):.3f} autoencoder alone"
+    )

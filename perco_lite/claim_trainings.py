@@ -1,0 +1,107 @@
+"""Experiment on training: a feature loss or none, one U-Net for all rates or for one.
+
+    the loaded weights ─┬─► "one rate": N steps at the highest rate ───────────┐
+                        ├─► "one rate, feature loss": and the feature distance ─┼─► pictures of
+                        ├─► "all rates": N steps, the rates in turn ────────────┤   other photos
+                        └─► "start": no step ───────────────────────────────────┘
+
+All runs draw the same photos, crops and noise. A hundred steps from weights that were trained with
+neither of the two show which way they pull, not where they would end.
+
+Paper: PerCo, Sec. 3.3 (LPIPS above 0.05 bpp) and 4.1 (one model per rate).
+Differs from the paper: a hundred steps instead of 281,250; SqueezeNet's features instead of LPIPS;
+codes and text encoder stay as they are. "All rates" costs as many steps in all as "one rate".
+"""
+
+import copy
+import tempfile
+from pathlib import Path
+
+from perco_lite.claim_bench import Outcome, Workbench, velocity_losses
+from perco_lite.claim_sets import patch_frechet_draws
+from perco_lite.codec import PercoCodec
+from perco_lite.codec_stage import CodecLoss, CodecStage
+from perco_lite.latent_store import LatentStore, cache_latents
+from perco_lite.photo_store import PhotoStore
+from perco_lite.rates import get_rate
+from perco_lite.recipes import find_training_data
+from perco_lite.training import TrainingSettings, train
+
+FEATURE_WEIGHT = 0.1  # as PerCo (SD) sets LPIPS's; the paper's is not known
+BATCH, CROP = 8, 24  # crops of 24x24 latents
+LEARNING_RATE = 2e-4
+
+
+def trainings(bench: Workbench) -> Outcome:
+    """Three short runs from the same weights, measured at the highest rate they serve.
+
+    ``FileNotFoundError`` where there are no training photos.
+    """
+    settings, rate = bench.settings, bench.highest
+    store = PhotoStore(find_training_data(None), limit=settings.training_photos)
+    with tempfile.TemporaryDirectory() as folder:
+        latents = cache_latents(
+            bench.codec.autoencoder, store, Path(folder, "latents.safetensors"), len(store), 0
+        )
+    runs = {"one rate": ([rate], False), "all rates": (list(bench.codec.rates), False)}
+    notes = bench.notes()
+    if bench.features is None:
+        notes.append(f"one rate, feature loss: not trained, {bench.missing}")
+    else:
+        runs["one rate, feature loss"] = ([rate], True)
+    sets, rows = {}, []
+    codecs = {"start": lambda: bench.codec}
+    for setting, run in runs.items():
+        codecs[setting] = lambda run=run: continued(bench, latents, store.captions, *run)
+    for setting, make in codecs.items():
+        trained = Workbench(make(), bench.samples, settings)
+        sets[rate, setting] = trained.paint(rate)
+        made = trained.rows(sets[rate, setting], rate=rate, setting=setting)
+        conditions, encoded = trained.condition(rate), trained.latents()
+        for number, row in enumerate(made):
+            one = slice(number, number + 1)
+            (loss,) = velocity_losses(
+                trained.codec,
+                encoded[one],
+                conditions[one],
+                [trained.captions[number]],
+                rate,
+                number,
+            )
+            rows.append(row | {"v_loss": loss})
+    return Outcome(rows, patch_frechet_draws(bench.images, sets, settings.draws), notes)
+
+
+def continued(
+    bench: Workbench,
+    latents: LatentStore,
+    captions: list[list[str]],
+    rates: list[str],
+    with_features: bool,
+) -> PercoCodec:
+    """A copy of the codec, trained on at these rates; its moving-average weights."""
+    codec = PercoCodec(**{n: copy.deepcopy(part) for n, part in bench.codec.components.items()})
+    codec.set_progress_bar_config(disable=True)
+    codec.text_encoder.requires_grad_(False)
+    perceptual = copy.deepcopy(bench.features) if with_features else None
+    weight = FEATURE_WEIGHT if with_features else 0.0
+    loss = CodecLoss(codec, perceptual, weight, freeze_codes=True)
+    loss.rates = [get_rate(name) for name in rates]
+    crop = min(CROP, latents.smallest // 8 * 8)
+    stage = CodecStage(codec, loss, latents, captions, crop=crop)
+    count = bench.settings.training_steps
+    with tempfile.TemporaryDirectory() as folder:
+        train(
+            stage,
+            TrainingSettings(
+                output=folder,
+                steps=count,
+                batch_size=BATCH,
+                learning_rate=LEARNING_RATE,
+                warmup_steps=max(1, count // 10),
+                checkpoint_minutes=60,
+            ),
+        )
+        codec = PercoCodec.from_pretrained(f"{folder}/weights")
+    codec.set_progress_bar_config(disable=True)
+    return codec.to(bench.codec.device)

@@ -1,0 +1,175 @@
+"""The experiments behind the table of claims: one command, one CSV each, never made twice.
+
+    names ──► EXPERIMENTS[name](workbench) ──► NAME.csv        a row a photo and setting
+                                          ├──► NAME_sets.csv   a row a draw of photos and setting
+                                          └──► NAME.json       command, settings, device, versions
+
+The JSON is written last: an experiment is finished when it has one. What is finished is left as it
+is; what was made with other settings or weights is refused.
+
+Paper: PerCo, Sec. 4.
+Differs from the paper: small enough for a laptop; ``claim_table`` says what that leaves unsaid.
+"""
+
+import csv
+import io
+import json
+import platform
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, fields
+from importlib.metadata import version
+from pathlib import Path
+
+from perco_lite.batch import write_whole
+from perco_lite.claim_bench import ClaimSettings, Outcome, Workbench, claim_photos, number
+from perco_lite.claim_bits import entropy, ledgers
+from perco_lite.claim_captions import captions
+from perco_lite.claim_experiments import bottleneck, conditions, guidance, rate, seeds, steps
+from perco_lite.claim_sizes import sizes
+from perco_lite.claim_trainings import trainings
+from perco_lite.codec import PercoCodec
+from perco_lite.loading import device_name
+from perco_lite.metrics import load_lpips
+from perco_lite.realism import load_inception
+from perco_lite.result_table import check_writable
+from perco_lite.semantics import load_clip, load_segmenter
+
+MADE_BY = "perco claims"
+
+
+def missing(bench: Workbench) -> Outcome:
+    """Which of the paper's metrics can be computed on this machine at all."""
+    rows = []
+    for name, load in (
+        ("LPIPS", load_lpips),
+        ("FID and KID", load_inception),
+        ("CLIP score", load_clip),
+        ("mIoU", load_segmenter),
+    ):
+        found, reason = load()
+        rows.append({"photo": "", "setting": name, "here": int(found is not None), "why": reason})
+    return Outcome(rows)
+
+
+EXPERIMENTS: dict[str, Callable[[Workbench], Outcome]] = {
+    "ledgers": ledgers,
+    "entropy": entropy,
+    "rate": rate,
+    "conditions": conditions,
+    "captions": captions,
+    "guidance": guidance,
+    "steps": steps,
+    "seeds": seeds,
+    "bottleneck": bottleneck,
+    "sizes": sizes,
+    "trainings": trainings,
+    "missing": missing,
+}
+
+
+def run_experiments(
+    names: Iterable[str],
+    output: str | Path,
+    codec: PercoCodec,
+    settings: ClaimSettings | None = None,
+    say: Callable[[str], None] = print,
+    weights: str | None = None,
+) -> dict[str, str]:
+    """Run the experiments that are not finished in folder ``output``; all of them without names.
+
+    Returns what became of each: "made" or "there". Raises, before any work, ``ValueError`` for an
+    unknown name or a result of other settings, ``OSError`` where nothing can be written; during it,
+    what an experiment cannot do without (its message names it).
+    """
+    settings = settings or ClaimSettings()
+    names = list(dict.fromkeys(names)) or list(EXPERIMENTS)
+    for name in names:
+        if name not in EXPERIMENTS:
+            raise ValueError(f"got experiment {name!r}, expected some of {', '.join(EXPERIMENTS)}")
+    output = Path(output)
+    about = {"settings": asdict(settings), "model_id": f"{codec.model_id:#06x}"}
+    done = {name: finished(output, name, about) for name in names}
+    bench, outcome = None, {}
+    for name in names:
+        if done[name]:
+            say(f"{name}: there already, {output / name}.csv")
+            outcome[name] = "there"
+            continue
+        bench = bench or Workbench(codec, claim_photos(), settings)
+        started = time.perf_counter(), time.process_time()
+        result = EXPERIMENTS[name](bench)
+        took = {"seconds": round(time.perf_counter() - started[0], 1)}
+        took["cpu_seconds"] = round(time.process_time() - started[1], 1)  # whatever else runs
+        made = took | _circumstances(bench, name, weights, output)
+        _write(output, name, result, about | made)
+        say(f"{name}: {len(result.rows)} rows in {took['seconds']:.0f} s, {output / name}.csv")
+        for note in result.notes:
+            say(f"  note: {note}")
+        outcome[name] = "made"
+    return outcome
+
+
+def finished(output: Path, name: str, about: dict) -> bool:
+    """Whether an experiment is there; refuses what is not ours or was made otherwise."""
+    for suffix in (".csv", ".json"):
+        check_writable(output / f"{name}{suffix}")
+    path = output / f"{name}.json"
+    if not path.exists():
+        return False
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+        if before.get("made_by") != MADE_BY:
+            raise ValueError
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{path} is not from {MADE_BY}; name another folder") from error
+    flat, now = ({**one, **one.get("settings", {})} for one in (before, about))
+    differ = [key for key in now if key != "settings" and flat.get(key) != now[key]]
+    if differ:
+        said = ", ".join(f"{key}: was {flat.get(key)}, is {now[key]}" for key in differ)
+        raise ValueError(
+            f"{path} was made otherwise ({said}); nothing was written: name another folder, or "
+            "delete that file to have it made again"
+        )
+    return (output / f"{name}.csv").exists()
+
+
+def _write(output: Path, name: str, result: Outcome, about: dict) -> None:
+    if not result.rows:
+        raise ValueError(f"{name} measured nothing; check that there are photos to measure on")
+    write_whole(output / f"{name}.csv", table(result.rows))
+    if result.draws:
+        write_whole(output / f"{name}_sets.csv", table(result.draws))
+    about = {"made_by": MADE_BY, "experiment": name, **about, "notes": result.notes}
+    write_whole(output / f"{name}.json", (json.dumps(about, indent=1) + "\n").encode())
+
+
+def table(rows: list[dict]) -> bytes:
+    """CSV with every column that any row has; empty where a row has none."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([[number(row.get(column)) for column in columns] for row in rows])
+    return text.getvalue().encode()
+
+
+def command(name: str, settings: ClaimSettings, output: Path, weights: str | None = None) -> str:
+    """What to type to have an experiment made again."""
+    words = ["perco claims", name, "-o", str(output)]
+    for field in fields(ClaimSettings):
+        value = getattr(settings, field.name)
+        if value != field.default:
+            words.append(f"--{field.name.replace('_', '-')} {value}")
+    return " ".join(words + ([f"--weights {weights}"] if weights else []))
+
+
+def _circumstances(bench: Workbench, name: str, weights: str | None, output: Path) -> dict:
+    packages = ("torch", "diffusers", "transformers", "torchmetrics", "numpy", "pillow")
+    return {
+        "command": command(name, bench.settings, output, weights),
+        "photos": f"{len(bench.names)} of {bench.source}",
+        "date": time.strftime("%Y-%m-%d"),
+        "device": f"{bench.codec.device}: {device_name()}",
+        "versions": {"python": platform.python_version()} | {p: version(p) for p in packages},
+    }

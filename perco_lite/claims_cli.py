@@ -1,0 +1,63 @@
+"""The `perco claims` command.
+
+perco claims guidance steps -o data/results/claims ──► guidance.csv, guidance.json, …
+perco claims --table -o data/results/claims        ──► the claims and their verdicts
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from perco_lite.batch import explain
+
+
+def claims(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="ledgers, entropy, rate, conditions, captions, guidance, steps, seeds, "
+            "bottleneck, sizes, trainings, missing; default: all."
+        ),
+    ] = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the results.")] = Path(
+        "out/claims"
+    ),
+    table: Annotated[
+        bool, typer.Option("--table", help="Measure nothing; print claims and verdicts.")
+    ] = False,
+    photos: Annotated[int, typer.Option(help="At most so many; 0 = all.", min=0)] = 0,
+    crop: Annotated[int, typer.Option(help="Pixels a side of each photo's middle.")] = 256,
+    steps: Annotated[int, typer.Option(help="Denoising steps.", min=1, max=1000)] = 20,
+    seeds: Annotated[int, typer.Option(help="Seeds to compare.", min=2)] = 3,
+    draws: Annotated[int, typer.Option(help="Draws for intervals of a set.", min=2)] = 200,
+    training_steps: Annotated[int, typer.Option(help="Of each short training.", min=1)] = 100,
+    training_photos: Annotated[int, typer.Option(help="Photos to train on.", min=1)] = 400,
+    weights: Annotated[
+        str | None, typer.Option(help="Folder or hub id of other weights than the bundled ones.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, mps; default: cuda where there is one.")
+    ] = None,
+) -> None:
+    """Test the paper's claims on this codec: tables, and a verdict for each claim.
+
+    A quarter of an hour on two cores. What is finished is not measured again.
+    """
+    try:
+        if table:
+            from perco_lite.claim_table import judge, markdown
+
+            typer.echo(markdown(judge(output)))
+            return
+        from perco_lite.claim_bench import ClaimSettings
+        from perco_lite.claims import run_experiments
+        from perco_lite.loading import load_codec
+
+        settings = ClaimSettings(photos, crop, steps, seeds, draws, training_steps, training_photos)
+        run_experiments(
+            names or [], output, load_codec(weights, device), settings, typer.echo, weights
+        )
+    except (OSError, ValueError, RuntimeError, MemoryError, ImportError) as error:
+        typer.echo(f"error: {explain(error)}", err=True)
+        raise typer.Exit(2) from error

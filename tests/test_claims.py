@@ -1,0 +1,303 @@
+"""The experiments behind the claims, on a tiny codec: what they vary, what they write, resuming."""
+
+import csv
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from perco_lite import claim_bench, claims
+from perco_lite.bitstream import ledger, unpack
+from perco_lite.claim_bench import ClaimSettings, Workbench, centre, number, paint, velocity_losses
+from perco_lite.claim_bits import entropy, paper_index_bytes
+from perco_lite.claim_captions import captioned_photos, fill, largest_objects, shrink
+from perco_lite.claim_experiments import conditions, unquantized
+from perco_lite.claim_sets import draw_photos, patch_frechet_draws
+from perco_lite.claim_sizes import cut, join, sizes
+from perco_lite.cli import app
+from perco_lite.data import Sample
+from perco_lite.metrics import psnr
+from perco_lite.rates import RATES
+
+TINY = ClaimSettings(crop=64, steps=1, seeds=2, draws=3, training_steps=1, training_photos=3)
+
+
+def make_photo(seed, size=(160, 144)) -> Image.Image:
+    small = np.random.default_rng(seed).integers(0, 256, (5, 6, 3), np.uint8)
+    return Image.fromarray(small).resize(size, Image.Resampling.BICUBIC)
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+    """A data folder with 3 photos as Kodak's, 3 as COCO's with captions, 3 to train on."""
+    monkeypatch.setenv("PERCO_LITE_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for name, start in (("kodak", 0), ("coco_eval", 10), ("train", 20)):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for i in range(3):
+            make_photo(start + i).save(tmp_path / "data" / name / f"kodim0{i + 1}.png")
+    texts = {f"kodim0{i}.png": [f"a red barn {i}", "two dogs run"] for i in (1, 2, 3)}
+    folder = tmp_path / "data" / "coco_eval"
+    (folder / "captions.json").write_text(json.dumps(texts))
+    masks = [(1, 1, 50.0), (1, 2, 30.0), (1, 2, 30.0), (2, 1, 9.0)]
+    table = {
+        "images": [{"id": i, "file_name": f"kodim0{i}.png"} for i in (1, 2, 3)],
+        "categories": [{"id": 1, "name": "dog"}, {"id": 2, "name": "car"}],
+        "annotations": [{"image_id": i, "category_id": c, "area": a} for i, c, a in masks],
+    }
+    (folder / "instances.json").write_text(json.dumps(table))
+    return tmp_path
+
+
+@pytest.fixture
+def bench(tiny_codec, photos) -> Workbench:
+    return Workbench(tiny_codec, claim_bench.claim_photos(), TINY)
+
+
+def read(path):
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_crops_are_the_middle_and_small_photos_are_left_out(tiny_codec):
+    photo = make_photo(0)
+    assert np.array_equal(np.asarray(centre(photo, 64, 64)), np.asarray(photo)[40:104, 48:112])
+    samples = [Sample(str(i), make_photo(i, (s, s)), "", "x") for i, s in enumerate((63, 64, 65))]
+    bench = Workbench(tiny_codec, samples, TINY)
+    assert bench.names == ["1", "2"] and {i.size for i in bench.images} == {(64, 64)}
+    with pytest.raises(ValueError, match="1 photos of at least 64 pixels"):
+        Workbench(tiny_codec, samples[:2], TINY)
+    with pytest.raises(ValueError, match="expected at least 64x64"):
+        centre(samples[0].image, 64, 64)
+
+
+@pytest.mark.parametrize("wrong", [{"crop": 100}, {"steps": 0}, {"seeds": 1}, {"draws": 1}])
+def test_settings_that_make_no_sense(wrong):
+    with pytest.raises(ValueError, match="expected"):
+        ClaimSettings(**wrong)
+
+
+def test_painting_is_the_codec_with_the_papers_dice(bench, tiny_codec):
+    rate = bench.highest
+    (data,) = bench.files(rate)[:1]
+    theirs = tiny_codec.decompress(data, 2, guidance_scale=3.0, seed=0, temperature=1.0, anchor=0.0)
+    ours = bench.paint(rate, steps=2, guidance=3.0)[0]
+    assert np.abs(np.asarray(ours, int) - np.asarray(theirs, int)).max() <= 1
+    alone = paint(tiny_codec, bench.condition(rate)[:1], bench.captions[:1], rate, 2, 3.0)[0]
+    assert np.abs(np.asarray(ours, int) - np.asarray(alone, int)).max() <= 1
+    assert bench.paint(rate, steps=2, guidance=3.0) is bench.paint(rate, steps=2, guidance=3.0)
+    with pytest.raises(ValueError, match="one of the paper"):
+        bench.paint("0.0024", condition=bench.condition(rate))
+
+
+def test_rows_have_the_figures_of_their_photo(bench):
+    rows = bench.rows(bench.images[::-1], rate="r", setting="reversed")
+    assert [row["photo"] for row in rows] == ["kodim01.png", "kodim02.png", "kodim03.png"]
+    assert rows[0]["psnr"] == psnr(bench.images[0], bench.images[2]).value
+    assert rows[1]["psnr"] == np.inf and rows[1]["feature_distance"] is None
+    assert "feature_distance not measured" in bench.notes()[0]  # no SqueezeNet in this folder
+
+
+def test_velocity_loss_is_that_of_the_definition(bench, tiny_codec):
+    from perco_lite.captions import embed_captions
+    from perco_lite.unet import predict_velocity
+
+    rate, latents = bench.lowest, bench.latents()[:1]
+    condition = bench.condition(rate)[:1]
+    with torch.no_grad():
+        got = velocity_losses(tiny_codec, latents, condition, ["a dog", ""], rate, seed=5)
+        noise = torch.randn((5, 4, 8, 8), generator=torch.Generator().manual_seed(5))
+        text = embed_captions(tiny_codec.tokenizer, tiny_codec.text_encoder, [""])
+        expected = []
+        for i, level in enumerate((199, 399, 599, 799, 999)):
+            alpha_bar = tiny_codec.scheduler.alphas_cumprod[level]
+            noisy = alpha_bar.sqrt() * latents + (1 - alpha_bar).sqrt() * noise[i]
+            target = alpha_bar.sqrt() * noise[i] - (1 - alpha_bar).sqrt() * latents
+            number = torch.tensor([[r.name for r in RATES].index(rate)])[0]
+            got_v = predict_velocity(tiny_codec.unet, noisy, level, condition, text, number)
+            expected.append((got_v - target).pow(2).mean().item())
+    assert got[1] == pytest.approx(np.mean(expected), rel=1e-4) and len(got) == 2
+
+
+def test_every_setting_of_an_experiment_differs_as_it_says(bench, tiny_codec):
+    # at 64 pixels the grid is one index, which two photos may share
+    bench = Workbench(tiny_codec, claim_bench.claim_photos(), replace(TINY, crop=128))
+    outcome = conditions(bench)
+    settings = {row["setting"] for row in outcome.rows}
+    assert settings == {
+        *(f"text: {k}" for k in ("own", "another's", "none", "NA")),
+        *(f"grid: {k}" for k in ("own", "another's", "none")),
+    }
+    by = {(r["photo"], r["setting"]): r["psnr"] for r in outcome.rows}
+    assert len(by) == 3 * len(settings)
+    assert by["kodim01.png", "grid: own"] != by["kodim01.png", "grid: another's"]
+    assert {r["draw"] for r in outcome.draws} == {0, 1, 2, 3}
+
+
+def test_unquantized_features_have_the_nearest_codes(bench, tiny_codec):
+    rate = bench.highest
+    nearest, features = unquantized(bench, rate)
+    indices = tiny_codec.conditioner.encode(bench.latents(), rate)
+    assert torch.equal(nearest, tiny_codec.conditioner.decode(indices, rate))
+    assert features.shape == nearest.shape and not torch.allclose(features, nearest)
+
+
+def test_draws_are_paired_and_start_with_all_photos():
+    draws = list(draw_photos(4, 5))
+    assert draws[0].tolist() == [0, 1, 2, 3] and len(draws) == 6
+    assert all(torch.equal(a, b) for a, b in zip(draws, draw_photos(4, 5), strict=True))
+    photos = [make_photo(i) for i in range(4)]
+    rows = patch_frechet_draws(photos, {("", "same"): photos, ("", "x"): photos[::-1]}, draws=4)
+    same = [r["patch_frechet"] for r in rows if r["setting"] == "same"]
+    assert same == pytest.approx([0] * 5, abs=1e-6)
+    assert rows[1]["patch_frechet"] == pytest.approx(0, abs=1e-6)  # as a set they are equal
+    with pytest.raises(ValueError, match="3 pictures of .* for 4 photos"):
+        patch_frechet_draws(photos, {("", "x"): photos[:3]})
+
+
+def test_index_bytes_of_the_paper():
+    names = {rate.name: rate.index_bytes(512, 768) for rate in RATES}
+    assert {name: paper_index_bytes(name, 512 * 768) for name in names} == names
+    assert names["0.0019"] == 96 and names["0.1250"] == 6144
+
+
+def test_ledger_rows_are_the_files(bench, tiny_codec):
+    rows = claims.ledgers(bench).rows
+    row = next(r for r in rows if r["photo"] == "kodim02.png" and r["rate"] == "0.0098")
+    image = centre(make_photo(1), 128, 128)
+    data = tiny_codec.compress(image, bench.captions[1], "0.0098", rounds=0)
+    assert row["file_bytes"] == len(data) and row["index_bytes"] == ledger(data)["indices"]
+    human = [r for r in rows if r["setting"] == "human"]
+    assert len(human) == 3 and human[0]["paper_bytes"] == 96 + human[0]["zlib_bytes"]
+
+
+def test_entropy_is_that_of_the_other_photos(bench, tiny_codec):
+    rows = entropy(bench).rows
+    rate = "0.0313"
+    folder = ("kodak", "coco_eval")
+    grids = [
+        tiny_codec.encode(make_photo(10 * f + i), rate, rounds=0).flatten().numpy()
+        for f in range(len(folder))
+        for i in range(3)
+    ]
+    counts = np.full(256, 0.5)
+    for grid in grids[1:]:
+        for index in grid:
+            counts[index] += 1
+    expected = np.mean([-np.log2(counts[i] / counts.sum()) for i in grids[0]])
+    assert rows[12]["rate"] == rate and rows[12]["photo"] == "kodim01.png"
+    assert rows[12]["bits"] == pytest.approx(expected)
+    assert rows[12]["saving"] == pytest.approx(1 - expected / 8)
+
+
+def test_captions_have_their_sources(bench, photos):
+    found, notes = captioned_photos(bench)
+    assert not notes and [name for name, _, _ in found][0] == "kodim01.png"
+    texts = found[0][2]
+    assert texts["human"] == "a red barn 1" and texts["another human"] == "two dogs run"
+    assert texts["template"] == "a photo of a car, a dog"  # 60 pixels of car, 50 of dog
+    assert found[1][2]["template"] == "a photo of a dog" and found[2][2]["template"] == "a photo"
+    assert fill(["a"] * 5) == "a photo of a a, a a, a a" and shrink(make_photo(0)).size == (
+        320,
+        256,
+    )
+    (photos / "data/coco_eval/instances.json").unlink()
+    with pytest.raises(FileNotFoundError, match="template needs"):
+        largest_objects(photos / "data/coco_eval/instances.json")
+
+
+def test_mosaics_are_cut_as_they_were_joined(bench):
+    pieces = [make_photo(i, (64, 64)) for i in range(4)]
+    again = cut(join(pieces, 2), 64)
+    assert all(np.array_equal(a, b) for a, b in zip(pieces, again, strict=True))
+    outcome = sizes(bench)
+    assert "3 photos of 128 pixels, repeated" in outcome.notes[-1]
+    assert [r["pixels"] for r in outcome.rows] == [64] * 3 + [128] * 3 + [256] * 3 + [512] * 3
+    assert len({r["photo"] for r in outcome.rows}) == 3
+
+
+def test_experiments_write_and_are_not_made_twice(tiny_codec, photos, monkeypatch):
+    for name in ("conditions", "entropy", "sizes"):  # they have tests of their own
+        monkeypatch.delitem(claims.EXPERIMENTS, name)
+    folder, said = photos / "out", []
+    done = claims.run_experiments([], folder, tiny_codec, TINY, said.append)
+    assert set(done) == set(claims.EXPERIMENTS) and set(done.values()) == {"made"}
+    for name in claims.EXPERIMENTS:
+        rows = read(folder / f"{name}.csv")
+        about = json.loads((folder / f"{name}.json").read_text())
+        assert (
+            rows and "setting" in rows[0] and about["command"].startswith(f"perco claims {name} ")
+        )
+        assert about["model_id"] == f"{tiny_codec.model_id:#06x}" and about["versions"]["torch"]
+    settings = {row["setting"] for row in read(folder / "trainings.csv")}
+    assert settings == {"start", "one rate", "all rates"}
+    assert any("one rate, feature loss: not trained" in line for line in said)
+    before = {p: p.stat().st_mtime_ns for p in folder.iterdir()}
+    again = claims.run_experiments([], folder, tiny_codec, TINY, said.append)
+    assert set(again.values()) == {"there"}
+    assert before == {p: p.stat().st_mtime_ns for p in folder.iterdir()}
+    (folder / "seeds.json").unlink()  # as after a crash
+    assert claims.run_experiments(["seeds", "steps"], folder, tiny_codec, TINY, said.append) == {
+        "seeds": "made",
+        "steps": "there",
+    }
+
+
+def test_other_settings_and_files_of_others_are_refused(tiny_codec, photos):
+    folder = photos / "out"
+    claims.run_experiments(["ledgers"], folder, tiny_codec, TINY, print)
+    other = ClaimSettings(crop=128, steps=1, seeds=2, draws=3)
+    with pytest.raises(ValueError, match=r"made otherwise \(crop: was 64, is 128, training"):
+        claims.run_experiments(["ledgers"], folder, tiny_codec, other, print)
+    (folder / "rate.json").write_text('{"made_by": "me"}')
+    with pytest.raises(ValueError, match="is not from perco claims"):
+        claims.run_experiments(["rate"], folder, tiny_codec, TINY, print)
+    with pytest.raises(ValueError, match="got experiment 'nosuch', expected some of ledgers"):
+        claims.run_experiments(["nosuch"], folder, tiny_codec, TINY, print)
+    (photos / "file").write_text("")
+    with pytest.raises(OSError, match="is a file"):
+        claims.run_experiments(["ledgers"], photos / "file", tiny_codec, TINY, print)
+
+
+def test_training_needs_photos(tiny_codec, photos, monkeypatch, tmp_path):
+    (tmp_path / "empty").mkdir()
+    bench = Workbench(tiny_codec, claim_bench.claim_photos(), TINY)
+    monkeypatch.setenv("PERCO_LITE_DATA", str(tmp_path / "empty"))
+    with pytest.raises(FileNotFoundError, match="no training photos"):
+        claims.trainings(bench)
+
+
+def test_cells_and_commands(tmp_path):
+    assert [number(v) for v in (None, 1, "a", 0.1234567, np.inf)] == [
+        "",
+        "1",
+        "a",
+        "0.123457",
+        "inf",
+    ]
+    said = claims.command("seeds", TINY, tmp_path, "w")
+    assert "--training-steps 1" in said and said.endswith("--weights w") and "--photos" not in said
+
+
+def test_the_command(tiny_weights, photos, capsys):
+    from typer.testing import CliRunner
+
+    run = CliRunner().invoke
+    words = ["claims", "ledgers", "--weights", str(tiny_weights), "-o", str(photos / "out")]
+    small = ["--crop", "64", "--photos", "2"]
+    done = run(app, [*words, *small])
+    assert done.exit_code == 0 and "ledgers: 10 rows" in done.output
+    assert "there already" in run(app, [*words, *small]).output
+    failed = run(app, [*words, "--crop", "65"])
+    assert failed.exit_code == 2 and "expected a multiple of 64" in failed.output
+    shown = run(app, ["claims", "--table", "-o", str(photos / "out")])
+    assert shown.exit_code == 0 and "at most 0 bytes off" in shown.output
+    assert "not measured yet" in shown.output
+
+
+def test_files_decode_to_what_was_measured(bench, tiny_codec):
+    for data, name in zip(bench.files(bench.lowest), bench.captions, strict=True):
+        assert unpack(data, tiny_codec.model_id).caption == name
