@@ -67,6 +67,19 @@ def train_text(
     _train(train_text_recipe, locals())
 
 
+@train_app.command("captions")
+def train_captions(
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of *_train.txt, one caption a line.")
+    ] = None,
+    output: Output = Path("out/train/caption_model.npz"),
+) -> None:
+    """The table that codes captions; part of the file format, so a new one is a new format."""
+    from perco_lite.caption_training import train_captions
+
+    _train(train_captions, {"data": data, "output": output})
+
+
 def _config(ctx: typer.Context, config: str | None) -> str | None:
     """Take the options of a config as defaults; called before the other options are read."""
     if config:
