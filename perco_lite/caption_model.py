@@ -14,6 +14,7 @@ Differs from the paper: a static model of English captions; the end of the capti
 import re
 import zipfile
 import zlib
+from collections.abc import Iterator
 from functools import cache
 from importlib import resources
 
@@ -27,6 +28,7 @@ UNKNOWN = 1  # the symbol before a word spelled out; 0 is END, and the vocabular
 FIRST_WORD = 2
 MAX_WORDS = 100  # a longer text is for deflate: so decoding stays below 50 ms, whatever the bytes
 MAX_LETTERS = 400  # bytes spelled out in one caption
+MAX_CHARACTERS = 4000  # what is longer is not even looked at
 
 # A word brings the space before it along. ASCII only, so that no version of Unicode changes it.
 _WORD = re.compile(
@@ -55,41 +57,45 @@ class CaptionModel:
         self.table_id = arrays_id(self.arrays()) if table_id is None else table_id
         self._symbol = {word: FIRST_WORD + i for i, word in enumerate(words)}
 
+    def holds(self, text: str) -> bool:
+        """Whether a text is short enough for ``encode``, which English captions are."""
+        words = split(text)[1] if len(text) <= MAX_CHARACTERS else []
+        letters = sum(len(_spelling(word)) for word in words if word not in self._symbol)
+        return len(text) <= MAX_CHARACTERS and len(words) <= MAX_WORDS and letters <= MAX_LETTERS
+
     def encode(self, text: str) -> bytes:
-        """Code a text; raises ``ValueError`` for one too long for this model (see MAX_WORDS)."""
+        """Code a text; raises ``ValueError`` for one that the model does not hold."""
         coder = RangeEncoder()
         for _, share in self.walk(text):
             coder.encode(*share)
         return coder.finish()
 
-    def walk(self, text: str):
+    def walk(self, text: str) -> Iterator[tuple[str, tuple[int, int, int]]]:
         """Each symbol of a text as (what it says, its (start, size, total)): the coder's view.
 
-        Raises ``ValueError`` for a text too long for this model.
+        What it says is "style", "end", a word, or "" for the letters of the word before. Raises
+        ``ValueError`` for a text that the model does not hold.
         """
-        style, words = split(text)
-        spelled = {w: w.encode("utf-8", "surrogatepass") for w in words if w not in self._symbol}
-        letters = sum(len(spelled.get(word, b"")) for word in words)
-        if len(words) > MAX_WORDS or letters > MAX_LETTERS:
+        if not self.holds(text):
             raise ValueError(
-                f"got {len(words)} words, {letters} letters of them unknown, expected at most "
-                f"{MAX_WORDS} and {MAX_LETTERS}: code this text as UTF-8 or deflated"
+                f"got a text of {len(text)} characters, expected at most {MAX_WORDS} words with "
+                f"{MAX_LETTERS} letters in unknown ones: code it as UTF-8 or deflated"
             )
-        yield f"style {style}", _share(self.styles, style)
+        style, words = split(text)
+        yield "style", _share(self.styles, style)
         state = self.by_word.start()
         for word in words:
             symbol = self._symbol.get(word, UNKNOWN)
             yield word, _share(self.by_word.shares(state), symbol)
             state = self.by_word.step(state, symbol)
             if symbol == UNKNOWN:
-                yield from self._walk_letters(spelled[word])
+                yield from self._walk_letters(_spelling(word))
         yield "end", _share(self.by_word.shares(state), END)
 
-    def _walk_letters(self, raw: bytes):
+    def _walk_letters(self, raw: bytes) -> Iterator[tuple[str, tuple[int, int, int]]]:
         state = self.by_letter.start()
         for symbol in [byte + 1 for byte in raw] + [END]:
-            what = f"letter {chr(symbol - 1)!r}" if symbol else "end of word"
-            yield what, _share(self.by_letter.shares(state), symbol)
+            yield "", _share(self.by_letter.shares(state), symbol)
             state = self.by_letter.step(state, symbol)
 
     def decode(self, data: bytes) -> str:
@@ -162,6 +168,10 @@ def _join(style: int, words: list[str]) -> str:
     return text + ("." if style & _STOP else "")
 
 
+def _spelling(word: str) -> bytes:
+    return word.encode("utf-8", "surrogatepass")
+
+
 def _share(sizes: np.ndarray, symbol: int) -> tuple[int, int, int]:
     ends = np.cumsum(sizes)
     return int(ends[symbol] - sizes[symbol]), int(sizes[symbol]), int(ends[-1])
@@ -172,7 +182,7 @@ def arrays_id(arrays: dict[str, np.ndarray]) -> int:
     crc = 0
     for name in sorted(arrays):
         crc = zlib.crc32(arrays[name].tobytes(), zlib.crc32(name.encode(), crc))
-    return crc & 0xFFFF
+    return crc % 0xFFFF  # never all ones, which would undo the checksum's inversion
 
 
 @cache
