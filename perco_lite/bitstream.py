@@ -19,11 +19,13 @@ import numpy as np
 
 from perco_lite.entropy_coding import (
     TABLE,
+    caption_costs,
     caption_table_id,
     pack_indices,
     pack_text,
     unpack_indices,
     unpack_text,
+    zlib_bytes,
 )
 from perco_lite.file_header import (
     CHECKSUM_BYTES,
@@ -37,7 +39,7 @@ from perco_lite.file_header import (
 )
 from perco_lite.rates import RATES, RatePoint
 
-__all__ = ["BitstreamError", "PercoFile", "ledger", "pack", "unpack"]
+__all__ = ["BitstreamError", "PercoFile", "bit_ledger", "ledger", "pack", "unpack"]
 
 
 @dataclass(frozen=True, eq=False)  # no ==: arrays do not compare to one truth value
@@ -115,6 +117,26 @@ def ledger(data: bytes) -> dict[str, int]:
         "indices": indices,
     }
     return used | {"padding": len(data) - sum(used.values())}
+
+
+def bit_ledger(data: bytes) -> dict[str, dict[str, float]]:
+    """Bits of a file by part, three times: nominal, model, actual.
+
+    nominal: the paper's account, log2 K an index, zlib's bytes of the caption, no header;
+    model: -log2 of the probability our models gave what was sent, before rounding to bytes;
+    actual: on disk, 8 times ``ledger``. Raises ``BitstreamError`` for what ``unpack`` refuses.
+    """
+    parts, actual = _split(data), {name: 8 * count for name, count in ledger(data).items()}
+    file = _decode(parts, None)
+    indices = file.indices.size * file.rate.bits_per_index
+    nominal = {"caption": 8 * zlib_bytes(file.caption) if file.caption else 0, "indices": indices}
+    model = {"header": actual["header"], "caption": actual["caption"], "indices": indices}
+    if parts.caption_method == TABLE:
+        model["caption"] = sum(bits for _, bits in caption_costs(file.caption))
+    return {
+        name: {"nominal": nominal.get(name, 0), "model": model.get(name, 0), "actual": count}
+        for name, count in actual.items()
+    }
 
 
 def _split(data: bytes) -> _Parts:

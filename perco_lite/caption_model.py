@@ -11,6 +11,7 @@ Paper: PerCo codes the caption with Lempel-Ziv (zlib -9).
 Differs from the paper: a static model of English captions; the end of the caption is a symbol too.
 """
 
+import math
 import re
 import zipfile
 import zlib
@@ -91,6 +92,20 @@ class CaptionModel:
             if symbol == UNKNOWN:
                 yield from self._walk_letters(_spelling(word))
         yield "end", _share(self.by_word.shares(state), END)
+
+    def costs(self, text: str) -> list[tuple[str, float]]:
+        """Bits of each symbol of a text, letters counted with their word; for people to read.
+
+        Floats, so never part of coding. Raises ``ValueError`` for what the model does not hold.
+        """
+        costs: list[tuple[str, float]] = []
+        for what, (_, size, total) in self.walk(text):
+            bits = math.log2(total / size)
+            if what:
+                costs.append((what, bits))
+            else:
+                costs[-1] = (costs[-1][0], costs[-1][1] + bits)
+        return costs
 
     def _walk_letters(self, raw: bytes) -> Iterator[tuple[str, tuple[int, int, int]]]:
         state = self.by_letter.start()

@@ -175,6 +175,11 @@ def unpack_text(method: int, data: bytes) -> str:
         raise ValueError(f"the caption is not UTF-8 ({error}): the data is damaged") from error
 
 
+def caption_costs(text: str) -> list[tuple[str, float]]:
+    """What each word of a caption coded with TABLE costs in bits; see ``CaptionModel.costs``."""
+    return bundled().costs(text)
+
+
 def caption_table_id() -> int:
     """16 bits that name the table of method TABLE; see ``caption_model.arrays_id``."""
     return bundled().table_id
