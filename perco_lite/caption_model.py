@@ -161,7 +161,8 @@ class CaptionModel:
     @classmethod
     def from_arrays(cls, arrays) -> "CaptionModel":
         """Inverse of ``arrays``; raises ``KeyError`` where one is missing."""
-        words = arrays["vocabulary"].tobytes().decode("utf-8").split("\n")
+        text = arrays["vocabulary"].tobytes().decode("utf-8")
+        words = text.split("\n") if text else []
         by_word, by_letter = (NgramModel.from_arrays(arrays, p) for p in ("word", "letter"))
         return cls(words, arrays["styles"], by_word, by_letter, arrays_id(arrays))
 
@@ -213,5 +214,5 @@ def bundled() -> CaptionModel:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored}
         return CaptionModel.from_arrays(arrays)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except (EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} is damaged ({error}); install perco_lite again") from error
