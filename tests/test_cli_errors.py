@@ -154,7 +154,7 @@ def cases(data: bytes) -> dict[str, tuple[bytes, str]]:
     stranger = unpack(data)
     other = type(stranger)(**{**vars(stranger), "model_id": stranger.model_id ^ 1})
     return {
-        "cut": (data[:-3], "wrong checksum, the file was cut or altered"),
+        "cut": (data[:-1], "wrong checksum, the file was cut or altered"),
         "stump": (data[:5], "only 5 bytes"),
         "flipped": (bytes(flipped), "wrong checksum"),
         "empty": (b"", "the file is empty"),
