@@ -31,6 +31,8 @@ MAX_WORDS = 100  # a longer text is for deflate: so decoding stays below 50 ms, 
 MAX_LETTERS = 400  # bytes spelled out in one caption
 MAX_CHARACTERS = 4000  # what is longer is not even looked at
 
+NO_CODE = "not the code of the caption it decodes to: the data is damaged"
+
 # A word brings the space before it along. ASCII only, so that no version of Unicode changes it.
 _WORD = re.compile(
     r" ?[A-Za-z\u0080-\U0010FFFF]+|'[a-z]+| ?[0-9]+| ?[^\sA-Za-z0-9\u0080-\U0010FFFF]|\s", re.ASCII
@@ -67,9 +69,13 @@ class CaptionModel:
     def encode(self, text: str) -> bytes:
         """Code a text; raises ``ValueError`` for one that the model does not hold."""
         coder = RangeEncoder()
+        self.encode_into(coder, text)
+        return coder.finish()
+
+    def encode_into(self, coder: RangeEncoder, text: str) -> None:
+        """Code a text behind what ``coder`` holds already; raises as ``encode``."""
         for _, share in self.walk(text):
             coder.encode(*share)
-        return coder.finish()
 
     def walk(self, text: str) -> Iterator[tuple[str, tuple[int, int, int]]]:
         """Each symbol of a text as (what it says, its (start, size, total)): the coder's view.
@@ -119,14 +125,24 @@ class CaptionModel:
         Time is bounded by MAX_WORDS and MAX_LETTERS. Each text has one code: whatever decodes to
         the same text by another way is refused.
         """
-        decoder, encoder = RangeDecoder(data), RangeEncoder()
+        again = RangeEncoder()
+        text = self.decode_from(RangeDecoder(data), again)
+        if again.finish() != bytes(data):
+            raise ValueError(NO_CODE)
+        return text
+
+    def decode_from(self, decoder: RangeDecoder, again: RangeEncoder) -> str:
+        """Text that ``encode_into`` coded here, coded once more into ``again``.
+
+        Raises as ``decode``, but leaves it to the caller to compare ``again`` with the bytes.
+        """
 
         def read(sizes: np.ndarray) -> int:
             ends = np.cumsum(sizes)
             symbol = int(np.searchsorted(ends, decoder.target(int(ends[-1])), side="right"))
             share = int(ends[symbol] - sizes[symbol]), int(sizes[symbol]), int(ends[-1])
             decoder.take(*share)
-            encoder.encode(*share)
+            again.encode(*share)
             return symbol
 
         style, words, letters, known = read(self.styles), [], 0, False
@@ -148,8 +164,8 @@ class CaptionModel:
             words.append(spelled.decode("utf-8", "surrogatepass"))  # its error is a ValueError
             known |= words[-1] in self._symbol
         text = _join(style, words)
-        if known or split(text) != (style, words) or encoder.finish() != bytes(data):
-            raise ValueError("not the code of the caption it decodes to: the data is damaged")
+        if known or split(text) != (style, words):
+            raise ValueError(NO_CODE)
         return text
 
     def arrays(self) -> dict[str, np.ndarray]:

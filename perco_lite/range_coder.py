@@ -43,7 +43,7 @@ class RangeEncoder:
         self._range = unit * size
         if self._low >= _TOP:
             self._low -= _TOP
-            self._carry()
+            _carry(self._bytes)
         while self._range < _BOTTOM:
             self._bytes.append(self._low >> (_WIDTH - 8))
             self._low = self._low << 8 & _TOP - 1
@@ -56,18 +56,20 @@ class RangeEncoder:
             point = -(-self._low // step) * step
             if point < self._low + self._range:
                 break
+        whole = bytearray(self._bytes)  # a copy: more may be coded after this
         if point >= _TOP:
             point -= _TOP
-            self._carry()
-        tail = (point >> (_WIDTH - 8 * size)).to_bytes(size, "big")
-        return bytes(self._bytes + tail).rstrip(b"\0")
+            _carry(whole)
+        whole += (point >> (_WIDTH - 8 * size)).to_bytes(size, "big")
+        return bytes(whole).rstrip(b"\0")
 
-    def _carry(self) -> None:
-        position = len(self._bytes) - 1
-        while self._bytes[position] == 0xFF:
-            self._bytes[position] = 0
-            position -= 1
-        self._bytes[position] += 1
+
+def _carry(number: bytearray) -> None:
+    position = len(number) - 1
+    while number[position] == 0xFF:
+        number[position] = 0
+        position -= 1
+    number[position] += 1
 
 
 class RangeDecoder:

@@ -18,12 +18,13 @@ FILES = sorted((ROOT / "perco_lite").rglob("*.py"))
 MODULES = {path.stem for path in FILES}
 
 TORCH_FREE = ("rates", "range_coder", "ngram_model", "caption_model", "entropy_coding")
-TORCH_FREE += ("file_header", "bitstream", "inspecting")
+TORCH_FREE += ("index_prior", "file_header", "bitstream", "inspecting")
 # Four layers, each of which may import those above it: the parts, which know each other only along
 # an arrow of the data flow; what puts parts together; what draws; what the command line runs.
 ARROWS = {
     "caption_model": {"ngram_model", "range_coder"},
     "entropy_coding": {"caption_model", "rates"},
+    "index_prior": {"range_coder"},
     "file_header": {"rates"},
     "bitstream": {"entropy_coding", "file_header", "rates"},
     "condition": {"autoencoder", "hyper_encoder", "rates", "vector_quantizer"},
@@ -58,7 +59,7 @@ COMMANDS |= {
     "evaluation_summary",
 }
 COMMANDS |= {"base_recipe", "download_cli", "run_config"}
-COMMANDS |= {"pretrained_cli", "caption_training"}
+COMMANDS |= {"pretrained_cli", "caption_training", "prior_training"}
 IMPORT_NAMES = {
     "IPython": "ipython",
     "PIL": "pillow",

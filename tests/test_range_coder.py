@@ -40,6 +40,16 @@ def test_any_shares_round_trip_in_the_size_they_deserve(messages):
     assert 8 * len(data) < bits + 8 + len(messages) / 200
 
 
+def test_finishing_changes_nothing():
+    coder, other = RangeEncoder(), RangeEncoder()
+    for _ in range(30):
+        for share in ((254, 1, 256), (255, 1, 256), (2, 1, 3)):
+            coder.encode(*share)
+            other.encode(*share)
+            assert other.finish() == other.finish()
+    assert coder.finish() == other.finish()
+
+
 def test_codes_by_hand():
     assert encode([]) == b"" and encode([(0, 1, 2)]) == b""
     assert encode([(1, 1, 2)]) == b"\x80"  # from one half on
