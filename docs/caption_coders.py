@@ -86,8 +86,8 @@ CODERS: dict[str, Callable[[list[str]], Coder]] = {
     "zlib -9 (the paper)": lambda train: zlib_bytes,
     "Huffman, letters of the training captions": huffman,
     "raw deflate": lambda train: lambda text: len(_deflate(text.encode())),
-    "deflate, our phrases (format version 1)": lambda train: lambda text: len(
-        _deflate(text.encode(), _dictionary())
+    "deflate, our phrases (format version 1)": lambda train: (
+        lambda text: len(_deflate(text.encode(), _dictionary()))
     ),
     "deflate, 32 KB of training captions": deflate_trained,
     "Brotli 11, its own dictionary": brotli,

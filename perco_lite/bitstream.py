@@ -6,6 +6,9 @@
                           header says otherwise, a byte that names the method and then its code
     2 bytes     checksum  of everything before, and of the caption table that was used
 
+Where an index prior of the same weights makes the file shorter, one range code holds the indices
+and then the caption. It is a bit of the header, so a prior costs nothing where it does not help.
+
 A Kodak photo (768x512) pays 6 bytes beside its caption and indices. Files of version 1 are read
 too: there the caption comes before the indices, and a Kodak photo pays 10 bytes.
 
@@ -13,10 +16,12 @@ Paper: PerCo counts caption and index bits only.
 Differs from the paper: size, rate, model and checksum are in the file and in every figure.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
+from perco_lite import caption_model
 from perco_lite.entropy_coding import (
     TABLE,
     caption_costs,
@@ -33,13 +38,19 @@ from perco_lite.file_header import (
     Header,
     checksum,
     damaged,
+    mixed_id,
     read_header,
     size_problem,
     write_header,
 )
+from perco_lite.index_prior import find_prior, prior_table_id
+from perco_lite.range_coder import RangeDecoder, RangeEncoder
 from perco_lite.rates import RATES, RatePoint
 
 __all__ = ["BitstreamError", "PercoFile", "bit_ledger", "ledger", "pack", "unpack"]
+
+
+MAX_PRIOR_INDICES = 8192  # of a grid coded with a prior, which takes 50 µs for each
 
 
 @dataclass(frozen=True, eq=False)  # no ==: arrays do not compare to one truth value
@@ -54,14 +65,14 @@ class PercoFile:
     model_id: int  # 16 bits
 
 
-@dataclass(frozen=True)
-class _Parts:
-    """A file cut up where its header says, nothing inside decoded yet."""
+@dataclass(frozen=True, eq=False)
+class _Decoded:
+    """A file and how many of its bytes its indices took; the caption has the rest."""
 
     header: Header
-    caption_method: int
-    caption: bytes
-    indices: bytes
+    file: PercoFile
+    method: int  # of the caption
+    index_bytes: int
 
 
 def pack(file: PercoFile) -> bytes:
@@ -87,10 +98,16 @@ def pack(file: PercoFile) -> bytes:
         )
     method, caption = pack_text(file.caption)
     table_coded = method == TABLE
-    body = write_header(file.rate, width, height, model_id, table_coded)
-    body += pack_indices(file.indices, file.rate.codebook_size)
-    body += caption if table_coded else bytes([method]) + caption
-    return body + checksum(body, caption_table_id() if table_coded else 0)
+    payload = pack_indices(file.indices, file.rate.codebook_size)
+    payload += caption if table_coded else bytes([method]) + caption
+    together = _pack_together(file, model_id) if table_coded else None
+    prior_coded = together is not None and len(together) < len(payload)
+    body = write_header(file.rate, width, height, model_id, table_coded, prior_coded)
+    body += together if prior_coded else payload
+    used = mixed_id(
+        caption_table_id() if table_coded else 0, prior_table_id() if prior_coded else 0
+    )
+    return body + checksum(body, used)
 
 
 def unpack(data: bytes, model_id: int | None = None) -> PercoFile:
@@ -98,7 +115,7 @@ def unpack(data: bytes, model_id: int | None = None) -> PercoFile:
 
     Raises ``BitstreamError`` for any other bytes, in time and memory bounded by ``len(data)``.
     """
-    return _decode(_split(data), model_id)
+    return _decode(data, model_id).file
 
 
 def ledger(data: bytes) -> dict[str, int]:
@@ -106,17 +123,17 @@ def ledger(data: bytes) -> dict[str, int]:
 
     The parts add up to ``len(data)``. Padding counts whole bytes that carry nothing; this format
     has none, so it is 0. The up to 7 spare bits of the index code belong to the indices, as in
-    ``RatePoint.index_bytes``. Raises ``BitstreamError`` for what ``unpack`` refuses.
+    ``RatePoint.index_bytes``; a byte that indices and caption share under a prior does too. Raises
+    ``BitstreamError`` for what ``unpack`` refuses.
     """
-    parts = _split(data)
-    _decode(parts, None)  # no account of a file that does not decode
-    indices = len(parts.indices)
-    used = {
-        "header": parts.header.size + CHECKSUM_BYTES,
-        "caption": len(data) - parts.header.size - CHECKSUM_BYTES - indices,
-        "indices": indices,
-    }
-    return used | {"padding": len(data) - sum(used.values())}
+    return _ledger(data, _decode(data))
+
+
+def _ledger(data: bytes, decoded: _Decoded) -> dict[str, int]:
+    header = decoded.header.size + CHECKSUM_BYTES
+    caption = len(data) - header - decoded.index_bytes
+    parts = {"header": header, "caption": caption, "indices": decoded.index_bytes}
+    return parts | {"padding": len(data) - sum(parts.values())}
 
 
 def bit_ledger(data: bytes) -> dict[str, dict[str, float]]:
@@ -126,23 +143,50 @@ def bit_ledger(data: bytes) -> dict[str, dict[str, float]]:
     model: -log2 of the probability our models gave what was sent, before rounding to bytes;
     actual: on disk, 8 times ``ledger``. Raises ``BitstreamError`` for what ``unpack`` refuses.
     """
-    parts, actual = _split(data), {name: 8 * count for name, count in ledger(data).items()}
-    file = _decode(parts, None)
+    decoded = _decode(data)
+    file, actual = decoded.file, {k: 8 * v for k, v in _ledger(data, decoded).items()}
     indices = file.indices.size * file.rate.bits_per_index
     nominal = {"caption": 8 * zlib_bytes(file.caption) if file.caption else 0, "indices": indices}
     model = {"header": actual["header"], "caption": actual["caption"], "indices": indices}
-    if parts.caption_method == TABLE:
+    if decoded.method == TABLE:
         model["caption"] = sum(bits for _, bits in caption_costs(file.caption))
+    if decoded.header.prior_coded:
+        shares = find_prior(file.model_id, file.rate.name).walk(file.indices)
+        model["indices"] = sum(math.log2(total / size) for _, size, total in shares)
     return {
         name: {"nominal": nominal.get(name, 0), "model": model.get(name, 0), "actual": count}
         for name, count in actual.items()
     }
 
 
-def _split(data: bytes) -> _Parts:
-    """Check the header and the checksum and cut the file up; allocates nothing it was not given."""
-    header = read_header(data, caption_table_id(), TABLE)
+def _decode(data: bytes, model_id: int | None = None) -> _Decoded:
+    header = read_header(data, caption_table_id(), prior_table_id())
+    if model_id is not None and header.model_id != model_id:
+        raise BitstreamError(
+            f"made by model {header.model_id:#06x}, but the loaded weights are model "
+            f"{model_id:#06x}: load the weights that made it"
+        )
     body = bytes(data)[header.size : -CHECKSUM_BYTES]
+    try:
+        if header.prior_coded:
+            method, (caption, indices, used) = TABLE, _unpack_together(header, body)
+        else:
+            method, coded, packed = _split(header, body)
+            caption, used = unpack_text(method, coded), len(packed)
+            shape = header.rate.grid_shape(header.height, header.width)
+            flat = unpack_indices(packed, shape[0] * shape[1], header.rate.codebook_size)
+            indices = flat.reshape(shape)
+    except BitstreamError:
+        raise
+    except ValueError as error:
+        raise BitstreamError(f"{error}; get the file again from its source") from error
+    size = header.width, header.height
+    file = PercoFile(header.rate, *size, caption, indices, header.model_id)
+    return _Decoded(header, file, method, used)
+
+
+def _split(header: Header, body: bytes) -> tuple[int, bytes, bytes]:
+    """Caption method, caption, indices, as they stand; allocates nothing it was not given."""
     count = header.rate.index_bytes(header.height, header.width)
     if count > len(body):
         raise damaged(
@@ -150,33 +194,45 @@ def _split(data: bytes) -> _Parts:
             f"of indices, {len(body)} are there"
         )
     if header.version == 1:
-        caption_end = len(body) - count
-        if header.caption_method == TABLE:
+        if header.method == TABLE:
             raise damaged("caption method 3, version 1 has 0 to 2")
-        return _Parts(header, header.caption_method, body[:caption_end], body[caption_end:])
-    indices, caption, method = body[:count], body[count:], header.caption_method
-    if method is None:
-        if not caption:
-            raise damaged("the caption does not name its method")
-        method, caption = caption[0], caption[1:]
-        if method == TABLE:
-            raise damaged("the caption names the table, which the header would have done")
-    return _Parts(header, method, caption, indices)
+        return header.method, body[: len(body) - count], body[len(body) - count :]
+    indices, caption = body[:count], body[count:]
+    if header.table_coded:
+        return TABLE, caption, indices
+    if not caption:
+        raise damaged("the caption does not name its method")
+    if caption[0] == TABLE:
+        raise damaged("the caption names the table, which the header would have done")
+    return caption[0], caption[1:], indices
 
 
-def _decode(parts: _Parts, model_id: int | None) -> PercoFile:
-    header = parts.header
-    if model_id is not None and header.model_id != model_id:
+def _pack_together(file: PercoFile, model_id: int) -> bytes | None:
+    """Indices and caption as one range code, or None where there is no prior for them."""
+    prior = find_prior(model_id, file.rate.name)
+    if prior is None or np.size(file.indices) > MAX_PRIOR_INDICES:
+        return None
+    coder = RangeEncoder()
+    prior.encode(coder, file.indices)
+    caption_model.bundled().encode_into(coder, file.caption)
+    return coder.finish()
+
+
+def _unpack_together(header: Header, code: bytes) -> tuple[str, np.ndarray, int]:
+    """Caption, indices (h, w), and the bytes that the indices alone would have taken."""
+    prior = find_prior(header.model_id, header.rate.name)
+    if prior is None:
         raise BitstreamError(
-            f"made by model {header.model_id:#06x}, but the loaded weights are model "
-            f"{model_id:#06x}: load the weights that made it"
+            f"the indices use a prior for model {header.model_id:#06x} at rate "
+            f"{header.rate.name}, which this program has not: upgrade perco_lite"
         )
-    h, w = header.rate.grid_shape(header.height, header.width)
-    try:
-        caption = unpack_text(parts.caption_method, parts.caption)
-        indices = unpack_indices(parts.indices, h * w, header.rate.codebook_size)
-    except ValueError as error:
-        raise BitstreamError(f"{error}; get the file again from its source") from error
-    return PercoFile(
-        header.rate, header.width, header.height, caption, indices.reshape(h, w), header.model_id
-    )
+    shape = header.rate.grid_shape(header.height, header.width)
+    if shape[0] * shape[1] > MAX_PRIOR_INDICES:
+        raise damaged(f"a prior for {shape[0]}x{shape[1]} indices, at most {MAX_PRIOR_INDICES}")
+    decoder, again = RangeDecoder(code), RangeEncoder()
+    indices = prior.decode(decoder, shape, again)
+    used = min(len(again.finish()), len(code))
+    caption = caption_model.bundled().decode_from(decoder, again)
+    if again.finish() != code:
+        raise damaged("not the code of the indices and the caption it decodes to")
+    return caption, indices, used

@@ -7,12 +7,12 @@
     0 or 2-6   width - 1, height - 1 if ss = 3    2-6 bytes  width - 1, height - 1
 
     rrrr  rate id         c   caption coded with the table (1), or another way that it names (0)
-    cc    caption method  p   indices coded with a prior: none yet, so 0
+    cc    caption method  p   indices coded with the weights' prior (only where c is 1)
                           ss  0: 768x512, 1: 512x768, 2: 512x512, 3: written out, each as
                               LEB128: 7 bits a byte, lowest first, top bit set on all but the last
 
-Last come 2 bytes of checksum: CRC-16/CCITT of everything before, inverted; big-endian. Where c = 1
-the table's id is mixed in, so that a file asks for the table that made it at no cost.
+Last come 2 bytes of checksum: CRC-16/CCITT of everything before, inverted; big-endian. Where c or
+p is 1, the id of the table or prior is mixed in: a file asks for those that made it at no cost.
 
 Paper: PerCo counts caption and index bits only.
 Differs from the paper: size, rate, model and checksum are in the file and in every figure: 6 bytes
@@ -58,33 +58,41 @@ class BitstreamError(ValueError):
 
 @dataclass(frozen=True)
 class Header:
-    """What the first bytes say. ``caption_method`` is None where the caption names it itself."""
+    """What the first bytes say of the file and of how its caption and indices are coded."""
 
     version: int
     rate: RatePoint
     width: int  # pixels
     height: int  # pixels
     model_id: int  # 16 bits
-    caption_method: int | None
+    method: int | None  # of the caption; None in version 2, which says it in the other two
+    table_coded: bool  # the caption, with the caption table
+    prior_coded: bool  # the indices, with a prior
     size: int  # bytes, without the checksum
 
 
 def write_header(
-    rate: RatePoint, width: int, height: int, model_id: int, table_coded: bool
+    rate: RatePoint,
+    width: int,
+    height: int,
+    model_id: int,
+    table_coded: bool,
+    prior_coded: bool = False,
 ) -> bytes:
-    """Header of version 2; ``table_coded``: the caption's coder is the table's."""
+    """Header of version 2; how the caption and the indices are coded, as in ``Header``."""
     size = (width, height)
     common = COMMON_SIZES.index(size) if size in COMMON_SIZES else len(COMMON_SIZES)
-    start = [_MAGIC << 3 | VERSION, RATES.index(rate) << 4 | table_coded << 3 | common]
+    coders = table_coded << 3 | prior_coded << 2
+    start = [_MAGIC << 3 | VERSION, RATES.index(rate) << 4 | coders | common]
     written = b"" if size in COMMON_SIZES else _varint(width - 1) + _varint(height - 1)
     return bytes(start) + model_id.to_bytes(2, "big") + written
 
 
-def read_header(data: bytes, table_id: int, table_method: int) -> Header:
+def read_header(data: bytes, table_id: int = 0, prior_id: int = 0) -> Header:
     """Check the checksum and read the header; raises ``BitstreamError`` for anything else.
 
-    ``table_id`` is that of this program's caption table, ``table_method`` the caption method that
-    uses it. Allocates nothing but a copy of ``data``.
+    The ids are those of this program's caption table and priors. Allocates nothing but a copy of
+    ``data``.
     """
     if not isinstance(data, bytes | bytearray):
         raise BitstreamError(f"got {type(data).__name__}, expected bytes: read the file as 'rb'")
@@ -103,17 +111,20 @@ def read_header(data: bytes, table_id: int, table_method: int) -> Header:
     body, found = data[:-CHECKSUM_BYTES], data[-CHECKSUM_BYTES:]
     flags = body[1]
     table_coded = version == 2 and bool(flags & 0b1000)
-    if found != checksum(body, table_id if table_coded else 0):
+    prior_coded = version == 2 and bool(flags & 0b0100)
+    own = mixed_id(table_id if table_coded else 0, prior_id if prior_coded else 0)
+    if found != checksum(body, own):
         what = "wrong checksum, the file was cut or altered"
         other = int.from_bytes(found, "big") ^ int.from_bytes(checksum(body), "big")
-        if table_coded:
-            what += f", or made with caption table {other:#06x} where this is {table_id:#06x}"
+        if table_coded or prior_coded:
+            names = "caption table" + (" and index prior" if prior_coded else "")
+            what += f", or made with {names} {other:#06x} where this is {own:#06x}"
         raise damaged(what)
     # From here on the bytes are what somebody packed, though perhaps not by ``pack``.
     if version == 1 and flags & 0b11:
         raise damaged("reserved bits are set")
-    if version == 2 and flags & 0b100:
-        raise BitstreamError("the indices use a prior this program has not: upgrade perco_lite")
+    if prior_coded and not table_coded:
+        raise damaged("a prior for the indices without the table for the caption")
     rate_id = flags >> 4
     if rate_id >= len(RATES):
         raise BitstreamError(
@@ -131,16 +142,29 @@ def read_header(data: bytes, table_id: int, table_method: int) -> Header:
         raise damaged(problem)
     if version == 2 and common == len(COMMON_SIZES) and (width, height) in COMMON_SIZES:
         raise damaged(f"{width}x{height} written out, though it has a short code")
-    method = flags >> 2 & 0b11 if version == 1 else table_method if table_coded else None
-    model_id = int.from_bytes(body[2:4], "big")
-    return Header(version, RATES[rate_id], width, height, model_id, method, end)
+    return Header(
+        version=version,
+        rate=RATES[rate_id],
+        width=width,
+        height=height,
+        model_id=int.from_bytes(body[2:4], "big"),
+        method=flags >> 2 & 0b11 if version == 1 else None,
+        table_coded=table_coded,
+        prior_coded=prior_coded,
+        size=end,
+    )
 
 
-def checksum(body: bytes, table_id: int = 0) -> bytes:
-    """Two bytes for the end of a file; ``table_id`` is 0 where no table was used."""
+def mixed_id(table_id: int, prior_id: int) -> int:
+    """One id of 16 bits, never all ones, for a caption table and priors; 0 for what is not used."""
+    return (table_id + 3 * prior_id) % 0xFFFF
+
+
+def checksum(body: bytes, used: int = 0) -> bytes:
+    """Two bytes for the end of a file; ``used`` is the ``mixed_id`` of what coded it, or 0."""
     # Inverted, for without that a valid file followed by any number of zero bytes is valid too;
     # it starts from ones so that leading zeros count.
-    crc = binascii.crc_hqx(body, 0xFFFF) ^ 0xFFFF ^ table_id
+    crc = binascii.crc_hqx(body, 0xFFFF) ^ 0xFFFF ^ used
     return crc.to_bytes(CHECKSUM_BYTES, "big")
 
 

@@ -10,9 +10,12 @@ Paper: PerCo codes indices uniformly, log2 K bits each, and names an entropy mod
 Differs from the paper: this one. It costs bits only where it saves them; see ``bitstream``.
 """
 
+import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import cache
+from importlib import resources
 from math import isqrt
 
 import numpy as np
@@ -138,6 +141,53 @@ class IndexPrior:
     def from_arrays(cls, arrays, prefix: str) -> "IndexPrior":
         """Inverse of ``arrays``; raises ``KeyError`` where one is missing."""
         return cls(**{f.name: arrays[prefix + f.name].astype(np.int64) for f in fields(cls)})
+
+
+@dataclass(frozen=True, eq=False)
+class PriorSet:
+    """The priors of one codec's weights, and 16 bits that name them by their content."""
+
+    model_id: int  # of the weights whose codes they were trained on
+    priors: dict[str, IndexPrior]  # by the name of a rate
+    table_id: int
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> "PriorSet":
+        """Read what ``prior_training.write_priors`` wrote; ``KeyError`` or ``ValueError``."""
+        names = sorted({name.split("/")[0] for name in arrays if "/" in name})
+        priors = {name: IndexPrior.from_arrays(arrays, f"{name}/") for name in names}
+        crc = 0
+        for name in sorted(arrays):
+            crc = zlib.crc32(arrays[name].tobytes(), zlib.crc32(name.encode(), crc))
+        return cls(int(arrays["model_id"][0]), priors, crc & 0xFFFF)
+
+
+@cache
+def bundled() -> PriorSet | None:
+    """The priors of the package, read once; None where it has none. They belong to its weights.
+
+    Raises ``ValueError`` for a damaged file.
+    """
+    path = resources.files("perco_lite").joinpath("index_prior.npz")
+    if not path.is_file():
+        return None
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
+            return PriorSet.from_arrays({name: stored[name] for name in stored})
+    except (EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} is damaged ({error}); install perco_lite again") from error
+
+
+def find_prior(model_id: int, rate: str) -> IndexPrior | None:
+    """The bundled prior for these weights and this rate, or None."""
+    found = bundled()
+    return found.priors.get(rate) if found and found.model_id == model_id else None
+
+
+def prior_table_id() -> int:
+    """16 bits that name the bundled priors; 0 where there are none."""
+    found = bundled()
+    return found.table_id if found else 0
 
 
 def grid_contexts(indices: np.ndarray, codebook_size: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from test_bitstream import assert_same, fixed, make, sealed
 from perco_lite import bitstream
 from perco_lite.bitstream import BitstreamError, ledger, pack, unpack
 from perco_lite.entropy_coding import caption_table_id, pack_indices
-from perco_lite.file_header import COMMON_SIZES, checksum
+from perco_lite.file_header import COMMON_SIZES, checksum, mixed_id
 from perco_lite.rates import RATES
 
 BODY = pack(make(width=769, height=512, caption="Zq"))[:-2]  # 4 + 4 + 104 + 3 bytes
@@ -31,7 +31,8 @@ BODY = pack(make(width=769, height=512, caption="Zq"))[:-2]  # 4 + 4 + 104 + 3 b
         (sealed(b"\xb2"), "only 3 bytes"),
         (sealed(b"\xb2" + bytes(5)), "only 8 bytes"),
         (BODY + b"\0\0", "wrong checksum"),
-        (sealed(BODY[:1] + b"\x07" + BODY[2:]), "a prior this program has not: upgrade"),
+        (sealed(BODY[:1] + b"\x07" + BODY[2:]), "a prior for the indices without the table"),
+        (sealed(BODY[:1] + b"\x0f" + BODY[2:]), "prior for model 0xbeef at rate 0.0019, which"),
         (sealed(BODY[:1] + b"\x83" + BODY[2:]), "rate id 8, this program knows 0 to 7: upgrade"),
         (sealed(BODY[:-3] + b"\x04" + BODY[-2:]), "caption method 4"),
         (sealed(BODY[:-3] + b"\x03" + BODY[-2:]), "names the table"),
@@ -82,6 +83,8 @@ def test_a_common_size_turned_or_changed_is_another(width, height):
 def test_checksum_by_hand():
     assert checksum(b"123456789") == b"\xd6\x4e"  # CRC-16/GENIBUS
     assert checksum(b"123456789", 0x00FF) == b"\xd6\xb1"
+    assert mixed_id(0x1234, 0) == 0x1234 and mixed_id(0, 0) == 0
+    assert mixed_id(0x1234, 1) != mixed_id(0x1235, 1) != mixed_id(0x1234, 2)
 
 
 # ------------------------------------------------------------------------------------- version 1

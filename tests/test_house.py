@@ -26,7 +26,9 @@ ARROWS = {
     "entropy_coding": {"caption_model", "rates"},
     "index_prior": {"range_coder"},
     "file_header": {"rates"},
-    "bitstream": {"entropy_coding", "file_header", "rates"},
+    # where all the coders of a file meet
+    "bitstream": {"caption_model", "entropy_coding", "file_header", "index_prior", "range_coder"}
+    | {"rates"},
     "condition": {"autoencoder", "hyper_encoder", "rates", "vector_quantizer"},
     "unet": {"rates"},
     "tiling": {"autoencoder"},
