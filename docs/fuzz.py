@@ -22,7 +22,8 @@ import numpy as np
 from perco_lite.batch import write_whole
 from perco_lite.bitstream import BitstreamError, PercoFile, pack, unpack
 from perco_lite.entropy_coding import MAX_CAPTION_BYTES, caption_table_id
-from perco_lite.file_header import checksum
+from perco_lite.file_header import checksum, mixed_id
+from perco_lite.index_prior import prior_table_id
 from perco_lite.rates import RATES
 
 ROOT = Path(__file__).parents[1]
@@ -71,8 +72,10 @@ def damage(data: bytes, pool: list[bytes], chance: random.Random) -> bytes:
 
 def sealed(body: bytes) -> bytes:
     """A body with the checksum that makes it pass for whole."""
-    table_coded = len(body) > 1 and body[0] == 0xB2 and body[1] & 0b1000
-    return body + checksum(body, caption_table_id() if table_coded else 0)
+    flags = body[1] if len(body) > 1 and body[0] == 0xB2 else 0
+    table_id = caption_table_id() if flags & 0b1000 else 0
+    prior_id = prior_table_id() if flags & 0b0100 else 0
+    return body + checksum(body, mixed_id(table_id, prior_id))
 
 
 def check(data: bytes) -> bool:

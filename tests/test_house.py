@@ -61,7 +61,7 @@ COMMANDS |= {
     "evaluation_summary",
 }
 COMMANDS |= {"base_recipe", "download_cli", "run_config"}
-COMMANDS |= {"pretrained_cli", "caption_training", "prior_training"}
+COMMANDS |= {"pretrained_cli", "caption_training", "prior_recipe", "prior_training"}
 IMPORT_NAMES = {
     "IPython": "ipython",
     "PIL": "pillow",

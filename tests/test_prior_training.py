@@ -5,8 +5,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from test_recipes import waves
 
-from perco_lite.index_prior import IndexPrior, grid_contexts
+from perco_lite.index_prior import IndexPrior, PriorSet, grid_contexts
+from perco_lite.prior_recipe import train_prior_recipe
 from perco_lite.prior_training import (
     PriorNetwork,
     collect_grids,
@@ -16,6 +18,7 @@ from perco_lite.prior_training import (
     write_priors,
 )
 from perco_lite.range_coder import RangeDecoder, RangeEncoder
+from perco_lite.rates import get_rate
 
 
 def stripes(count, size=8, seed=0):
@@ -93,6 +96,28 @@ def test_grids_are_what_the_codec_sends(tiny_codec):
     assert [grid.shape for grid in grids] == [(4, 6), (4, 6)], "one photo, and its mirror image"
     assert all(grid.dtype == np.int64 and grid.max() < 1024 for grid in grids)
     assert not np.array_equal(grids[0], grids[1])
+
+
+def test_from_photos_to_priors_that_code(tmp_path, tiny_weights, tiny_codec):
+    for i in range(3):
+        waves(140, 130, i).save(tmp_path / f"{i}.png")
+    output = tmp_path / "out" / "index_prior.npz"
+    summary = train_prior_recipe(
+        tmp_path, output, str(tiny_weights), large=0, steps=2, batch_size=8, width=2, device="cpu"
+    )
+    assert summary["bytes"] == output.stat().st_size and set(summary["rates"]) == set(tiny_codec.rates)
+    for rate, row in summary["rates"].items():
+        assert row["uniform_bits"] == get_rate(rate).bits_per_index and row["grids"] == 4
+        assert row["saved"] == pytest.approx(1 - row["prior_bits"] / row["uniform_bits"], abs=1e-3)
+    with np.load(output, allow_pickle=False) as stored:
+        found = PriorSet.from_arrays(dict(stored))
+    assert found.model_id == tiny_codec.model_id and list(found.priors) == sorted(tiny_codec.rates)
+
+
+def test_one_photo_is_too_few(tmp_path, tiny_weights):
+    waves(70, 70, 0).save(tmp_path / "0.png")
+    with pytest.raises(ValueError, match="got 1 photos"):
+        train_prior_recipe(tmp_path, tmp_path / "p.npz", str(tiny_weights))
 
 
 def test_a_file_of_priors(tmp_path):
