@@ -28,7 +28,7 @@ STORED = {
     "żółw 🐢": "000f6d0b335b3283244aa3491fb738c9e19ebf68ffea0433d9",
     "a xylophonist plays": "00240578ad6b9594d0672d",
 }
-TABLE_ID = 0xfd03
+TABLE_ID = 0xFD03
 
 
 @fixed
