@@ -10,7 +10,7 @@ BIN := .venv/bin
 NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab test notebooks notebooks-blank train bench clean distclean
+.PHONY: help demo lab test notebooks notebooks-blank train caption-model bench clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,10 @@ train: .venv/.core ## train the two stages on DATA, MINUTES each
 	@test -d "$(DATA)" || { echo "No folder $(DATA): make train DATA=folder" >&2; exit 1; }
 	PERCO_LITE_DATA="$(DATA)" $(BIN)/perco train autoencoder --minutes $(MINUTES)
 	PERCO_LITE_DATA="$(DATA)" $(BIN)/perco train codec --minutes $(MINUTES)
+
+caption-model: .venv/.core ## count captions of DATA into the table that codes captions
+	@test -d "$(DATA)" || { echo "No folder $(DATA): make caption-model DATA=folder" >&2; exit 1; }
+	PERCO_LITE_DATA="$(DATA)" $(BIN)/perco train captions -o perco_lite/caption_model.npz
 
 bench: .venv/.core ## measure speed, memory and quality on this machine
 	$(BIN)/perco bench

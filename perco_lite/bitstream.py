@@ -1,54 +1,67 @@
 """One `.perco` file: header, caption, indices and checksum as bytes, and where each byte went.
 
-    byte 0     mmmmm vvv   5 bits that say "perco", 3 bits of format version
-    byte 1     rrrr cc 00  4 bits rate id, 2 bits caption method, 2 reserved bits
-    bytes 2-3  model id    which weights' codebooks the indices name; big-endian
-    1-3 bytes  width - 1   LEB128: 7 bits a byte, lowest first, top bit set on all but the last
-    1-3 bytes  height - 1  the same
-    n bytes    caption     n is what the rest leaves
-    k bytes    indices     k follows from rate, width and height; up to 7 spare bits come first
-    2 bytes    checksum    CRC-16/CCITT of everything before, inverted; big-endian
+    version 1, which is written
+    6-10 bytes  header    rate, caption method, size, model; see `file_header`
+    n bytes     caption   n is what the rest leaves
+    k bytes     indices   k follows from rate, width and height; up to 7 spare bits come first
+    2 bytes     checksum  of everything before
 
-A Kodak photo (768x512) pays 10 bytes beside its caption and indices.
+    version 2, which is written where it is asked for
+    4-10 bytes  header    rate, size, model, and how the rest is coded
+    k bytes     indices   as above
+    n bytes     caption   as above, but coded with the caption table, or, where the
+                          header says otherwise, a byte that names the method and then its code
+    2 bytes     checksum  of everything before, and of the caption table that was used
+
+In version 2, where an index prior of the same weights makes the file shorter, one range code holds
+the indices and then the caption. It is a bit of the header: no cost where it does not help.
+
+A Kodak photo (768x512) pays 10 bytes beside its caption and indices, 6 in version 2. Both versions
+are read; ``pack(unpack(data), version=2)`` turns a file into the other.
 
 Paper: PerCo counts caption and index bits only.
 Differs from the paper: size, rate, model and checksum are in the file and in every figure.
 """
 
-import binascii
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from perco_lite.entropy_coding import pack_indices, pack_text, unpack_indices, unpack_text
+from perco_lite import caption_model
+from perco_lite.entropy_coding import (
+    TABLE,
+    caption_costs,
+    caption_table_id,
+    pack_indices,
+    pack_text,
+    unpack_indices,
+    unpack_text,
+    zlib_bytes,
+)
+from perco_lite.file_header import (
+    CHECKSUM_BYTES,
+    VERSIONS,
+    BitstreamError,
+    Header,
+    checksum,
+    damaged,
+    mixed_id,
+    read_header,
+    size_problem,
+    write_header,
+)
+from perco_lite.index_prior import find_prior, prior_table_id
+from perco_lite.range_coder import RangeDecoder, RangeEncoder
 from perco_lite.rates import RATES, RatePoint
 
-VERSION = 1
-MAX_SIDE = 65_535
-MAX_PIXELS = 100_000_000  # 100 megapixels: what a damaged size may ask a decoder to paint
+__all__ = ["BitstreamError", "PercoFile", "bit_ledger", "ledger", "pack", "unpack"]
+__all__ += ["WRITTEN_VERSION"]
 
-_MAGIC = 0b10110  # byte 0 = 0xB1: starts no text in UTF-8, and none of the formats below
-_CHECKSUM_BYTES = 2
-_MIN_BYTES = 9  # 4 + two sizes of 1 + no caption + 1 byte of indices + checksum
-
-_SIGNATURES = {
-    b"\x89PNG": "a PNG image",
-    b"\xff\xd8": "a JPEG image",
-    b"GIF8": "a GIF image",
-    b"RIFF": "a WebP image or another RIFF file",
-    b"\x00\x00\x00\x0cjP": "a JPEG 2000 image",
-    b"\xff\x4f\xff\x51": "a JPEG 2000 image",
-    b"BM": "a BMP image",
-    b"II*\x00": "a TIFF image",
-    b"MM\x00*": "a TIFF image",
-    b"PK\x03\x04": "a ZIP archive",
-    b"\x1f\x8b": "a gzip file",
-    b"%PDF": "a PDF document",
-}
-
-
-class BitstreamError(ValueError):
-    """These bytes cannot be decoded; the message says why and what to do."""
+# The figures of data/results, the notebooks and the README are measured with version 1. Version 2
+# becomes the default together with a trained index prior, when they are measured anew.
+WRITTEN_VERSION = 1
+MAX_PRIOR_INDICES = 8192  # of a grid coded with a prior, which takes 50 µs for each
 
 
 @dataclass(frozen=True, eq=False)  # no ==: arrays do not compare to one truth value
@@ -63,22 +76,23 @@ class PercoFile:
     model_id: int  # 16 bits
 
 
-@dataclass(frozen=True)
-class _Parts:
-    """A file cut up where its header says, nothing inside decoded yet."""
+@dataclass(frozen=True, eq=False)
+class _Decoded:
+    """A file and how many of its bytes its indices took; the caption has the rest."""
 
-    rate: RatePoint
-    width: int
-    height: int
-    model_id: int
-    caption_method: int
-    header: bytes
-    caption: bytes
-    indices: bytes
+    header: Header
+    file: PercoFile
+    method: int  # of the caption
+    index_bytes: int
 
 
-def pack(file: PercoFile) -> bytes:
-    """Serialize a file; raises ``ValueError`` for contents that the format cannot hold."""
+def pack(file: PercoFile, version: int = WRITTEN_VERSION) -> bytes:
+    """Serialize a file in version 1 or 2 of the format.
+
+    Raises ``ValueError`` for another version and for contents that the format cannot hold.
+    """
+    if version not in VERSIONS:
+        raise ValueError(f"got format version {version!r}, expected 1 or 2: pass version=1 or 2")
     if file.rate not in RATES:
         raise ValueError(f"got {file.rate}, expected one of RATES: append it there first")
     for name in ("width", "height", "model_id"):
@@ -89,7 +103,7 @@ def pack(file: PercoFile) -> bytes:
     width, height, model_id = int(file.width), int(file.height), int(file.model_id)
     if not 0 <= model_id <= 0xFFFF:
         raise ValueError(f"got model_id {model_id}, expected 16 bits: take 0 to 65535")
-    problem = _size_problem(width, height)
+    problem = size_problem(width, height)
     if problem:
         raise ValueError(f"{problem}: resize the image")
     expected, got = file.rate.grid_shape(height, width), np.shape(file.indices)
@@ -98,11 +112,21 @@ def pack(file: PercoFile) -> bytes:
             f"got indices of shape {got}, expected {expected} for {width}x{height} at "
             f"stride {file.rate.stride}: pass one grid (h, w), no batch axis"
         )
-    method, caption = pack_text(file.caption)
-    start = [_MAGIC << 3 | VERSION, RATES.index(file.rate) << 4 | method << 2]
-    header = bytes(start) + model_id.to_bytes(2, "big") + _varint(width - 1) + _varint(height - 1)
-    body = header + caption + pack_indices(file.indices, file.rate.codebook_size)
-    return body + _checksum(body)
+    method, caption = pack_text(file.caption, with_table=version == 2)
+    indices = pack_indices(file.indices, file.rate.codebook_size)
+    if version == 1:
+        body = write_header(1, file.rate, width, height, model_id, method) + caption + indices
+        return body + checksum(body)
+    table_coded = method == TABLE
+    payload = indices + (caption if table_coded else bytes([method]) + caption)
+    together = _pack_together(file, model_id) if table_coded else None
+    prior_coded = together is not None and len(together) < len(payload)
+    body = write_header(2, file.rate, width, height, model_id, 0, table_coded, prior_coded)
+    body += together if prior_coded else payload
+    used = mixed_id(
+        caption_table_id() if table_coded else 0, prior_table_id() if prior_coded else 0
+    )
+    return body + checksum(body, used)
 
 
 def unpack(data: bytes, model_id: int | None = None) -> PercoFile:
@@ -110,21 +134,7 @@ def unpack(data: bytes, model_id: int | None = None) -> PercoFile:
 
     Raises ``BitstreamError`` for any other bytes, in time and memory bounded by ``len(data)``.
     """
-    parts = _split(data)
-    if model_id is not None and parts.model_id != model_id:
-        raise BitstreamError(
-            f"made by model {parts.model_id:#06x}, but the loaded weights are model "
-            f"{model_id:#06x}: load the weights that made it"
-        )
-    h, w = parts.rate.grid_shape(parts.height, parts.width)
-    try:
-        caption = unpack_text(parts.caption_method, parts.caption)
-        indices = unpack_indices(parts.indices, h * w, parts.rate.codebook_size)
-    except ValueError as error:
-        raise BitstreamError(f"{error}; get the file again from its source") from error
-    return PercoFile(
-        parts.rate, parts.width, parts.height, caption, indices.reshape(h, w), parts.model_id
-    )
+    return _decode(data, model_id).file
 
 
 def ledger(data: bytes) -> dict[str, int]:
@@ -132,113 +142,116 @@ def ledger(data: bytes) -> dict[str, int]:
 
     The parts add up to ``len(data)``. Padding counts whole bytes that carry nothing; this format
     has none, so it is 0. The up to 7 spare bits of the index code belong to the indices, as in
-    ``RatePoint.index_bytes``. Raises ``BitstreamError`` for what ``unpack`` refuses.
+    ``RatePoint.index_bytes``; a byte that indices and caption share under a prior does too. Raises
+    ``BitstreamError`` for what ``unpack`` refuses.
     """
-    unpack(data)  # no account of a file that does not decode
-    parts = _split(data)
-    used = {
-        "header": len(parts.header) + _CHECKSUM_BYTES,
-        "caption": len(parts.caption),
-        "indices": len(parts.indices),
+    return _ledger(data, _decode(data))
+
+
+def _ledger(data: bytes, decoded: _Decoded) -> dict[str, int]:
+    header = decoded.header.size + CHECKSUM_BYTES
+    caption = len(data) - header - decoded.index_bytes
+    parts = {"header": header, "caption": caption, "indices": decoded.index_bytes}
+    return parts | {"padding": len(data) - sum(parts.values())}
+
+
+def bit_ledger(data: bytes) -> dict[str, dict[str, float]]:
+    """Bits of a file by part, three times: nominal, model, actual.
+
+    nominal: the paper's account, log2 K an index, zlib's bytes of the caption, no header;
+    model: -log2 of the probability our models gave what was sent, before rounding to bytes;
+    actual: on disk, 8 times ``ledger``. Raises ``BitstreamError`` for what ``unpack`` refuses.
+    """
+    decoded = _decode(data)
+    file, actual = decoded.file, {k: 8 * v for k, v in _ledger(data, decoded).items()}
+    indices = file.indices.size * file.rate.bits_per_index
+    nominal = {"caption": 8 * zlib_bytes(file.caption) if file.caption else 0, "indices": indices}
+    model = {"header": actual["header"], "caption": actual["caption"], "indices": indices}
+    if decoded.method == TABLE:
+        model["caption"] = sum(bits for _, bits in caption_costs(file.caption))
+    if decoded.header.prior_coded:
+        shares = find_prior(file.model_id, file.rate.name).walk(file.indices)
+        model["indices"] = sum(math.log2(total / size) for _, size, total in shares)
+    return {
+        name: {"nominal": nominal.get(name, 0), "model": model.get(name, 0), "actual": count}
+        for name, count in actual.items()
     }
-    return used | {"padding": len(data) - sum(used.values())}
 
 
-def _split(data: bytes) -> _Parts:
-    """Check the header and the checksum and cut the file up; allocates nothing it was not given."""
-    if not isinstance(data, bytes | bytearray):
-        raise BitstreamError(f"got {type(data).__name__}, expected bytes: read the file as 'rb'")
-    data = bytes(data)
-    if not data:
-        raise BitstreamError("the file is empty: get it again from its source")
-    if data[0] >> 3 != _MAGIC:
-        raise BitstreamError(f"{_foreign(data)}, not a .perco file: make one with `perco compress`")
-    version = data[0] & 0b111
-    if version != VERSION:
-        newer = version > VERSION
-        advice = "upgrade perco_lite" if newer else "get the file again from its source"
-        raise BitstreamError(f"format version {version}, this program reads {VERSION}: {advice}")
-    if len(data) < _MIN_BYTES:
-        raise _damaged(f"only {len(data)} bytes, the shortest file has {_MIN_BYTES}")
-    body, checksum = data[:-_CHECKSUM_BYTES], data[-_CHECKSUM_BYTES:]
-    if checksum != _checksum(body):
-        raise _damaged("wrong checksum, the file was cut or altered")
-    # From here on the bytes are what somebody packed, though perhaps not by ``pack``.
-    if body[1] & 0b11:
-        raise _damaged("reserved bits are set")
-    rate_id = body[1] >> 4
-    if rate_id >= len(RATES):
+def _decode(data: bytes, model_id: int | None = None) -> _Decoded:
+    header = read_header(data, caption_table_id(), prior_table_id())
+    if model_id is not None and header.model_id != model_id:
         raise BitstreamError(
-            f"rate id {rate_id}, this program knows 0 to {len(RATES) - 1}: upgrade perco_lite"
+            f"made by model {header.model_id:#06x}, but the loaded weights are model "
+            f"{model_id:#06x}: load the weights that made it"
         )
-    width, offset = _read_varint(body, 4)
-    height, offset = _read_varint(body, offset)
-    width, height = width + 1, height + 1
-    problem = _size_problem(width, height)
-    if problem:
-        raise _damaged(problem)
-    rate = RATES[rate_id]
-    caption_end = len(body) - rate.index_bytes(height, width)
-    if caption_end < offset:
-        raise _damaged(
-            f"{width}x{height} at rate {rate.name} needs {rate.index_bytes(height, width)} bytes "
-            f"of indices, {len(body) - offset} are there"
+    body = bytes(data)[header.size : -CHECKSUM_BYTES]
+    try:
+        if header.prior_coded:
+            method, (caption, indices, used) = TABLE, _unpack_together(header, body)
+        else:
+            method, coded, packed = _split(header, body)
+            caption, used = unpack_text(method, coded), len(packed)
+            shape = header.rate.grid_shape(header.height, header.width)
+            flat = unpack_indices(packed, shape[0] * shape[1], header.rate.codebook_size)
+            indices = flat.reshape(shape)
+    except BitstreamError:
+        raise
+    except ValueError as error:
+        raise BitstreamError(f"{error}; get the file again from its source") from error
+    size = header.width, header.height
+    file = PercoFile(header.rate, *size, caption, indices, header.model_id)
+    return _Decoded(header, file, method, used)
+
+
+def _split(header: Header, body: bytes) -> tuple[int, bytes, bytes]:
+    """Caption method, caption, indices, as they stand; allocates nothing it was not given."""
+    count = header.rate.index_bytes(header.height, header.width)
+    if count > len(body):
+        raise damaged(
+            f"{header.width}x{header.height} at rate {header.rate.name} needs {count} bytes "
+            f"of indices, {len(body)} are there"
         )
-    return _Parts(
-        rate=rate,
-        width=width,
-        height=height,
-        model_id=int.from_bytes(body[2:4], "big"),
-        caption_method=body[1] >> 2 & 0b11,
-        header=body[:offset],
-        caption=body[offset:caption_end],
-        indices=body[caption_end:],
-    )
+    if header.version == 1:
+        if header.method == TABLE:  # a method of version 2
+            raise damaged("caption method 3, version 1 has 0 to 2")
+        return header.method, body[: len(body) - count], body[len(body) - count :]
+    indices, caption = body[:count], body[count:]
+    if header.table_coded:
+        return TABLE, caption, indices
+    if not caption:
+        raise damaged("the caption does not name its method")
+    if caption[0] == TABLE:
+        raise damaged("the caption names the table, which the header would have done")
+    return caption[0], caption[1:], indices
 
 
-def _damaged(what: str) -> BitstreamError:
-    return BitstreamError(f"{what}: get the file again from its source")
+def _pack_together(file: PercoFile, model_id: int) -> bytes | None:
+    """Indices and caption as one range code, or None where there is no prior for them."""
+    prior = find_prior(model_id, file.rate.name)
+    if prior is None or np.size(file.indices) > MAX_PRIOR_INDICES:
+        return None
+    coder = RangeEncoder()
+    prior.encode(coder, file.indices)
+    caption_model.bundled().encode_into(coder, file.caption)
+    return coder.finish()
 
 
-def _foreign(data: bytes) -> str:
-    if data[4:8] == b"ftyp":
-        return "this is an AVIF or HEIF image or an MP4 video"
-    for signature, name in _SIGNATURES.items():
-        if data.startswith(signature):
-            return f"this is {name}"
-    return f"unknown first byte {data[0]:#04x}"
-
-
-def _size_problem(width: int, height: int) -> str | None:
-    """What is wrong with an image size, or None."""
-    if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
-        return f"{width}x{height} pixels, each side must be 1 to {MAX_SIDE}"
-    if width * height > MAX_PIXELS:
-        return f"{width}x{height} pixels, more than {MAX_PIXELS // 1_000_000} megapixels"
-    return None
-
-
-def _checksum(body: bytes) -> bytes:
-    # Inverted, for without that a valid file followed by any number of zero bytes is valid too;
-    # it starts from ones so that leading zeros count.
-    return (binascii.crc_hqx(body, 0xFFFF) ^ 0xFFFF).to_bytes(_CHECKSUM_BYTES, "big")
-
-
-def _varint(value: int) -> bytes:
-    groups = [value & 0x7F]
-    while value := value >> 7:
-        groups[-1] |= 0x80  # another byte follows
-        groups.append(value & 0x7F)
-    return bytes(groups)
-
-
-def _read_varint(body: bytes, offset: int) -> tuple[int, int]:
-    """Value at ``offset`` and the offset behind it."""
-    value = 0
-    for position, byte in enumerate(body[offset : offset + 3]):
-        value |= (byte & 0x7F) << 7 * position
-        if byte < 0x80:
-            if byte == 0 and position > 0:  # the value fits in fewer bytes: one size, one code
-                raise _damaged("superfluous byte in the image size")
-            return value, offset + position + 1
-    raise _damaged("the image size does not end")
+def _unpack_together(header: Header, code: bytes) -> tuple[str, np.ndarray, int]:
+    """Caption, indices (h, w), and the bytes that the indices alone would have taken."""
+    prior = find_prior(header.model_id, header.rate.name)
+    if prior is None:
+        raise BitstreamError(
+            f"the indices use a prior for model {header.model_id:#06x} at rate "
+            f"{header.rate.name}, which this program has not: upgrade perco_lite"
+        )
+    shape = header.rate.grid_shape(header.height, header.width)
+    if shape[0] * shape[1] > MAX_PRIOR_INDICES:
+        raise damaged(f"a prior for {shape[0]}x{shape[1]} indices, at most {MAX_PRIOR_INDICES}")
+    decoder, again = RangeDecoder(code), RangeEncoder()
+    indices = prior.decode(decoder, shape, again)
+    used = min(len(again.finish()), len(code))
+    caption = caption_model.bundled().decode_from(decoder, again)
+    if again.finish() != code:
+        raise damaged("not the code of the indices and the caption it decodes to")
+    return caption, indices, used

@@ -80,12 +80,18 @@ def compress(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="NAME.perco or a folder.")
     ] = None,
+    version: Annotated[
+        int | None,
+        typer.Option(
+            "--format", min=1, max=2, help="1 (default), or 2: mostly fewer bytes, same photo."
+        ),
+    ] = None,
     weights: Weights = None,
     device: Device = None,
     dtype: Dtype = None,
 ) -> None:
     """Compress photos to .perco files."""
-    from perco_lite.bitstream import ledger
+    from perco_lite.bitstream import ledger, pack, unpack
     from perco_lite.data import PHOTO_SUFFIXES, load_captions, load_photo
 
     if caption is not None and captions is not None:
@@ -106,6 +112,7 @@ def compress(
             image = load_photo(path)
             text = table.get(path.name, "") if caption is None else caption
             data = codec.compress(image, text, served.name)
+            data = data if version is None else pack(unpack(data), version)
             write_whole(target, data)
         except (OSError, ValueError, MemoryError, RuntimeError) as error:
             batch.fail(path, error)

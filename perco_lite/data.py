@@ -29,7 +29,7 @@ from torch import Tensor
 
 MAX_PIXELS = 100_000_000  # a larger photo needs more memory than a laptop has to spare
 PHOTO_SUFFIXES = frozenset(".png .jpg .jpeg .webp .avif .bmp .tif .tiff .gif .ppm".split())
-DATA_NAMES = ("kodak", "train", "val", "coco_eval", "coco30k", "weights")
+DATA_NAMES = ("kodak", "train", "val", "coco_eval", "coco30k", "captions", "weights")
 # The colour photographs inside scikit-image's wheel: reading them needs no network.
 SKIMAGE_PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
 

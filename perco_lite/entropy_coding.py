@@ -1,11 +1,13 @@
 """Index grids and captions to bytes and back, without loss.
 
     indices (h, w), each < K ──► one number of h·w digits in base K ──► ceil(h·w·log2 K / 8) bytes
-    caption (str) ──► UTF-8 ──► shortest of {as is, deflate, deflate + dictionary} ──► bytes
+    caption (str) ──► shortest of {UTF-8, deflate, deflate + dictionary} ──► bytes
+                      in files of version 2 also a trained table
 
 Paper: PerCo (a uniform code for the indices, Lempel-Ziv for the caption).
 Differs from the paper: the paper pays zlib.compress (``zlib_bytes``), which makes a typical caption
 longer. We drop zlib's header and checksum, and start from a dictionary of common caption phrases.
+A table of English captions (``caption_model``) takes a seventh of the paper's bytes.
 """
 
 import zlib
@@ -15,13 +17,14 @@ from importlib import resources
 import numpy as np
 from numpy.typing import ArrayLike
 
+from perco_lite.caption_model import bundled
 from perco_lite.rates import uniform_code_bytes
 
 MAX_CAPTION_BYTES = 65_535  # of UTF-8; also what stops a decompression bomb
 MAX_CODEBOOK_SIZE = 2**32
 
 # How a caption is stored: ids inside a .perco file, so append only.
-UTF8, DEFLATE, DEFLATE_DICTIONARY = 0, 1, 2
+UTF8, DEFLATE, DEFLATE_DICTIONARY, TABLE = 0, 1, 2, 3
 
 # ------------------------------------------------------------------------------------- indices
 
@@ -114,13 +117,16 @@ def _whole_bits(codebook_size: int) -> int | None:
 # ------------------------------------------------------------------------------------ captions
 
 
-def pack_text(text: str) -> tuple[int, bytes]:
-    """Code a string (at most 65,535 bytes of UTF-8) in the shortest of three ways.
+def pack_text(text: str, with_table: bool = False) -> tuple[int, bytes]:
+    """Code a string (at most 65,535 bytes of UTF-8) in the shortest of three ways, or of four.
 
     Returns ``(method, data)``, where data is never longer than the UTF-8 itself; of two methods
-    that tie, the lower. Every Python string round-trips, lone surrogates included. The bytes may
-    differ from one build of zlib to the next (zlib-ng searches otherwise), but each build reads
-    what any other wrote. Raises ``ValueError`` for a longer string.
+    that tie, the lower. ``with_table``, for files of version 2, adds TABLE: then the others count
+    one byte more, for the name they need in such a file, and TABLE wins where it ties.
+    Every Python string round-trips, lone surrogates included.
+    Deflate's bytes may differ from one build of zlib to the next (zlib-ng searches otherwise), but
+    each build reads what any other wrote; TABLE's are the same everywhere. Raises ``ValueError``
+    for a longer string.
     """
     if not isinstance(text, str):
         raise ValueError(f"got a caption of type {type(text).__name__}, expected str: decode it")
@@ -131,7 +137,16 @@ def pack_text(text: str) -> tuple[int, bytes]:
             "shorten it"
         )
     coded = {UTF8: raw, DEFLATE: _deflate(raw), DEFLATE_DICTIONARY: _deflate(raw, _dictionary())}
-    return min(coded.items(), key=lambda item: (len(item[1]), item[0]))
+    if with_table and bundled().holds(text):
+        data = bundled().encode(text)
+        if len(data) <= len(raw):
+            coded[TABLE] = data
+
+    def cost(item: tuple[int, bytes]) -> tuple[int, bool, int]:
+        named = item[0] != TABLE  # alike for all where there is no table
+        return len(item[1]) + named, named, item[0]
+
+    return min(coded.items(), key=cost)
 
 
 def unpack_text(method: int, data: bytes) -> str:
@@ -139,14 +154,16 @@ def unpack_text(method: int, data: bytes) -> str:
 
     Time and memory are bounded by ``MAX_CAPTION_BYTES``, whatever the data claims to hold.
     """
-    if method not in (UTF8, DEFLATE, DEFLATE_DICTIONARY):
-        raise ValueError(f"got caption method {method}, expected 0 to 2: the data is damaged")
+    if method not in (UTF8, DEFLATE, DEFLATE_DICTIONARY, TABLE):
+        raise ValueError(f"got caption method {method}, expected 0 to 3: the data is damaged")
     if len(data) > MAX_CAPTION_BYTES:
         raise ValueError(
             f"got {len(data)} bytes of caption, expected at most {MAX_CAPTION_BYTES}: "
             "the data is damaged"
         )
     raw = bytes(data)
+    if method == TABLE:
+        return bundled().decode(raw)
     if method != UTF8:
         raw = _inflate(raw, _dictionary() if method == DEFLATE_DICTIONARY else b"")
         if len(data) >= len(raw):  # pack_text would have chosen UTF8: one caption, one method
@@ -158,6 +175,16 @@ def unpack_text(method: int, data: bytes) -> str:
         return raw.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError as error:
         raise ValueError(f"the caption is not UTF-8 ({error}): the data is damaged") from error
+
+
+def caption_costs(text: str) -> list[tuple[str, float]]:
+    """What each word of a caption coded with TABLE costs in bits; see ``CaptionModel.costs``."""
+    return bundled().costs(text)
+
+
+def caption_table_id() -> int:
+    """16 bits that name the table of method TABLE; see ``caption_model.arrays_id``."""
+    return bundled().table_id
 
 
 def zlib_bytes(text: str) -> int:

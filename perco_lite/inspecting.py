@@ -1,17 +1,25 @@
 """What a file holds and what rates cost, for people and as JSON; needs no weights and no torch.
 
-bytes ──► describe ──► dict (header, caption, ledger, indices) ──► describe_text ──► text
+    bytes ──► describe ──► dict (header, caption, ledger, indices) ──► describe_text ──► text
+    what is in it ──► nominal bits (the paper's account), model bits (-log2 of what the models
+                      expect), actual bits (on disk)
+
+Paper: counts zlib's bytes for the caption and log2 K bits an index.
+Differs from the paper: the header is counted, and every figure is measured on a file.
 """
 
+import csv
 import json
 import math
 from pathlib import Path
 
-from perco_lite.bitstream import ledger, unpack
-from perco_lite.entropy_coding import zlib_bytes
+from perco_lite.bitstream import WRITTEN_VERSION, bit_ledger, ledger, unpack
+from perco_lite.entropy_coding import TABLE, caption_costs, pack_text, zlib_bytes
 from perco_lite.rates import RATES
 
 KODAK = (512, 768)  # height, width
+SIZES_NAME = "kodak_sizes.csv"
+BIT_KINDS = ("nominal", "model", "actual")
 _SHADES = " .:-=+*#%@"
 _MAP_COLUMNS = 96
 
@@ -21,8 +29,12 @@ def describe(data: bytes) -> dict:
     file, parts = unpack(data), ledger(data)
     pixels = file.width * file.height
     nominal = file.indices.size * file.rate.bits_per_index
+    version, by_word = data[0] & 0b111, None
+    if version == 2 and pack_text(file.caption, with_table=True)[0] == TABLE:
+        by_word = caption_costs(file.caption)
     return {
         "bytes": len(data),
+        "format_version": version,
         "bits_per_pixel": 8 * len(data) / pixels,
         "rate": file.rate.name,
         "width": file.width,
@@ -33,6 +45,8 @@ def describe(data: bytes) -> dict:
         "caption_zlib_bytes": zlib_bytes(file.caption) if file.caption else 0,
         "ledger": parts,
         "bits_per_pixel_by_part": {k: 8 * v / pixels for k, v in parts.items()},
+        "bits": bit_ledger(data),
+        "caption_bits_by_word": by_word,  # as this program would code it
         "index_bits_nominal": nominal,
         "codebook_size": file.rate.codebook_size,
         "grid": list(file.indices.shape),
@@ -45,14 +59,18 @@ def describe_text(row: dict) -> str:
     h, w = row["grid"]
     lines = [
         row.get("file", ""),
-        f"  {row['width']}×{row['height']} pixels at rate {row['rate']}, model {row['model_id']}",
+        f"  {row['width']}×{row['height']} pixels at rate {row['rate']}, model {row['model_id']}, "
+        f"format version {row['format_version']}",
         f"  {row['bytes']} bytes = {row['bits_per_pixel']:.4f} bpp",
+        f"    {'':8} {'':6}        {'':10}  {'nominal':>8} {'model':>8} {'actual':>8} bits",
         *(
-            f"    {name:8} {count:6} bytes  {row['bits_per_pixel_by_part'][name]:.4f} bpp"
+            f"    {name:8} {count:6} bytes  {row['bits_per_pixel_by_part'][name]:.4f} bpp  "
+            + " ".join(f"{row['bits'][name][kind]:8.1f}" for kind in BIT_KINDS)
             for name, count in row["ledger"].items()
         ),
         f"  caption: {row['caption']!r} ({row['caption_utf8_bytes']} bytes as UTF-8, "
         f"{row['caption_zlib_bytes']} with zlib as in the paper)",
+        *([_words_text(row["caption_bits_by_word"])] if row["caption_bits_by_word"] else []),
         f"  indices: {h}×{w} of {row['codebook_size']} codes, "
         f"{row['index_bits_nominal']:.0f} bits; darker = higher number",
     ]
@@ -61,6 +79,11 @@ def describe_text(row: dict) -> str:
         shades = (line[i] * len(_SHADES) // row["codebook_size"] for i in range(0, w, step))
         lines.append("    " + "".join(_SHADES[s] for s in shades))
     return "\n".join(line for line in lines if line)
+
+
+def _words_text(costs: list[tuple[str, float]]) -> str:
+    words = " ".join(f"{word.strip() or repr(word)} {bits:.1f}" for word, bits in costs)
+    return f"    bits a word with the caption table: {words}"
 
 
 def served_rates(weights: str | None = None) -> list[str]:
@@ -80,12 +103,44 @@ def served_rates(weights: str | None = None) -> list[str]:
         raise ValueError(f"{config} is damaged; download or train these weights again") from error
 
 
+def measured_sizes(
+    path: str | Path | None = None, version: int = WRITTEN_VERSION
+) -> dict[str, dict]:
+    """Measured bytes of whole files by rate name, from what `docs/kodak_sizes.py` wrote.
+
+    Each is ``{"format_version", "photos", "mean", "minimum", "maximum"}``; empty where there
+    is no such file, as in a package installed without ``data/``. Raises ``ValueError`` for another
+    kind of file.
+    """
+    path = Path(path) if path else Path(__file__).parent.parent / "data" / "results" / SIZES_NAME
+    if not path.is_file():
+        return {}
+    sizes: dict[str, list[int]] = {}
+    column = "bytes" if version == 2 else f"version_{version}_bytes"
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            for row in csv.DictReader(stream):
+                sizes.setdefault(row["rate"], []).append(int(row[column]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged; run docs/kodak_sizes.py again") from error
+    return {
+        name: {
+            "format_version": version,
+            "photos": len(b),
+            "mean": sum(b) / len(b),
+            "minimum": min(b),
+            "maximum": max(b),
+        }
+        for name, b in sizes.items()
+    }
+
+
 def rate_table(weights: str | None = None) -> list[dict]:
     """One row a rate of the paper: grid, codebook, cost on a Kodak photo, served or not.
 
     Raises ``FileNotFoundError`` or ``ValueError`` for a folder that holds no codec.
     """
-    served = served_rates(weights)
+    served, sizes = served_rates(weights), measured_sizes() if weights is None else {}
     return [
         {
             "name": rate.name,
@@ -95,6 +150,7 @@ def rate_table(weights: str | None = None) -> list[dict]:
             "bits_per_pixel": rate.bits_per_pixel,
             "kodak_grid": list(rate.grid_shape(*KODAK)),
             "kodak_index_bytes": rate.index_bytes(*KODAK),
+            "kodak_file_bytes": sizes.get(rate.name),
             "served": rate.name in served,
         }
         for rate in RATES
@@ -103,16 +159,21 @@ def rate_table(weights: str | None = None) -> list[dict]:
 
 def rate_text(table: list[dict]) -> str:
     """The rate table for people."""
-    lines = ["rate     stride  codes  bits/index  768×512 grid  index bytes  bpp      served"]
+    lines = [
+        "rate     stride  codes  bits/index  768×512 grid  index bytes  bpp      file bytes  served"
+    ]
     for row in table:
+        sizes = row["kodak_file_bytes"]
+        measured = f"{sizes['mean']:.1f}" if sizes else "-"
         w, h = row["kodak_grid"][1], row["kodak_grid"][0]
         lines.append(
             f"{row['name']:8} {row['stride']:6} {row['codebook_size']:6} "
             f"{row['bits_per_index']:10.0f}  {f'{w}×{h}':>12} {row['kodak_index_bytes']:12}  "
-            f"{row['bits_per_pixel']:.5f}  {'yes' if row['served'] else '-'}"
+            f"{row['bits_per_pixel']:.5f}  {measured:>10}  {'yes' if row['served'] else '-'}"
         )
     lines.append(
-        "Indices only, as the paper names its rates; header (10 bytes) and caption come on top. "
-        "Served = by these weights."
+        "Index bytes and bpp: indices only, uniformly coded, as the paper names its rates. File "
+        f"bytes: measured, whole files of format version {WRITTEN_VERSION}, mean over the Kodak "
+        "photos (docs/kodak_sizes.py; - where not measured). Served = by these weights."
     )
     return "\n".join(lines)

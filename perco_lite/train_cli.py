@@ -71,6 +71,40 @@ def train_text(
     _train(train_text_recipe, locals())
 
 
+@train_app.command("captions")
+def train_captions(
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of *_train.txt, one caption a line.")
+    ] = None,
+    output: Output = Path("out/train/caption_model.npz"),
+) -> None:
+    """The table that codes captions; part of the file format, so a new one is a new format."""
+    from perco_lite.caption_training import train_captions
+
+    _train(train_captions, {"data": data, "output": output})
+
+
+@train_app.command("prior")
+def train_prior(
+    data: Data = None,
+    output: Output = Path("out/train/prior/index_prior.npz"),
+    weights: Annotated[str | None, typer.Option(help="A codec; default: the bundled one.")] = None,
+    photos: Annotated[int, typer.Option(help="Photos to learn from, at most.")] = 15_000,
+    large: Annotated[int, typer.Option(help="Of these, seen a second time enlarged.")] = 3_000,
+    steps: Annotated[int, typer.Option(help="Length of training, for each rate.")] = 2000,
+    batch_size: Annotated[int, typer.Option(help="Codes a step.")] = 1024,
+    width: Annotated[int, typer.Option(help="Numbers inside the network.")] = 32,
+    learning_rate: float = 3e-3,
+    weight_decay: float = 0.05,
+    device: str | None = None,
+    seed: int = 0,
+) -> None:
+    """The index prior of every rate of a codec, so that its indices take fewer bits."""
+    from perco_lite.prior_recipe import train_prior_recipe
+
+    _train(train_prior_recipe, locals())
+
+
 def _config(ctx: typer.Context, config: str | None) -> str | None:
     """Take the options of a config as defaults; called before the other options are read."""
     if config:

@@ -109,6 +109,21 @@ def test_a_folder_with_captions(perco, tmp_path):
     assert (files["b.perco"].width, files["b.perco"].height) == (9, 200)
 
 
+def test_the_format_is_chosen(perco, tmp_path):
+    photo, said = make_photo(tmp_path / "a.png", 100, 70), {}
+    for options in ((), ("--format", 1), ("--format", 2)):
+        code, out, err = perco("compress", photo, "--caption", "A red barn.", *options)
+        data = (tmp_path / "a.perco").read_bytes()
+        assert (code, err) == (0, "") and f": {len(data)} bytes (header 8, " in out
+        said[options] = data
+    first, second = said[("--format", 1)], said[("--format", 2)]
+    assert said[()] == first and (first[0] & 0b111, second[0] & 0b111) == (1, 2)
+    assert len(second) < len(first) and unpack(second).caption == "A red barn."
+    assert (unpack(second).indices == unpack(first).indices).all()
+    code, out, err = perco("compress", photo, "--format", 3)
+    assert code == 2 and "Invalid value for '--format'" in err
+
+
 @pytest.mark.parametrize("caption", ["", "日本語", "\udcff", "e\u0301", "-starts with a dash"])
 def test_any_caption_is_kept_as_it_is(perco, tmp_path, caption):
     photo = make_photo(tmp_path / "a.png")

@@ -17,12 +17,18 @@ ROOT = Path(__file__).resolve().parent.parent
 FILES = sorted((ROOT / "perco_lite").rglob("*.py"))
 MODULES = {path.stem for path in FILES}
 
-TORCH_FREE = ("rates", "entropy_coding", "bitstream")
+TORCH_FREE = ("rates", "range_coder", "ngram_model", "caption_model", "entropy_coding")
+TORCH_FREE += ("index_prior", "file_header", "bitstream", "inspecting")
 # Four layers, each of which may import those above it: the parts, which know each other only along
 # an arrow of the data flow; what puts parts together; what draws; what the command line runs.
 ARROWS = {
-    "entropy_coding": {"rates"},
-    "bitstream": {"entropy_coding", "rates"},
+    "caption_model": {"ngram_model", "range_coder"},
+    "entropy_coding": {"caption_model", "rates"},
+    "index_prior": {"range_coder"},
+    "file_header": {"rates"},
+    # where all the coders of a file meet
+    "bitstream": {"caption_model", "entropy_coding", "file_header", "index_prior", "range_coder"}
+    | {"rates"},
     "condition": {"autoencoder", "hyper_encoder", "rates", "vector_quantizer"},
     "unet": {"rates"},
     "tiling": {"autoencoder"},
@@ -60,6 +66,7 @@ COMMANDS |= {"pretrained_cli"}
 COMMANDS |= {"claims", "claims_cli", "claim_bench", "claim_bits", "claim_captions"}
 COMMANDS |= {"claim_experiments", "claim_list", "claim_measures", "claim_sets", "claim_sizes"}
 COMMANDS |= {"claim_table", "claim_trainings", "claim_verdicts"}
+COMMANDS |= {"pretrained_cli", "caption_training", "prior_recipe", "prior_training"}
 IMPORT_NAMES = {
     "IPython": "ipython",
     "PIL": "pillow",

@@ -1,0 +1,224 @@
+"""How likely each code is in a grid, given the codes before it: a small network in whole numbers.
+
+    codes to the left and above, row ──tables──► sum (D,) ──► hidden layer ──► logits (K,), log2
+    logits ──table of 2**(-i/32)──► sizes (K,), each ≥ 1 ──► range coder
+
+Weights are 16-bit integers in 1/256, sums are 64-bit, and the exponential is a table of integers
+made by integer square roots: there is no float, so nothing to round differently elsewhere.
+
+Paper: PerCo codes indices uniformly, log2 K bits each, and names an entropy model as a way to gain.
+Differs from the paper: this one. It costs bits only where it saves them; see ``bitstream``.
+"""
+
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from functools import cache
+from importlib import resources
+from math import isqrt
+
+import numpy as np
+
+from perco_lite.range_coder import RangeDecoder, RangeEncoder
+
+# (rows up, columns to the left; negative: to the right) of the codes that are looked at
+NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1), (0, 2), (2, 0))
+BANDS = 8  # how far down a code is, in eighths of the grid: sky is above
+WEIGHT_BITS = 8  # weights are in 1/256
+_STEP_BITS = 5  # logits are in 1/32 of log2
+_ONE_BITS = 18  # the likeliest code has size 2**18
+MAX_CODEBOOK_SIZE = 8192  # so that the sizes of all codes fit the range coder's total
+_MARGIN = 2  # neighbours reach this far
+
+
+@dataclass(frozen=True, eq=False)  # no ==: arrays do not compare to one truth value
+class IndexPrior:
+    """Weights for one rate, all int64 and of 16 bits in size; D numbers inside, K codes.
+
+    A grid is read row by row; outside of it stands the code K.
+    """
+
+    tables: np.ndarray  # (6, K + 1, D): what each neighbour's code adds
+    bands: np.ndarray  # (8, D): what the height in the picture adds
+    hidden: np.ndarray  # (D, D)
+    hidden_bias: np.ndarray  # (D,)
+    out: np.ndarray  # (D, K)
+    out_bias: np.ndarray  # (K,)
+
+    def __post_init__(self):
+        size, width = self.codebook_size, self.out.shape[0]
+        if not 2 <= size <= MAX_CODEBOOK_SIZE:
+            raise ValueError(f"got {size} codes, expected 2 to {MAX_CODEBOOK_SIZE}: no prior then")
+        shapes = {
+            "tables": (len(NEIGHBOURS), size + 1, width),
+            "bands": (BANDS, width),
+            "hidden": (width, width),
+            "hidden_bias": (width,),
+            "out": (width, size),
+            "out_bias": (size,),
+        }
+        for name, shape in shapes.items():
+            values = getattr(self, name)
+            if values.shape != shape or values.dtype != np.int64 or abs(values).max() > 0x7FFF:
+                raise ValueError(
+                    f"got {name} of shape {values.shape} and type {values.dtype}, expected "
+                    f"{shape}, int64 within 16 bits: quantize the weights, or train them again"
+                )
+
+    @property
+    def codebook_size(self) -> int:
+        """K, the number of codes."""
+        return self.out.shape[-1]
+
+    def walk(self, indices: np.ndarray) -> Iterator[tuple[int, int, int]]:
+        """(start, size, total) of each index of a grid (h, w), row by row: the coder's view.
+
+        Raises ``ValueError`` for anything but a grid of integers below K.
+        """
+        indices = np.asarray(indices)
+        bad = indices.ndim != 2 or indices.size == 0 or not np.issubdtype(indices.dtype, np.integer)
+        if bad or indices.min() < 0 or indices.max() >= self.codebook_size:
+            raise ValueError(
+                f"got indices {indices.shape} of {indices.dtype}, expected a grid (h, w) of 0 to "
+                f"{self.codebook_size - 1}: pass the grid of the rate this prior was trained for"
+            )
+        padded = _padded(indices, self.codebook_size)
+        for y, row in enumerate(indices.tolist()):
+            sizes = self._sizes(_contexts(padded, y, range(len(row))), y, len(indices))
+            ends = np.cumsum(sizes, axis=1)
+            for x, index in enumerate(row):
+                end, size = int(ends[x, index]), int(sizes[x, index])
+                yield end - size, size, int(ends[x, -1])
+
+    def encode(self, coder: RangeEncoder, indices: np.ndarray) -> None:
+        """Code a grid (h, w) into ``coder``; its shape is not coded."""
+        for share in self.walk(indices):
+            coder.encode(*share)
+
+    def decode(
+        self, decoder: RangeDecoder, shape: tuple[int, int], again: RangeEncoder | None = None
+    ) -> np.ndarray:
+        """Grid of ``shape`` (h, w), int64, that ``encode`` coded.
+
+        What is read is also coded into ``again``, so that the caller can see whether the bytes are
+        those that an encoder makes. Raises ``ValueError`` for bytes that no encoder makes.
+        """
+        height, width = shape
+        padded = _padded(np.full(shape, self.codebook_size), self.codebook_size)
+        for y in range(height):
+            for x in range(width):
+                ends = np.cumsum(self._sizes(_contexts(padded, y, range(x, x + 1)), y, height)[0])
+                total = int(ends[-1])
+                index = int(np.searchsorted(ends, decoder.target(total), side="right"))
+                start = int(ends[index - 1]) if index else 0
+                share = start, int(ends[index]) - start, total
+                decoder.take(*share)
+                if again is not None:
+                    again.encode(*share)
+                padded[y + _MARGIN, x + _MARGIN] = index
+        return padded[_MARGIN:, _MARGIN:-_MARGIN].copy()
+
+    def _sizes(self, contexts: np.ndarray, y: int, height: int) -> np.ndarray:
+        """Sizes (n, K) of the shares of all codes at n places of row y; contexts (n, 6)."""
+        inside = self.bands[BANDS * y // height] + sum(
+            table[contexts[:, i]] for i, table in enumerate(self.tables)
+        )
+        inside = np.maximum(inside, 0)
+        more = (inside @ self.hidden + (self.hidden_bias << WEIGHT_BITS)) >> WEIGHT_BITS
+        inside = inside + np.maximum(more, 0)
+        logits = inside @ self.out + (self.out_bias << WEIGHT_BITS)
+        logits >>= 2 * WEIGHT_BITS - _STEP_BITS
+        below = logits.max(axis=1, keepdims=True) - logits
+        powers = _powers()
+        return powers[np.minimum(below, len(powers) - 1)] + 1
+
+    def arrays(self, prefix: str) -> dict[str, np.ndarray]:
+        """The weights as named arrays of 16 bits; ``from_arrays`` reads them."""
+        return {prefix + f.name: getattr(self, f.name).astype("<i2") for f in fields(self)}
+
+    @classmethod
+    def from_arrays(cls, arrays, prefix: str) -> "IndexPrior":
+        """Inverse of ``arrays``; raises ``KeyError`` where one is missing."""
+        return cls(**{f.name: arrays[prefix + f.name].astype(np.int64) for f in fields(cls)})
+
+
+@dataclass(frozen=True, eq=False)
+class PriorSet:
+    """The priors of one codec's weights, and 16 bits that name them by their content."""
+
+    model_id: int  # of the weights whose codes they were trained on
+    priors: dict[str, IndexPrior]  # by the name of a rate
+    table_id: int
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> "PriorSet":
+        """Read what ``prior_training.write_priors`` wrote; ``KeyError`` or ``ValueError``."""
+        names = sorted({name.split("/")[0] for name in arrays if "/" in name})
+        priors = {name: IndexPrior.from_arrays(arrays, f"{name}/") for name in names}
+        crc = 0
+        for name in sorted(arrays):
+            crc = zlib.crc32(arrays[name].tobytes(), zlib.crc32(name.encode(), crc))
+        return cls(int(arrays["model_id"][0]), priors, crc & 0xFFFF)
+
+
+@cache
+def bundled() -> PriorSet | None:
+    """The priors of the package, read once; None where it has none. They belong to its weights.
+
+    Raises ``ValueError`` for a damaged file.
+    """
+    path = resources.files("perco_lite").joinpath("index_prior.npz")
+    if not path.is_file():
+        return None
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
+            return PriorSet.from_arrays({name: stored[name] for name in stored})
+    except (EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} is damaged ({error}); install perco_lite again") from error
+
+
+def find_prior(model_id: int, rate: str) -> IndexPrior | None:
+    """The bundled prior for these weights and this rate, or None."""
+    found = bundled()
+    return found.priors.get(rate) if found and found.model_id == model_id else None
+
+
+def prior_table_id() -> int:
+    """16 bits that name the bundled priors; 0 where there are none."""
+    found = bundled()
+    return found.table_id if found else 0
+
+
+def grid_contexts(indices: np.ndarray, codebook_size: int) -> np.ndarray:
+    """Codes (h·w, 7) around each place of a grid (h, w): the six neighbours and the band."""
+    padded, (height, width) = _padded(indices, codebook_size), indices.shape
+    rows = [_contexts(padded, y, range(width)) for y in range(height)]
+    bands = np.repeat(BANDS * np.arange(height) // height, width)
+    return np.concatenate([np.concatenate(rows), bands[:, None]], axis=1)
+
+
+def _padded(indices: np.ndarray, outside: int) -> np.ndarray:
+    margins = ((_MARGIN, 0), (_MARGIN, _MARGIN))
+    return np.pad(indices.astype(np.int64), margins, constant_values=outside)
+
+
+def _contexts(padded: np.ndarray, y: int, columns: range) -> np.ndarray:
+    columns = slice(columns.start, columns.stop)
+    near = [
+        padded[y + _MARGIN - up, columns.start + _MARGIN - left : columns.stop + _MARGIN - left]
+        for up, left in NEIGHBOURS
+    ]
+    return np.stack(near, axis=1)
+
+
+@cache
+def _powers() -> np.ndarray:
+    """floor(2**(18 - i/32)) for i = 0, 1, …, down to 0, exactly: 32nd roots by square roots."""
+    powers = []
+    for i in range((_ONE_BITS << _STEP_BITS) + 1):
+        root = 1 << ((_ONE_BITS << _STEP_BITS) - i)
+        for _ in range(_STEP_BITS):  # floors of square roots nest
+            root = isqrt(root)
+        powers.append(root)
+    return np.array([*powers, 0], dtype=np.int64)

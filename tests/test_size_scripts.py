@@ -1,0 +1,110 @@
+"""The scripts that measure sizes and damage files, on few and small inputs."""
+
+import csv
+import importlib.util
+import json
+import random
+import sys
+from pathlib import Path
+
+import pytest
+
+from perco_lite.bitstream import BitstreamError, unpack
+from perco_lite.inspecting import measured_sizes
+
+DOCS = Path(__file__).parents[1] / "docs"
+CAPTIONS = ["A dog runs.", "A cat on a bed", "two dogs on a beach"]
+
+
+def script(name: str):
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_damaged_files_are_counted(tmp_path, capsys, monkeypatch):
+    fuzz, output = script("fuzz"), tmp_path / "fuzz.json"
+    fuzz.MAX_SECONDS = 60  # a test machine may be busy
+    monkeypatch.setattr(sys, "argv", ["fuzz", "--files", "300", "-o", str(output)])
+    fuzz.main()
+    report = json.loads((tmp_path / "fuzz.json").read_text())
+    assert json.loads(capsys.readouterr().out) == report
+    assert 250 < report["files"] <= 300 and report["decoded_with_a_made_up_checksum"] > 0
+    assert report["decoded_of_these"] <= 1 and report["slowest_seconds"] > 0
+
+
+def test_other_errors_are_not_swallowed(monkeypatch):
+    fuzz = script("fuzz")
+
+    def broken(data):
+        raise KeyError("not a BitstreamError")
+
+    monkeypatch.setattr(fuzz, "unpack", broken)
+    with pytest.raises(KeyError):
+        fuzz.check(b"")
+
+
+def test_damage_changes_files_and_the_seal_gets_them_past_the_checksum():
+    fuzz, chance = script("fuzz"), random.Random(0)
+    pool = fuzz.seeds()
+    damaged = [fuzz.damage(pool[0], pool, chance) for _ in range(200)]
+    assert sum(data != pool[0] for data in damaged) > 180
+    for body in {data[:-2] for data in pool}:
+        assert unpack(fuzz.sealed(body)) is not None
+    with pytest.raises(BitstreamError) as caught:
+        unpack(fuzz.sealed(pool[0][:8]))
+    assert "checksum" not in str(caught.value)
+
+
+def test_coders_of_captions(tmp_path, capsys, monkeypatch):
+    coders = script("caption_coders")
+    assert coders.huffman(["ab"])("ab") == 1 and coders.huffman(["ab"])("é") >= 2
+    (tmp_path / "captions").mkdir()
+    held = tmp_path / "captions" / "coco_heldout.txt"
+    held.write_text("\n".join(CAPTIONS) + "\n")
+    (tmp_path / "captions" / "a_train.txt").write_text("A dog on a bed.\n" * 20)
+    monkeypatch.setenv("PERCO_LITE_DATA", str(tmp_path))
+
+    def missing(train):
+        raise ImportError("no zstandard here")
+
+    monkeypatch.setitem(coders.CODERS, "zstd 22, trained dictionary", missing)
+    monkeypatch.setattr(sys, "argv", ["caption_coders", "-o", str(tmp_path / "out.csv")])
+    coders.main()
+    said = capsys.readouterr().out
+    assert "not measured: no zstandard here" in said and "round trip checked" in said
+    rows = {r["coder"]: r for r in csv.DictReader((tmp_path / "out.csv").open())}
+    assert rows["zstd 22, trained dictionary"]["bits_per_character"] == ""
+    mean = sum(map(len, CAPTIONS)) / 3
+    assert float(rows["UTF-8"]["bytes_per_caption"]) == pytest.approx(mean, abs=1e-3)
+    ours = rows["caption table, ours"], rows["zlib -9 (the paper)"]
+    assert float(ours[0]["bits_per_character"]) < 0.25 * float(ours[1]["bits_per_character"])
+
+
+def test_sizes_of_files_read_back_by_another_process(tiny_codec, tmp_path, monkeypatch):
+    from perco_lite.data import skimage_photos
+
+    sizes = script("kodak_sizes")
+    photo = skimage_photos()[0]
+    object.__setattr__(photo, "image", photo.image.crop((0, 0, 64, 64)))
+    data = tiny_codec.compress(photo.image, photo.caption, "0.0019")  # version 1
+    indices = unpack(data).indices
+    assert sizes.reads_back(data, photo.caption, indices, tiny_codec.model_id)
+    assert not sizes.reads_back(data, photo.caption, indices + 1, tiny_codec.model_id)
+    monkeypatch.setattr(sizes, "reads_back", lambda *what: True)
+    rows = sizes.measure(tiny_codec, [photo])
+    assert [row["rate"] for row in rows] == list(tiny_codec.rates)
+    for row in rows:
+        parts = [row[f"{part}_bytes"] for part in sizes.PARTS]
+        assert sum(parts) == row["bytes"] and row["header_bytes"] == 8
+    assert rows[0]["paper_bytes"] == 1 + row["caption_paper_bytes"]
+    assert "0.0019" in sizes.summary(rows)
+    path = tmp_path / "sizes.csv"
+    assert rows[0]["version_1_bytes"] == len(data) > rows[0]["bytes"]
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    assert measured_sizes(path, version=2)["0.0019"]["mean"] == rows[0]["bytes"]
+    assert measured_sizes(path, version=1)["0.0019"]["mean"] == len(data)
