@@ -37,6 +37,7 @@ else
 	$(BIN)/jupyter execute --inplace $(NOTEBOOKS)
 	$(BIN)/nbstripout --keep-output --keep-count --keep-id \
 	    --extra-keys "metadata.language_info cell.metadata.execution" $(NOTEBOOKS)
+	$(BIN)/python docs/course.py tidy $(NOTEBOOKS)
 endif
 
 notebooks-blank: .venv/.notebooks ## write notebooks/blank/: no outputs, no solutions

@@ -96,72 +96,17 @@ def tiny_weights(tmp_path_factory):
     return folder
 
 
-def build_tiny_stable_diffusion(folder, prediction_type="v_prediction", **unet):
-    """Save a random Stable Diffusion of 0.2 M parameters in the hub's layout, as diffusers does."""
-    import json
-
-    import torch
-    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline
-    from diffusers import UNet2DConditionModel as UNet
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
-
-    torch.manual_seed(0)
-    cross = "CrossAttnDownBlock2D", "CrossAttnUpBlock2D"
-    sizes = {"block_out_channels": (16, 32), "layers_per_block": 1, "norm_num_groups": 8}
-    blocks = {
-        "down_block_types": (cross[0], "DownBlock2D"),
-        "up_block_types": ("UpBlock2D", cross[1]),
-    }
-    heads = {"attention_head_dim": 2, "cross_attention_dim": 32, "use_linear_projection": True}
-    kinds = {"down_block_types": ("DownEncoderBlock2D",) * 4}
-    kinds["up_block_types"] = ("UpDecoderBlock2D",) * 4
-    vae = {"block_out_channels": (8,) * 4, "layers_per_block": 1, "norm_num_groups": 4, **kinds}
-    vocabulary = folder.parent / f"{folder.name}-vocabulary"
-    vocabulary.mkdir(parents=True)
-    letters = list("abcdefghijklmnopqrstuvwxyz0123456789.,!'")
-    words = [*letters, *(f"{letter}</w>" for letter in letters), "re", "red</w>"]
-    words += ["<|startoftext|>", "<|endoftext|>"]
-    (vocabulary / "vocab.json").write_text(json.dumps({w: i for i, w in enumerate(words)}))
-    (vocabulary / "merges.txt").write_text("#version: 0.2\nr e\nre d</w>\n")
-    tokenizer = CLIPTokenizer.from_pretrained(vocabulary, model_max_length=77, pad_token="!")
-    text = CLIPTextConfig(
-        vocab_size=len(words),
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        projection_dim=32,
-        bos_token_id=len(words) - 2,
-        eos_token_id=len(words) - 1,
-    )
-    StableDiffusionPipeline(
-        vae=AutoencoderKL(sample_size=64, **vae),
-        unet=UNet(sample_size=8, **{**sizes, **blocks, **heads, **unet}),
-        text_encoder=CLIPTextModel(text),
-        tokenizer=tokenizer,
-        scheduler=DDIMScheduler(
-            beta_start=0.00085,
-            beta_end=0.012,
-            beta_schedule="scaled_linear",
-            prediction_type=prediction_type,
-            set_alpha_to_one=False,
-            steps_offset=1,
-            clip_sample=False,
-        ),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    ).save_pretrained(folder, safe_serialization=True)
-    return folder
-
-
 @pytest.fixture(scope="session")
 def tiny_stable_diffusion(tmp_path_factory):
     """Folder of a tiny random Stable Diffusion with v-prediction; tests must not change it."""
-    return build_tiny_stable_diffusion(tmp_path_factory.mktemp("sd") / "v")
+    from perco_lite import tiny_checkpoint
+
+    return tiny_checkpoint.tiny_stable_diffusion(tmp_path_factory.mktemp("sd") / "v")
 
 
 @pytest.fixture(scope="session")
 def tiny_stable_diffusion_epsilon(tmp_path_factory):
     """The same, predicting noise."""
-    return build_tiny_stable_diffusion(tmp_path_factory.mktemp("sd") / "epsilon", "epsilon")
+    from perco_lite import tiny_checkpoint
+
+    return tiny_checkpoint.tiny_stable_diffusion(tmp_path_factory.mktemp("sd") / "e", "epsilon")

@@ -2,6 +2,7 @@
 
 python docs/course.py address NOTEBOOK…   write the repository's address (pyproject.toml) into them
 python docs/course.py blank NOTEBOOK…     write exercise versions without solutions to blank/
+python docs/course.py tidy NOTEBOOK…      shorten stored error outputs to the cell and the message
 """
 
 import re
@@ -41,20 +42,41 @@ def blank(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return nbformat.v4.new_notebook(cells=kept, metadata=notebook.metadata)
 
 
+def short_errors(notebook: nbformat.NotebookNode) -> None:
+    """Keep of each stored traceback its header, the notebook's own lines and the message.
+
+    What lies between are the package's lines, under a path of the machine that ran the notebook.
+    """
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if output.output_type == "error" and len(output.traceback) > 4:
+                output.traceback = [*output.traceback[:3], output.traceback[-1]]
+
+
+def _write(notebook: nbformat.NotebookNode, path: Path) -> None:
+    """Whole or not at all."""
+    fresh = path.with_name(path.name + ".new")
+    nbformat.write(notebook, fresh)
+    fresh.replace(path)
+
+
 def main(action: str, paths: list[Path]) -> None:
     for path in paths:
         notebook = nbformat.read(path, as_version=4)
         if action == "blank":
             target = path.parent / "blank" / path.name
             target.parent.mkdir(exist_ok=True)
-            nbformat.write(blank(notebook), target)
+            _write(blank(notebook), target)
+            continue
+        if action == "tidy":
+            short_errors(notebook)
         else:
             for cell in notebook.cells:
                 cell.source = with_address(cell.source)
-            nbformat.write(notebook, path)
+        _write(notebook, path)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 3 or sys.argv[1] not in ("address", "blank"):
+    if len(sys.argv) < 3 or sys.argv[1] not in ("address", "blank", "tidy"):
         sys.exit(__doc__)
     main(sys.argv[1], [Path(argument) for argument in sys.argv[2:]])

@@ -32,14 +32,15 @@ CAPTIONS = ("", "a red barn beside a pond", "Kaffee ☕ 42 °C", "na " * 90, "§
 
 
 def seeds() -> list[bytes]:
-    """Whole files to damage: the golden ones, and one of every rate, size and kind of caption."""
+    """Whole files to damage: the golden ones, and version 2's of every rate, size and caption."""
     files = [path.read_bytes() for path in sorted((ROOT / "tests" / "golden").glob("*.perco"))]
     numbers = np.random.default_rng(0)
     for i, rate in enumerate(RATES):
         for j, (width, height) in enumerate([(768, 512), (97, 61), (1, 1)]):
             indices = numbers.integers(0, rate.codebook_size, rate.grid_shape(height, width))
             caption = CAPTIONS[(i + j) % len(CAPTIONS)]
-            files.append(pack(PercoFile(rate, width, height, caption, indices, 0x79F1)))
+            file = PercoFile(rate, width, height, caption, indices, 0x79F1)
+            files.append(pack(file, version=2))
     return files
 
 

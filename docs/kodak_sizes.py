@@ -3,8 +3,9 @@
     python docs/kodak_sizes.py [-o data/results/kodak_sizes.csv]
 
 Compresses the 24 photos at every rate of the bundled weights with the captions of
-data/captions.json, reads each file back in a fresh process, which must find the same caption and
-indices, and writes one row a file. Prints means, minima and maxima; `perco rates` shows the means.
+data/captions.json into version 2 of the format (and into version 1, of which the size is kept),
+reads each file back in a fresh process, which must find the same caption and indices, and writes
+one row a photo and rate. Prints means, minima and maxima; `perco rates` shows the means.
 
 The paper's account is nominal: log2 K bits an index, and zlib's bytes of the caption; no header.
 """
@@ -19,7 +20,7 @@ import tempfile
 from pathlib import Path
 
 from perco_lite.batch import write_whole
-from perco_lite.bitstream import bit_ledger, ledger, unpack
+from perco_lite.bitstream import bit_ledger, ledger, pack, unpack
 from perco_lite.data import kodak_photos
 from perco_lite.inspecting import SIZES_NAME
 from perco_lite.loading import load_codec
@@ -52,11 +53,13 @@ def measure(codec, photos) -> list[dict]:
     rows = []
     for rate in codec.rates:
         for photo in photos:
-            data = codec.compress(photo.image, photo.caption, rate)
+            file = unpack(codec.compress(photo.image, photo.caption, rate))
+            first, data = pack(file, version=1), pack(file, version=2)
             indices = codec.encode(photo.image, rate)[0].cpu().numpy().astype("int64")
-            if not reads_back(data, photo.caption, indices, codec.model_id):
-                raise SystemExit(f"{photo.name} at {rate} came back as something else")
-            bits, file = bit_ledger(data), unpack(data)
+            for each in (first, data):
+                if not reads_back(each, photo.caption, indices, codec.model_id):
+                    raise SystemExit(f"{photo.name} at {rate} came back as something else")
+            bits = bit_ledger(data)
             nominal = sum(part["nominal"] for part in bits.values())
             row = {
                 "rate": rate,
@@ -70,6 +73,7 @@ def measure(codec, photos) -> list[dict]:
                 "index_model_bits": round(bits["indices"]["model"], 2),
                 "caption_paper_bytes": round(bits["caption"]["nominal"] / 8),
                 "paper_bytes": round(nominal / 8, 2),
+                "version_1_bytes": len(first),
             }
             rows.append(row)
     return rows
@@ -77,7 +81,7 @@ def measure(codec, photos) -> list[dict]:
 
 def summary(rows: list[dict]) -> str:
     """Mean (minimum to maximum) of each part at each rate."""
-    columns = [*(f"{part}_bytes" for part in PARTS[:3]), "bytes", "paper_bytes"]
+    columns = [*(f"{part}_bytes" for part in PARTS[:3]), "bytes", "version_1_bytes", "paper_bytes"]
     lines = ["rate    " + "".join(f"{name:>26}" for name in columns)]
     for rate in dict.fromkeys(row["rate"] for row in rows):
         line = f"{rate:8}"
@@ -103,7 +107,7 @@ def main() -> None:
     writer.writerows(rows)
     write_whole(options.output, stream.getvalue().encode())
     print(summary(rows))
-    print(f"{len(rows)} files read back by {len(rows)} fresh processes; wrote {options.output}")
+    print(f"{2 * len(rows)} files read back by as many fresh processes; wrote {options.output}")
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ def train_base_recipe(
     output: Path,
     captions: Path | None = None,
     rates: str = "0.0019",
+    convert_epsilon: bool = False,
     layers: str = "linear",
     lora_rank: int = 16,
     crop: int = 64,
@@ -70,6 +71,7 @@ def train_base_recipe(
     codec = PercoCodec.from_stable_diffusion(
         None if base == "auto" else base,
         names,
+        convert_epsilon=convert_epsilon,
         conditioner={"quantizer_init": quantizer_init},
         seed=seed,
     )

@@ -197,7 +197,7 @@ def _search_jpeg2000(
     if len(best) > target_bytes:
         return best, best_ratio
     low = high = None  # budgets known to fit, and not to
-    budget = float(min(target_bytes, raw_bytes))
+    budget, stride = float(min(target_bytes, raw_bytes)), 2
     for _ in range(_JPEG2000_ENCODES - 1):
         data, ratio = encode(budget)
         if len(data) <= target_bytes:
@@ -210,6 +210,7 @@ def _search_jpeg2000(
             break
         if low and high:
             budget = (low + high) / 2
-        else:  # correct by twice the miss until both sides are known
-            budget = max(budget + 2 * (target_bytes - len(data)), 1.0)
+        else:  # correct by more than the miss, and ever more: sizes stand still, then jump
+            budget = max(budget + stride * (target_bytes - len(data)), 1.0)
+            stride *= 4
     return best, best_ratio

@@ -83,8 +83,9 @@ Job = tuple[Photo, Image.Image, list[str]]  # a photo and the rates to try
 class PercoFiles:
     """perco's files of the photos at hand, made once for all who decode them."""
 
-    def __init__(self, codec: PercoCodec):
-        self.codec = codec
+    def __init__(self, codec: PercoCodec, rounds: int | None = None):
+        """``rounds`` of closed-loop refinement (``refinement``); None = the codec's own number."""
+        self.codec, self.rounds = codec, rounds
         self._kept: dict[tuple[str, str], tuple[bytes, float]] = {}
 
     def get(self, photo: Photo, image: Image.Image, rate: str) -> tuple[bytes, float]:
@@ -92,7 +93,7 @@ class PercoFiles:
         key = (photo.name, rate)
         if key not in self._kept:
             started = time.perf_counter()
-            data = self.codec.compress(image, photo.caption or "", rate)
+            data = self.codec.compress(image, photo.caption or "", rate, self.rounds)
             self._kept[key] = data, time.perf_counter() - started
             if len(self._kept) > _FILES_KEPT:
                 self._kept.pop(next(iter(self._kept)))

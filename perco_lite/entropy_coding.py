@@ -1,12 +1,13 @@
 """Index grids and captions to bytes and back, without loss.
 
     indices (h, w), each < K ──► one number of h·w digits in base K ──► ceil(h·w·log2 K / 8) bytes
-    caption (str) ──► shortest of {UTF-8, deflate, deflate + dictionary, trained table} ──► bytes
+    caption (str) ──► shortest of {UTF-8, deflate, deflate + dictionary} ──► bytes
+                      in files of version 2 also a trained table
 
 Paper: PerCo (a uniform code for the indices, Lempel-Ziv for the caption).
 Differs from the paper: the paper pays zlib.compress (``zlib_bytes``), which makes a typical caption
-longer. A table of English captions (``caption_model``) takes a seventh of that; deflate without
-zlib's header and checksum, with or without a dictionary of common phrases, is for other texts.
+longer. We drop zlib's header and checksum, and start from a dictionary of common caption phrases.
+A table of English captions (``caption_model``) takes a seventh of the paper's bytes.
 """
 
 import zlib
@@ -116,12 +117,13 @@ def _whole_bits(codebook_size: int) -> int | None:
 # ------------------------------------------------------------------------------------ captions
 
 
-def pack_text(text: str) -> tuple[int, bytes]:
-    """Code a string (at most 65,535 bytes of UTF-8) in the shortest of four ways.
+def pack_text(text: str, with_table: bool = False) -> tuple[int, bytes]:
+    """Code a string (at most 65,535 bytes of UTF-8) in the shortest of three ways, or of four.
 
-    Returns ``(method, data)``, where data is never longer than the UTF-8 itself; methods other
-    than TABLE count one byte more, for the name they need in a file, and of those that tie TABLE
-    is taken, then the lower. Every Python string round-trips, lone surrogates included.
+    Returns ``(method, data)``, where data is never longer than the UTF-8 itself; of two methods
+    that tie, the lower. ``with_table``, for files of version 2, adds TABLE: then the others count
+    one byte more, for the name they need in such a file, and TABLE wins where it ties.
+    Every Python string round-trips, lone surrogates included.
     Deflate's bytes may differ from one build of zlib to the next (zlib-ng searches otherwise), but
     each build reads what any other wrote; TABLE's are the same everywhere. Raises ``ValueError``
     for a longer string.
@@ -135,13 +137,13 @@ def pack_text(text: str) -> tuple[int, bytes]:
             "shorten it"
         )
     coded = {UTF8: raw, DEFLATE: _deflate(raw), DEFLATE_DICTIONARY: _deflate(raw, _dictionary())}
-    if bundled().holds(text):
+    if with_table and bundled().holds(text):
         data = bundled().encode(text)
         if len(data) <= len(raw):
             coded[TABLE] = data
 
     def cost(item: tuple[int, bytes]) -> tuple[int, bool, int]:
-        named = item[0] != TABLE
+        named = item[0] != TABLE  # alike for all where there is no table
         return len(item[1]) + named, named, item[0]
 
     return min(coded.items(), key=cost)

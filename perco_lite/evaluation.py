@@ -47,6 +47,7 @@ def evaluate(
     codec: PercoCodec | None = None,
     ladder: Iterable[float] = (),
     decoding: Decoding | None = None,
+    rounds: int | None = None,
     keep: bool = True,
     batch: int = BATCH,
     quiet: bool = False,
@@ -60,6 +61,7 @@ def evaluate(
         rates: of perco; classical codecs get its bytes for each photo.
         codec: loaded weights; needed for perco, perco-estimate and autoencoder.
         ladder: bits per pixel to measure classical codecs at, besides.
+        rounds: of perco's closed-loop encoding; None = its own number, 0 = nearest codes.
         keep: leave the pictures on disk; set metrics need them.
         batch: photos to hold in memory at a time.
         say: gets what a reader should know, a line each.
@@ -73,10 +75,12 @@ def evaluate(
     codecs, decoding = tuple(dict.fromkeys(codecs)), decoding or Decoding()
     if batch < 1:
         raise ValueError(f"got batch {batch}, expected at least 1 photo at a time")
+    if rounds is not None and rounds < 0:
+        raise ValueError(f"got {rounds} rounds, expected 0 (nearest code) or more")
     files = EvaluationFiles(Path(output))
     files.check()
     rates = tuple(dict.fromkeys(rates))
-    contenders, missing = build_contenders(codecs, codec, rates, tuple(ladder), decoding)
+    contenders, missing = build_contenders(codecs, codec, rates, tuple(ladder), decoding, rounds)
     dataset, unreadable = dataset.without_unreadable()
     if not dataset.photos:
         raise ValueError(f"none of these photos can be read; the first: {unreadable[0][1]}")
@@ -97,6 +101,8 @@ def evaluate(
         "captions": dataset.captions,
         "metrics": {name: loaded.protocols.get(name) for name in metrics if name in PHOTO_METRICS},
     }
+    if rounds is not None:
+        settings["closed_loop_rounds"] = rounds
     maker = RowMaker(loaded.functions, codec, decoding, settings)
     table = ResultTable(
         files.table,
@@ -157,6 +163,7 @@ def build_contenders(
     rates: tuple[str, ...],
     ladder: tuple[float, ...],
     decoding: Decoding,
+    rounds: int | None = None,
 ) -> tuple[list, dict[str, str]]:
     """Contenders in the order of their names, and for each that cannot run here, why.
 
@@ -172,7 +179,7 @@ def build_contenders(
     for name in names:
         if name not in known:
             raise ValueError(f"got codec {name!r}, expected some of {', '.join(known)}")
-    files = PercoFiles(codec) if codec is not None else None
+    files = PercoFiles(codec, rounds) if codec is not None else None
     here = baselines.available()
     contenders, missing = [], {}
     for name in names:

@@ -1,6 +1,6 @@
 """The first bytes of a `.perco` file, in both versions of the format, and its checksum.
 
-    version 2 (written)                           version 1 (read)
+    version 2                                     version 1
     byte 0     mmmmm vvv   "perco", version       byte 0     the same
     byte 1     rrrr c p ss                        byte 1     rrrr cc 00
     bytes 2-3  model id, big-endian               bytes 2-3  the same
@@ -16,8 +16,8 @@ p is 1, the id of the table or prior is mixed in: a file asks for those that mad
 
 Paper: PerCo counts caption and index bits only.
 Differs from the paper: size, rate, model and checksum are in the file and in every figure: 6 bytes
-for a Kodak photo. A checksum of 16 bits misses one damaged file in 65,536; 8 bits would save
-a byte and miss one in 256.
+for a Kodak photo, 10 in version 1. A checksum of 16 bits misses one damaged file in
+65,536; 8 bits would save a byte and miss one in 256.
 """
 
 import binascii
@@ -25,7 +25,7 @@ from dataclasses import dataclass
 
 from perco_lite.rates import RATES, RatePoint
 
-VERSION = 2
+VERSIONS = (1, 2)  # which of them is written: see `bitstream`
 MAX_SIDE = 65_535
 MAX_PIXELS = 100_000_000  # 100 megapixels: what a damaged size may ask a decoder to paint
 CHECKSUM_BYTES = 2
@@ -33,7 +33,6 @@ COMMON_SIZES = ((768, 512), (512, 768), (512, 512))  # (width, height); part of 
 
 _MAGIC = 0b10110  # byte 0 = 0xB1 or 0xB2: starts no text in UTF-8, and none of the formats below
 _FIXED = 4  # bytes before the size
-_VERSIONS = (1, 2)
 _MIN_BYTES = 9  # 4 + two sizes of 1 + no caption + 1 byte of indices + checksum
 
 _SIGNATURES = {
@@ -72,20 +71,24 @@ class Header:
 
 
 def write_header(
+    version: int,
     rate: RatePoint,
     width: int,
     height: int,
     model_id: int,
-    table_coded: bool,
+    method: int = 0,
+    table_coded: bool = False,
     prior_coded: bool = False,
 ) -> bytes:
-    """Header of version 2; how the caption and the indices are coded, as in ``Header``."""
-    size = (width, height)
-    common = COMMON_SIZES.index(size) if size in COMMON_SIZES else len(COMMON_SIZES)
-    coders = table_coded << 3 | prior_coded << 2
-    start = [_MAGIC << 3 | VERSION, RATES.index(rate) << 4 | coders | common]
-    written = b"" if size in COMMON_SIZES else _varint(width - 1) + _varint(height - 1)
-    return bytes(start) + model_id.to_bytes(2, "big") + written
+    """Header of either version: ``method`` is for version 1, the last two are for version 2."""
+    size, low = _varint(width - 1) + _varint(height - 1), method << 2
+    if version == 2:
+        common = len(COMMON_SIZES)
+        if (width, height) in COMMON_SIZES:
+            size, common = b"", COMMON_SIZES.index((width, height))
+        low = table_coded << 3 | prior_coded << 2 | common
+    start = [_MAGIC << 3 | version, RATES.index(rate) << 4 | low]
+    return bytes(start) + model_id.to_bytes(2, "big") + size
 
 
 def read_header(data: bytes, table_id: int = 0, prior_id: int = 0) -> Header:
@@ -102,8 +105,8 @@ def read_header(data: bytes, table_id: int = 0, prior_id: int = 0) -> Header:
     if data[0] >> 3 != _MAGIC:
         raise BitstreamError(f"{_foreign(data)}, not a .perco file: make one with `perco compress`")
     version = data[0] & 0b111
-    if version not in _VERSIONS:
-        newer = version > VERSION
+    if version not in VERSIONS:
+        newer = version > VERSIONS[-1]
         advice = "upgrade perco_lite" if newer else "get the file again from its source"
         raise BitstreamError(f"format version {version}, this program reads 1 and 2: {advice}")
     if len(data) < _MIN_BYTES:

@@ -13,7 +13,7 @@ import json
 import math
 from pathlib import Path
 
-from perco_lite.bitstream import bit_ledger, ledger, unpack
+from perco_lite.bitstream import WRITTEN_VERSION, bit_ledger, ledger, unpack
 from perco_lite.entropy_coding import TABLE, caption_costs, pack_text, zlib_bytes
 from perco_lite.rates import RATES
 
@@ -29,10 +29,12 @@ def describe(data: bytes) -> dict:
     file, parts = unpack(data), ledger(data)
     pixels = file.width * file.height
     nominal = file.indices.size * file.rate.bits_per_index
-    by_word = caption_costs(file.caption) if pack_text(file.caption)[0] == TABLE else None
+    version, by_word = data[0] & 0b111, None
+    if version == 2 and pack_text(file.caption, with_table=True)[0] == TABLE:
+        by_word = caption_costs(file.caption)
     return {
         "bytes": len(data),
-        "format_version": data[0] & 0b111,
+        "format_version": version,
         "bits_per_pixel": 8 * len(data) / pixels,
         "rate": file.rate.name,
         "width": file.width,
@@ -57,7 +59,8 @@ def describe_text(row: dict) -> str:
     h, w = row["grid"]
     lines = [
         row.get("file", ""),
-        f"  {row['width']}×{row['height']} pixels at rate {row['rate']}, model {row['model_id']}",
+        f"  {row['width']}×{row['height']} pixels at rate {row['rate']}, model {row['model_id']}, "
+        f"format version {row['format_version']}",
         f"  {row['bytes']} bytes = {row['bits_per_pixel']:.4f} bpp",
         f"    {'':8} {'':6}        {'':10}  {'nominal':>8} {'model':>8} {'actual':>8} bits",
         *(
@@ -100,24 +103,34 @@ def served_rates(weights: str | None = None) -> list[str]:
         raise ValueError(f"{config} is damaged; download or train these weights again") from error
 
 
-def measured_sizes(path: str | Path | None = None) -> dict[str, dict]:
+def measured_sizes(
+    path: str | Path | None = None, version: int = WRITTEN_VERSION
+) -> dict[str, dict]:
     """Measured bytes of whole files by rate name, from what `docs/kodak_sizes.py` wrote.
 
-    Each is ``{"photos", "mean", "minimum", "maximum"}``; empty where there is no such file, as in
-    a package installed without ``data/``. Raises ``ValueError`` for another kind of file.
+    Each is ``{"format_version", "photos", "mean", "minimum", "maximum"}``; empty where there
+    is no such file, as in a package installed without ``data/``. Raises ``ValueError`` for another
+    kind of file.
     """
     path = Path(path) if path else Path(__file__).parent.parent / "data" / "results" / SIZES_NAME
     if not path.is_file():
         return {}
     sizes: dict[str, list[int]] = {}
+    column = "bytes" if version == 2 else f"version_{version}_bytes"
     try:
         with path.open(encoding="utf-8", newline="") as stream:
             for row in csv.DictReader(stream):
-                sizes.setdefault(row["rate"], []).append(int(row["bytes"]))
+                sizes.setdefault(row["rate"], []).append(int(row[column]))
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged; run docs/kodak_sizes.py again") from error
     return {
-        name: {"photos": len(b), "mean": sum(b) / len(b), "minimum": min(b), "maximum": max(b)}
+        name: {
+            "format_version": version,
+            "photos": len(b),
+            "mean": sum(b) / len(b),
+            "minimum": min(b),
+            "maximum": max(b),
+        }
         for name, b in sizes.items()
     }
 
@@ -160,7 +173,7 @@ def rate_text(table: list[dict]) -> str:
         )
     lines.append(
         "Index bytes and bpp: indices only, uniformly coded, as the paper names its rates. File "
-        "bytes: measured, whole files, mean over the Kodak photos (docs/kodak_sizes.py; - where "
-        "not measured). Served = by these weights."
+        f"bytes: measured, whole files of format version {WRITTEN_VERSION}, mean over the Kodak "
+        "photos (docs/kodak_sizes.py; - where not measured). Served = by these weights."
     )
     return "\n".join(lines)

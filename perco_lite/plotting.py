@@ -122,3 +122,60 @@ def show_photos(
         file, "JPEG", quality=72
     )
     return Picture(data=file.getvalue(), format="jpeg")
+
+
+# One colour and marker for each codec in every figure; what others published has neither.
+CODEC_STYLES = {
+    "perco": ("perco_lite", "C0", "o"),
+    "perco-estimate": ("… without diffusion", "C9", "s"),
+    "autoencoder": ("autoencoder alone", "C7", ""),
+    "jpeg": ("JPEG", "C1", "v"),
+    "jpeg2000": ("JPEG 2000", "C3", "^"),
+    "webp": ("WebP", "C2", "D"),
+    "avif": ("AVIF", "C4", "P"),
+}
+
+
+def draw_curve(axes, codec: str, points: Sequence) -> None:
+    """Draw one measured curve with its 95 % intervals; without a rate, a dotted line across.
+
+    ``points`` are ``results.CurvePoint``s, or anything with bpp, value, low and high.
+    """
+    name, colour, marker = CODEC_STYLES.get(codec, (codec, None, "o"))
+    across = [point for point in points if point.bpp is None]
+    for point in across:
+        axes.axhline(point.value, color=colour, linestyle=":", label=name)
+    points = [point for point in points if point.bpp is not None]
+    if points:
+        values = [point.value for point in points]
+        # a shifted bootstrap interval need not hold its own figure
+        reach = [
+            [max(0.0, p.value - p.low) for p in points],
+            [max(0.0, p.high - p.value) for p in points],
+        ]
+        bpp = [point.bpp for point in points]
+        axes.errorbar(
+            bpp, values, reach, color=colour, marker=marker, markersize=5, capsize=2, label=name
+        )
+
+
+def draw_published(axes, points: Sequence, methods: Sequence[str]) -> None:
+    """Draw figures of others, a line a method: grey, dashed, hollow, and named as published.
+
+    ``points`` are ``published.PublishedPoint``s of one metric. Each of ``methods`` keeps its marker
+    in every figure that is drawn with the same list, whether it has points there or not.
+    """
+    for method, marker in zip(methods, "osD^vP*Xhd<>p8" * len(methods), strict=False):
+        own = [point for point in points if point.method == method and point.bpp is not None]
+        own = sorted(own, key=lambda point: point.bpp)
+        axes.plot(
+            [point.bpp for point in own],
+            [point.value for point in own],
+            color="0.5",
+            linestyle="--",
+            linewidth=1,
+            marker=marker,
+            markerfacecolor="none",
+            markersize=6,
+            label=f"{method} (published)",
+        )

@@ -132,7 +132,8 @@ def read_samples(shard: str) -> tuple[list[dict], str | None]:
         samples, problems = [], []
 
         def note(error: Exception, problems=problems) -> bool:
-            problems.append(f"{type(error).__name__}: {error.args[0] if error.args else ''}")
+            said = str(error.args[0] if error.args else "").split(" @ ")[0]  # no object's address
+            problems.append(f"{type(error).__name__}: {said}")
             return False
 
         try:

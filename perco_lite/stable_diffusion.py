@@ -215,8 +215,8 @@ def _check_objective(folder: Path, convert_epsilon: bool) -> None:
     if objective == "epsilon":
         raise WrongModel(
             f"{folder} predicts noise (epsilon), the codec needs v-prediction: take a checkpoint "
-            "that has it (Stable Diffusion 2.1 at 768), or pass convert_epsilon=True and train; "
-            "untrained, the converted one paints noise"
+            "that has it (Stable Diffusion 2.1 at 768), or pass convert_epsilon=True (perco train "
+            "codec: --convert-epsilon) and train; untrained, the converted one paints noise"
         )
     raise WrongModel(f"{folder} predicts {objective!r}, expected v_prediction or epsilon")
 

@@ -6,6 +6,9 @@ As in ``cli``, what a command needs is imported when it runs.
 """
 
 import json
+import re
+import sys
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +23,8 @@ LESS_MEMORY = (
     "time, the same step), --mixed-precision bf16, --gradient-checkpointing, --optimizer "
     "adamw8bit, --layers lora, a smaller --crop"
 )
-Data = Annotated[Path | None, typer.Option(help="Shards or a folder of photos.")]
+# text, for a Path would lose a slash of a URL
+Data = Annotated[str | None, typer.Option(help="Shards, a folder of photos, or URLs of shards.")]
 Output = Annotated[Path, typer.Option("-o", "--output")]
 Steps = Annotated[int, typer.Option(help="Length of the schedule.")]
 Minutes = Annotated[float | None, typer.Option(help="Stop after a slice; run again to go on.")]
@@ -128,7 +132,7 @@ def _take_defaults(ctx: typer.Context, config: str) -> None:
 # options that mean something to one of the two ways of training only
 LITE_ONLY = {"autoencoder", "text", "start", "freeze_codes", "alone"}
 BASE_ONLY = {"captions", "layers", "lora_rank", "text_dropout", "quantizer_init", "revive"}
-BASE_ONLY |= {"per_shard"}
+BASE_ONLY |= {"per_shard", "convert_epsilon"}
 
 
 @train_app.command("codec")
@@ -150,9 +154,7 @@ def train_codec(
             help="Train around this Stable Diffusion (folder or hub id; auto: 2.1).",
         ),
     ] = None,
-    data: Annotated[
-        str | None, typer.Option(help="Shards, a folder of photos, or URLs of shards.")
-    ] = None,
+    data: Data = None,
     autoencoder: Annotated[
         Path, typer.Option(help="Weights of stage 1, or of a whole codec.")
     ] = Path("out/train/autoencoder/weights"),
@@ -185,6 +187,9 @@ def train_codec(
     captions: Annotated[
         Path | None, typer.Option(help="Of `perco caption`, for photos without.")
     ] = None,
+    convert_epsilon: Annotated[
+        bool, typer.Option(help="Take a base that predicts noise; it learns to predict v.")
+    ] = False,
     layers: Annotated[str, typer.Option(help="Of the base: linear, all or lora.")] = "linear",
     lora_rank: int = 16,
     text_dropout: Annotated[float, typer.Option(min=0, max=1)] = 0.1,
@@ -239,14 +244,24 @@ def pack(
 
 
 def _train(recipe, options: dict) -> None:
+    from tqdm import tqdm
+
+    from perco_lite.loading import quiet_libraries
+
+    def say(kind: str, text) -> None:
+        tqdm.write(f"{kind}: {text}", file=sys.stderr)  # on a line of its own, not behind the bar
+
+    quiet_libraries()
     options = {k: v for k, v in options.items() if not callable(v)}
-    try:
-        summary = recipe(**options)
-    except (OSError, ValueError, ImportError) as error:
-        typer.echo(f"error: {explain(error)}", err=True)
-        raise typer.Exit(2) from error
-    except (FloatingPointError, RuntimeError, MemoryError) as error:
-        short = isinstance(error, MemoryError) or "out of memory" in str(error).lower()
-        typer.echo(f"error: {LESS_MEMORY if short else explain(error)}", err=True)
-        raise typer.Exit(2) from error
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *where: say("warning", message)
+        try:
+            summary = recipe(**options)
+        except (OSError, ValueError, ImportError) as error:
+            say("error", explain(error))
+            raise typer.Exit(2) from error
+        except (FloatingPointError, RuntimeError, MemoryError) as error:
+            short = isinstance(error, MemoryError) or re.search("out of memory|alloc", str(error))
+            say("error", LESS_MEMORY if short else explain(error))
+            raise typer.Exit(2) from error
     typer.echo(json.dumps(summary, indent=1))

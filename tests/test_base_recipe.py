@@ -127,6 +127,16 @@ def test_lpips_is_for_fine_rates_and_named_where_it_is_missing(
     assert all(float(row["features"]) > 0 for row in rows(tmp_path / "fine"))
 
 
+def test_a_base_that_predicts_noise_is_converted_where_asked(
+    tiny_stable_diffusion_epsilon, photos, tmp_path
+):
+    with pytest.raises(ValueError, match="predicts noise .*perco train codec: --convert-epsilon"):
+        run(tiny_stable_diffusion_epsilon, photos, tmp_path, steps=1)
+    run(tiny_stable_diffusion_epsilon, photos, tmp_path, steps=1, convert_epsilon=True)
+    scheduler = PercoCodec.from_pretrained(tmp_path / "weights").scheduler
+    assert scheduler.config.prediction_type == "v_prediction"
+
+
 def test_passes_and_processes_take_other_photos(tiny_stable_diffusion, photos):
     codec = PercoCodec.from_stable_diffusion(tiny_stable_diffusion, ("0.0313",))
 

@@ -1,5 +1,7 @@
 """Each codec fits its target, says when it cannot, keeps the size and carries no metadata."""
 
+import math
+
 import numpy as np
 import pytest
 from PIL import Image, features
@@ -59,6 +61,21 @@ def test_unreachable_target_gives_the_smallest_and_says_so(photo, codec):
     assert not result.reached and result.data == smallest(photo, codec).data
     assert result.image.size == photo.size
     assert len(result.data) < len(encode_near(photo, codec, 2000).data)
+
+
+def test_a_jpeg2000_that_misses_by_a_byte_is_not_given_up(photo, monkeypatch):
+    """OpenJPEG's sizes stand still over many budgets: here over 40, and end one byte above."""
+    made = []
+
+    def encode(image, codec, quality_layers, **options):
+        budget = 3 * image.width * image.height / quality_layers[0]
+        made.append(40 * math.ceil(round(budget, 6) / 40) + 1)
+        return bytes(made[-1])
+
+    monkeypatch.setattr(baselines, "_encode", encode)
+    data, _ = baselines._search_jpeg2000(photo, "jpeg2000", 2040, {})
+    assert made[1] == 2041, "asked for the target itself, it was above"
+    assert len(data) == 2001
 
 
 def test_generous_target_gives_the_best_quality(photo, codec):

@@ -16,6 +16,7 @@ from perco_lite.rates import RATES, get_rate
 
 fixed = settings(derandomize=True, deadline=None)
 versions = st.sampled_from([0xB1, 0xB2])
+both = pytest.mark.parametrize("version", [1, 2])
 KODAK_CAPTION = "A red door in front of a brick building."
 
 
@@ -67,7 +68,20 @@ def files(draw):
 
 def test_a_file_by_hand():
     indices = np.array([[1, 2], [3, 255]])
-    data = pack(PercoFile(get_rate("0.0019"), 100, 70, "Zq", indices, model_id=0xBEEF))
+    file = PercoFile(get_rate("0.0019"), 100, 70, "Zq", indices, model_id=0xBEEF)
+    data = pack(file)
+    assert data == pack(file, version=1) and data[:-2] == bytes(
+        [
+            *(0b10110_001, 0b0000_00_00),  # magic, version 1; rate 0, caption as it is
+            *(0xBE, 0xEF),
+            *(99, 69),  # sizes less one
+            *(ord("Z"), ord("q")),
+            *(1, 2, 3, 255),
+        ]
+    )
+    assert data[-2:] == crc16(data[:-2]) and crc16(b"123456789") == b"\xd6\x4e"  # CRC-16/GENIBUS
+    assert ledger(data) == {"header": 8, "caption": 2, "indices": 4, "padding": 0}
+    data = pack(file, version=2)
     assert data[:-2] == bytes(
         [
             *(0b10110_010, 0b0000_0_0_11),  # magic, version 2; rate 0, caption and size spelled out
@@ -81,10 +95,20 @@ def test_a_file_by_hand():
     assert ledger(data) == {"header": 8, "caption": 3, "indices": 4, "padding": 0}
 
 
-def test_a_common_size_and_a_common_caption_by_hand():
-    file = make("0.0507", width=512, height=768)
+def test_sizes_and_fields_by_hand():
+    file = make("0.0507", width=768, height=512, caption=KODAK_CAPTION)
     method, caption = pack_text(KODAK_CAPTION)
     data = pack(file)
+    assert method == 2 and data[1] == 5 << 4 | 2 << 2
+    # 767 = 5 * 128 + 127 and 511 = 3 * 128 + 127
+    assert data[4:8] == bytes([0x80 | 127, 5, 0x80 | 127, 3])
+    assert data[8 : 8 + len(caption)] == caption
+
+
+def test_a_common_size_and_a_common_caption_by_hand():
+    file = make("0.0507", width=512, height=768)
+    method, caption = pack_text(KODAK_CAPTION, with_table=True)
+    data = pack(file, version=2)
     assert method == 3 and data[:4] == bytes([0xB2, 0b0101_1_0_01, 0xBE, 0xEF])
     assert data[4 + 2496 : -2] == caption
     # the table's id is mixed into the checksum
@@ -93,17 +117,18 @@ def test_a_common_size_and_a_common_caption_by_hand():
 
 
 def test_other_sizes_are_written_out():
-    data = pack(make("0.0019", width=769, height=511))
+    data = pack(make("0.0019", width=769, height=511), version=2)
     # 768 = 6 * 128 + 0 and 510 = 3 * 128 + 126
     assert data[1] & 0b11 == 3 and data[4:8] == bytes([0x80 | 0, 6, 0x80 | 126, 3])
 
 
 @pytest.mark.parametrize("width, height", [(768, 512), (512, 768), (512, 512)])
 @pytest.mark.parametrize("rate", RATES, ids=lambda rate: rate.name)
-def test_kodak_pays_six_bytes_of_header(rate, width, height):
-    data = pack(make(rate.name, width, height))
+@pytest.mark.parametrize("version, header", [(1, 10), (2, 6)])
+def test_kodak_pays_ten_or_six_bytes_of_header(rate, width, height, version, header):
+    data = pack(make(rate.name, width, height), version)
     parts = ledger(data)
-    assert parts["header"] == 6 and parts["padding"] == 0
+    assert parts["header"] == header and parts["padding"] == 0
     assert parts["indices"] == rate.index_bytes(height, width)
     assert sum(parts.values()) == len(data)
 
@@ -111,21 +136,24 @@ def test_kodak_pays_six_bytes_of_header(rate, width, height):
 @pytest.mark.parametrize(
     "width, height", [(65_535, 1), (1, 65_535), (16_385, 128), (65_535, 1525), (10_000, 10_000)]
 )
-def test_largest_sizes_round_trip(width, height):
+@both
+def test_largest_sizes_round_trip(width, height, version):
     file = make("0.0019", width, height)
-    assert_same(unpack(pack(file)), file)
+    assert_same(unpack(pack(file, version)), file)
 
 
 @fixed
-@given(files())
-def test_any_file_round_trips(file):
-    data = pack(file)
+@given(files(), st.sampled_from([1, 2]))
+def test_any_file_round_trips(file, version):
+    data = pack(file, version)
+    assert data[0] & 0b111 == version
+    assert_same(unpack(pack(unpack(data), 3 - version)), file)
     assert_same(unpack(data, model_id=file.model_id), file)
     parts = ledger(data)
     assert list(parts) == ["header", "caption", "indices", "padding"]
     assert parts["padding"] == 0 and sum(parts.values()) == len(data)
     assert parts["header"] <= 12
-    assert parts["caption"] <= len(file.caption.encode("utf-8", "surrogatepass")) + 1
+    assert parts["caption"] <= len(file.caption.encode("utf-8", "surrogatepass")) + (version == 2)
     assert parts["indices"] == file.rate.index_bytes(file.height, file.width)
     assert_same(unpack(bytearray(data)), file)
 
@@ -134,8 +162,9 @@ def test_any_file_round_trips(file):
 
 
 @pytest.mark.parametrize("file", [make(), make("0.0024", 1, 1, "🦊")], ids=["kodak", "dot"])
-def test_every_altered_byte_is_noticed(file):
-    data = pack(file)
+@both
+def test_every_altered_byte_is_noticed(file, version):
+    data = pack(file, version)
     for position in range(len(data)):
         for flip in range(1, 256):
             damaged = bytearray(data)
@@ -145,9 +174,10 @@ def test_every_altered_byte_is_noticed(file):
 
 
 @pytest.mark.parametrize("name", [rate.name for rate in RATES[:4]])
-def test_every_cut_and_every_tail_is_noticed(name):
+@both
+def test_every_cut_and_every_tail_is_noticed(name, version):
     # sure for these very files; in general a 16-bit checksum misses one cut in 65536
-    data = pack(make(name))
+    data = pack(make(name), version)
     for end in range(len(data)):
         for cut in (data[:end], data[end:] if end else b""):
             with pytest.raises(BitstreamError):
@@ -183,7 +213,8 @@ def test_any_bytes_are_a_file_or_a_bitstream_error(data):
     else:
         assert file.indices.shape == file.rate.grid_shape(file.height, file.width)
         assert sum(ledger(data).values()) == len(data)
-        assert_same(unpack(pack(file)), file)
+        for version in (1, 2):
+            assert_same(unpack(pack(file, version)), file)
 
 
 def test_other_weights_are_named():
@@ -193,11 +224,13 @@ def test_other_weights_are_named():
         unpack(data, model_id=0x0B2C)
 
 
+@both
 @pytest.mark.parametrize("sizes", [b"\xfe\xff\x03\xfe\xff\x03", b"\x8f\x4e\x8f\x4e"])
 @pytest.mark.parametrize("rate_id", range(len(RATES)))
-def test_a_huge_claim_costs_nothing(sizes, rate_id):
+def test_a_huge_claim_costs_nothing(sizes, rate_id, version):
     # 65535x65535 is over the limit; 10000x10000 is within it, and the indices are not there
-    data = sealed(bytes([0xB2, rate_id << 4 | 3, 0, 0]) + sizes + bytes(9))
+    start = [0xB0 | version, rate_id << 4 | (3 if version == 2 else 0), 0, 0]
+    data = sealed(bytes(start) + sizes + bytes(9))
     start = time.process_time()
     tracemalloc.start()
     with pytest.raises(BitstreamError):
@@ -229,17 +262,25 @@ def test_a_huge_claim_costs_nothing(sizes, rate_id):
         ({"rate": "0.0019"}, "expected one of RATES"),
     ],
 )
-def test_pack_explains_what_it_cannot_hold(change, message):
+@both
+def test_pack_explains_what_it_cannot_hold(change, message, version):
     with pytest.raises(ValueError, match=message) as caught:
-        pack(PercoFile(**(vars(make()) | change)))
+        pack(PercoFile(**(vars(make()) | change)), version)
     assert not isinstance(caught.value, BitstreamError)  # that one is for files, not for arguments
+
+
+@pytest.mark.parametrize("version", [0, 3, None, "2"])
+def test_pack_knows_two_versions(version):
+    with pytest.raises(ValueError, match=f"got format version {version!r}, expected 1 or 2"):
+        pack(make(), version)
 
 
 def test_numpy_integers_are_integers():
     file = make("0.0313", width=300, height=200)
     other = vars(file) | {"width": np.uint16(300), "height": np.int32(200)}
     other["indices"] = file.indices.astype(np.uint16)
-    assert pack(PercoFile(**other)) == pack(file)
+    for version in (1, 2):
+        assert pack(PercoFile(**other), version) == pack(file, version)
 
 
 def test_no_torch_is_needed():

@@ -1,5 +1,7 @@
 """Files whose indices are coded with a prior: shorter where it helps, refused without it."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,14 +9,13 @@ from hypothesis import strategies as st
 from test_bitstream import KODAK_CAPTION, assert_same, fixed, make, sealed
 from test_index_prior import make as make_prior
 
-from perco_lite import index_prior
+from perco_lite import bitstream, index_prior
 from perco_lite.bitstream import (
     MAX_PRIOR_INDICES,
     BitstreamError,
     PercoFile,
     bit_ledger,
     ledger,
-    pack,
     unpack,
 )
 from perco_lite.entropy_coding import caption_table_id
@@ -25,6 +26,7 @@ from perco_lite.prior_training import fit_prior, write_priors
 from perco_lite.rates import get_rate
 
 MODEL = 0xBEEF
+pack = partial(bitstream.pack, version=2)
 
 
 def same_again() -> IndexPrior:
@@ -137,7 +139,10 @@ def test_a_grid_too_large_is_coded_uniformly_and_refused_otherwise(with_prior):
         unpack(body + checksum(body, mixed_id(caption_table_id(), 0x2A)))
 
 
-def test_version_one_knows_no_prior(with_prior):
+def test_version_one_knows_no_prior(steady, with_prior):
+    data = bitstream.pack(steady[0], version=1)
+    assert ledger(data)["indices"] == 96 and data[1] & 0b11 == 0
+    assert_same(unpack(data, MODEL), steady[0])
     with pytest.raises(BitstreamError, match="cannot inflate|stops before|damaged"):
         unpack(sealed(bytes([0xB1, 0b0000_0100, 0xBE, 0xEF, 63, 63]) + b"\xff\xff"))
 

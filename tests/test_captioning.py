@@ -14,53 +14,12 @@ from perco_lite.captioning import Captioner
 from perco_lite.cli import app
 from perco_lite.data import load_captions
 from perco_lite.pretrained import WrongModel
-
-WORDS = "a an the red green barn dog tree house on in with of water sky and two man woman".split()
-SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1}
-SIZES["num_attention_heads"] = 2
-
-
-def word_tokenizer(*more):
-    """A tokenizer of whole words."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import BertTokenizerFast
-
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]", *more]
-    vocabulary = {word: number for number, word in enumerate([*special, *WORDS])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    return BertTokenizerFast(tokenizer_object=tokenizer, bos_token="[DEC]")
-
-
-def save(model, folder, **options):
-    """Save with larger random weights than usual, so that pictures matter to it."""
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim > 1:
-                parameter.normal_(std=0.5)
-    model.save_pretrained(folder, **options)
+from perco_lite.tiny_checkpoint import SMALL, WORDS, save_lively, tiny_blip, word_tokenizer
 
 
 @pytest.fixture(scope="session")
 def blip(tmp_path_factory):
-    from transformers import (
-        BlipConfig,
-        BlipForConditionalGeneration,
-        BlipImageProcessor,
-        BlipProcessor,
-    )
-
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("blip")
-    tokenizer = word_tokenizer()
-    text = {**SIZES, "vocab_size": len(tokenizer), "encoder_hidden_size": 32}
-    text |= {"bos_token_id": 5, "sep_token_id": 3, "eos_token_id": 3, "pad_token_id": 0}
-    vision = {**SIZES, "image_size": 32, "patch_size": 16}
-    config = BlipConfig(text_config=text, vision_config=vision, projection_dim=32)
-    save(BlipForConditionalGeneration(config), folder)
-    images = BlipImageProcessor(size={"height": 32, "width": 32})
-    BlipProcessor(images, tokenizer).save_pretrained(folder)
-    return folder
+    return tiny_blip(tmp_path_factory.mktemp("blip") / "blip")
 
 
 @pytest.fixture(scope="session")
@@ -76,8 +35,8 @@ def blip2(tmp_path_factory):
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("blip2")
     tokenizer = word_tokenizer("<image>")
-    vision = {**SIZES, "image_size": 32, "patch_size": 16}
-    qformer = {**SIZES, "vocab_size": len(tokenizer), "encoder_hidden_size": 32}
+    vision = {**SMALL, "image_size": 32, "patch_size": 16}
+    qformer = {**SMALL, "vocab_size": len(tokenizer), "encoder_hidden_size": 32}
     text = OPTConfig(
         vocab_size=len(tokenizer),
         hidden_size=32,
@@ -97,7 +56,7 @@ def blip2(tmp_path_factory):
         image_token_index=6,
     )
     # in two files, as BLIP-2 is on the hub
-    save(Blip2ForConditionalGeneration(config), folder, max_shard_size="60KB")
+    save_lively(Blip2ForConditionalGeneration(config), folder, max_shard_size="60KB")
     images = BlipImageProcessor(size={"height": 32, "width": 32})
     Blip2Processor(images, tokenizer, num_query_tokens=4).save_pretrained(folder)
     return folder

@@ -33,7 +33,7 @@ def codec(tiny_weights):
 @pytest.fixture
 def perco(codec, monkeypatch, capsys):
     """Run the command in this process, its weights already loaded: (exit code, stdout, stderr)."""
-    monkeypatch.setattr(loading, "load_codec", lambda weights=None, device=None: codec)
+    monkeypatch.setattr(loading, "load_codec", lambda weights=None, device=None, dtype=None: codec)
 
     def run(*arguments):
         with pytest.raises(SystemExit) as caught:
@@ -107,6 +107,21 @@ def test_a_folder_with_captions(perco, tmp_path):
     assert sorted(files) == ["a.perco", "b.perco"], "and no .part"
     assert files["a.perco"].caption == "a ramp" and files["b.perco"].caption == ""
     assert (files["b.perco"].width, files["b.perco"].height) == (9, 200)
+
+
+def test_the_format_is_chosen(perco, tmp_path):
+    photo, said = make_photo(tmp_path / "a.png", 100, 70), {}
+    for options in ((), ("--format", 1), ("--format", 2)):
+        code, out, err = perco("compress", photo, "--caption", "A red barn.", *options)
+        data = (tmp_path / "a.perco").read_bytes()
+        assert (code, err) == (0, "") and f": {len(data)} bytes (header 8, " in out
+        said[options] = data
+    first, second = said[("--format", 1)], said[("--format", 2)]
+    assert said[()] == first and (first[0] & 0b111, second[0] & 0b111) == (1, 2)
+    assert len(second) < len(first) and unpack(second).caption == "A red barn."
+    assert (unpack(second).indices == unpack(first).indices).all()
+    code, out, err = perco("compress", photo, "--format", 3)
+    assert code == 2 and "Invalid value for '--format'" in err
 
 
 @pytest.mark.parametrize("caption", ["", "日本語", "\udcff", "e\u0301", "-starts with a dash"])

@@ -27,8 +27,8 @@ def perco(codec, monkeypatch, capsys):
     """Run the command in this process: (exit code, stdout, lines of stderr)."""
     real = loading.load_codec
 
-    def load(weights=None, device=None):
-        return codec if weights is None and device is None else real(weights, device)
+    def load(weights=None, device=None, dtype=None):
+        return codec if weights is None and device is None else real(weights, device, dtype)
 
     monkeypatch.setattr(loading, "load_codec", load)
 
@@ -154,7 +154,7 @@ def cases(data: bytes) -> dict[str, tuple[bytes, str]]:
     stranger = unpack(data)
     other = type(stranger)(**{**vars(stranger), "model_id": stranger.model_id ^ 1})
     return {
-        "cut": (data[:-1], "wrong checksum, the file was cut or altered"),
+        "cut": (data[:-3], "wrong checksum, the file was cut or altered"),
         "stump": (data[:5], "only 5 bytes"),
         "flipped": (bytes(flipped), "wrong checksum"),
         "empty": (b"", "the file is empty"),

@@ -137,23 +137,26 @@ def test_a_million_indices_take_no_loop():
 @example("🦊 ein Füchslein, \ud83d and \udc00\ud83d\udc00, \0")
 @example("na" * 500)
 def test_any_text_round_trips_and_never_grows(text):
-    method, data = pack_text(text)
-    assert unpack_text(method, data) == text
-    assert len(data) <= len(text.encode("utf-8", "surrogatepass"))
+    for with_table in (False, True):
+        method, data = pack_text(text, with_table)
+        assert unpack_text(method, data) == text
+        assert len(data) <= len(text.encode("utf-8", "surrogatepass"))
+        assert with_table or method < 3
 
 
 @pytest.mark.parametrize(
-    "text, method",
+    "text, method, with_table",
     [
-        ("", 3),
-        ("Zq", 0),
-        ("ab" * 300, 2),
-        ("A group of people standing in front of a building.", 3),
-        ("A group of people standing in front of a building. " * 12, 2),
+        ("", 0, 3),
+        ("Zq", 0, 0),
+        ("ab" * 300, 2, 2),
+        ("A group of people standing in front of a building.", 2, 3),
+        ("A group of people standing in front of a building. " * 12, 2, 2),
     ],
 )
-def test_the_shortest_method_wins(text, method):
+def test_the_shortest_method_wins(text, method, with_table):
     assert pack_text(text)[0] == method
+    assert pack_text(text, with_table=True)[0] == with_table
 
 
 def test_deflate_without_dictionary_reads_too():
@@ -166,11 +169,12 @@ def test_tied_methods_go_to_the_lower(monkeypatch):
     assert pack_text("Zq") == (0, b"Zq")
     assert pack_text("Zqx") == (1, b"ab")
     # the table needs no name in a file: it wins with up to a byte more than another method
-    length = len(pack_text("A cat on a bed.")[1])
+    length = len(pack_text("A cat on a bed.", with_table=True)[1])
     for saved, winner in ((1, 3), (2, 1)):
         shorter = b"a" * (length - saved)
         monkeypatch.setattr(entropy_coding, "_deflate", lambda raw, zdict=b"", d=shorter: d)
-        assert pack_text("A cat on a bed.")[0] == winner
+        assert pack_text("A cat on a bed.", with_table=True)[0] == winner
+        assert pack_text("A cat on a bed.")[0] == 1
 
 
 def test_stored_caption_still_reads():
@@ -182,16 +186,16 @@ def test_stored_caption_still_reads():
     assert zlib.crc32(entropy_coding._dictionary()) == 0x32A2D054
 
 
-def test_captions_cost_a_quarter_of_the_papers_account():
-    # plain captions of our own; over 2,000 held-out COCO captions the means are 7.9 and 55.9
+def test_captions_cost_less_than_half_of_the_papers_account_and_a_quarter_with_the_table():
+    # plain captions of our own; over 2,000 held-out COCO captions: 24.8, 7.9 and 55.9 bytes
     captions = [
         "A man in a blue shirt is riding a bicycle down a city street.",
         "Two children play with a dog on a sandy beach near the water.",
         "a white bowl filled with fruit sitting on top of a wooden table",
     ]
-    ours = sum(len(pack_text(caption)[1]) for caption in captions)
+    ours, best = (sum(len(pack_text(c, table)[1]) for c in captions) for table in (False, True))
     papers = sum(zlib_bytes(caption) for caption in captions)
-    assert ours < papers / 4
+    assert ours < papers / 2 and best < papers / 4
 
 
 def test_length_limit_is_in_bytes_of_utf8():
@@ -258,7 +262,7 @@ def test_any_bytes_are_text_or_value_error(method, data):
         text = unpack_text(method, data)
     except ValueError:
         return
-    assert unpack_text(*pack_text(text)) == text
+    assert unpack_text(*pack_text(text)) == unpack_text(*pack_text(text, True)) == text
 
 
 def test_zlib_bytes_is_the_papers_account():

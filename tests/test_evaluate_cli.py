@@ -122,6 +122,7 @@ def test_one_line_for_what_is_wrong(perco, folder, tmp_path):
     refused(perco(*good, "--resize", "big"), "got resize rule 'big'")
     refused(perco(*good, "--captions", tmp_path / "no.json"), "no captions at")
     refused(perco(*good, "--anchor", 2), "got anchor 2")
+    refused(perco(*good, "--rounds", -1), "got -1 rounds")
     refused(perco("coco30k", "--folder", folder, *good[1:]), "no list of names at")
     refused(perco(folder, "-o", tmp_path / "o.txt"), "expected a name ending in .csv")
     refused(perco(folder, "-o", tmp_path), "is a folder; name a file")

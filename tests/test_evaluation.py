@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from perco_lite import codec as codec_module
 from perco_lite import evaluation, scoring
 from perco_lite.baselines import encode_near
 from perco_lite.bitstream import ledger
@@ -16,6 +17,7 @@ from perco_lite.contenders import Decoding, Perco, PercoFiles
 from perco_lite.datasets import open_dataset
 from perco_lite.evaluation import evaluate
 from perco_lite.metrics import psnr
+from perco_lite.refinement import default_rounds
 
 RATES = ("0.0019", "0.0313")
 DECODING = Decoding(steps=2, seed=3)
@@ -434,3 +436,21 @@ def test_arrays_come_back_from_the_file(tmp_path):
         for name, back in zip("ba", file.read("ba"), strict=True):
             assert back.dtype == arrays[name].dtype and np.array_equal(back, arrays[name])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_rounds_of_the_closed_loop_are_a_setting(run, monkeypatch):
+    asked = []
+    real = codec_module.refine
+
+    def spy(conditioner, latents, rate, rounds):
+        asked.append(rounds)
+        return real(conditioner, latents, rate, rounds)
+
+    monkeypatch.setattr(codec_module, "refine", spy)
+    _, summary = run(("perco",), "nearest.csv", limit=1, rates=RATES[:1], rounds=0)
+    assert asked == [0] and summary["settings"]["closed_loop_rounds"] == 0
+    _, summary = run(("perco",), limit=1, rates=RATES[:1])
+    assert asked[1:] == [default_rounds(RATES[0])]
+    assert "closed_loop_rounds" not in summary["settings"]
+    with pytest.raises(ValueError, match="made with other settings"):
+        run(("perco",), "nearest.csv", limit=1, rates=RATES[:1])

@@ -1,12 +1,12 @@
 """Golden files: their bytes, indices and captions must not change."""
 
 import json
+import zlib
 from pathlib import Path
 
 import pytest
 
-from perco_lite.bitstream import pack, unpack
-from perco_lite.file_header import VERSION
+from perco_lite.bitstream import WRITTEN_VERSION, pack, unpack
 from perco_lite.rates import RATES
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -35,19 +35,32 @@ def test_a_golden_file_still_says_the_same(name):
     assert file.indices.tolist() == expected["indices"]
 
 
+@pytest.mark.skipif(
+    "ng" in getattr(zlib, "ZLIB_RUNTIME_VERSION", ""),
+    reason="zlib-ng deflates captions to other (equally valid) bytes",
+)
 @pytest.mark.parametrize("name", sorted(TABLE))
 def test_packing_a_golden_file_again_gives_its_bytes(name):
     expected = TABLE[name]
     data = (GOLDEN / name).read_bytes()
     assert data[0] & 0b111 == expected["version"]
-    again = pack(unpack(data))
-    if expected["version"] == VERSION:
-        assert again == data
-    else:  # what it says survives, in the version of today and in fewer bytes
-        assert again[0] & 0b111 == VERSION and len(again) < len(data)
-        back = unpack(again, expected["model_id"])
-        assert back.caption == expected["caption"]
-        assert back.indices.tolist() == expected["indices"]
+    assert pack(unpack(data), version=expected["version"]) == data
+    if expected["version"] == WRITTEN_VERSION:
+        assert pack(unpack(data)) == data
+
+
+@pytest.mark.parametrize("name", sorted(TABLE))
+def test_a_golden_file_survives_the_other_version(name):
+    expected = TABLE[name]
+    data = (GOLDEN / name).read_bytes()
+    other = pack(unpack(data), version=3 - expected["version"])
+    assert other[0] & 0b111 == 3 - expected["version"]
+    first, second = (data, other) if expected["version"] == 1 else (other, data)
+    in_table = expected["caption"].isascii()  # another caption pays a byte for its method's name
+    assert len(second) < len(first) if in_table else len(second) == len(first) + 1
+    back = unpack(other, expected["model_id"])
+    assert back.caption == expected["caption"]
+    assert back.indices.tolist() == expected["indices"]
 
 
 def test_the_bundled_weights_made_them():

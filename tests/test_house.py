@@ -37,6 +37,7 @@ ARROWS = {
     "captioning": {"pretrained"},
     "perco_sd": {"condition", "pretrained", "rates", "stable_diffusion"},
     "stable_diffusion": {"autoencoder", "condition", "pretrained", "rates"},
+    "memory": {"condition", "stable_diffusion", "trained_layers", "unet"},
     "shards": {"data"},
     "datasets": {"data"},
     "scoring": {"datasets", "metrics", "realism", "patch_distance", "semantics"},

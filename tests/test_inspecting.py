@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from perco_lite import inspecting
-from perco_lite.bitstream import PercoFile, bit_ledger, pack
+from perco_lite.bitstream import WRITTEN_VERSION, PercoFile, bit_ledger, pack
 from perco_lite.caption_model import bundled
 from perco_lite.inspecting import describe, describe_text, measured_sizes, rate_table, rate_text
 from perco_lite.rates import get_rate
@@ -12,20 +12,23 @@ from perco_lite.rates import get_rate
 SPOKEN, WRITTEN = "A brown dog on a sandy beach.", "§§ 4711 ÆØÅ"
 
 
-def make(caption):
+def make(caption, version=2):
     indices = np.arange(96).reshape(8, 12)
-    return pack(PercoFile(get_rate("0.0019"), 768, 512, caption, indices, model_id=7))
+    return pack(PercoFile(get_rate("0.0019"), 768, 512, caption, indices, model_id=7), version)
 
 
 @pytest.mark.parametrize("caption", [SPOKEN, WRITTEN, ""])
-def test_every_bit_is_accounted_for(caption):
-    data = make(caption)
+@pytest.mark.parametrize("version", [1, 2])
+def test_every_bit_is_accounted_for(caption, version):
+    data = make(caption, version)
     row = describe(data)
     bits = row["bits"]
-    assert bits == bit_ledger(data) and row["format_version"] == 2
+    assert bits == bit_ledger(data) and row["format_version"] == version
     assert sum(part["actual"] for part in bits.values()) == 8 * len(data)
     assert {name: part["actual"] / 8 for name, part in bits.items()} == row["ledger"]
-    assert bits["header"] == {"nominal": 0, "model": 48, "actual": 48}
+    header = {1: 80, 2: 48}[version]
+    assert bits["header"] == {"nominal": 0, "model": header, "actual": header}
+    assert f"format version {version}" in describe_text(row)
     assert bits["indices"] == {"nominal": 768, "model": 768, "actual": 768}
     assert bits["caption"]["nominal"] == 8 * row["caption_zlib_bytes"]
     # whole bytes cost less than one more than the model asks for; of a short code the end can be
@@ -40,6 +43,7 @@ def test_bits_by_word_add_up():
     assert words == bundled().costs(SPOKEN)
     assert sum(bits for _, bits in words) == pytest.approx(row["bits"]["caption"]["model"])
     assert describe(make(WRITTEN))["caption_bits_by_word"] is None, "coded without the table"
+    assert describe(make(SPOKEN, version=1))["caption_bits_by_word"] is None, "it has no table"
 
 
 def test_people_see_the_three_accounts():
@@ -55,16 +59,24 @@ def test_people_see_the_three_accounts():
 def test_measured_sizes_by_rate(tmp_path, monkeypatch):
     path = tmp_path / "sizes.csv"
     assert measured_sizes(path) == {}
-    path.write_text("rate,photo,bytes\n0.0019,a,100\n0.0019,b,110\n0.1250,a,6000\n")
+    path.write_text(
+        "rate,photo,bytes,version_1_bytes\n0.0019,a,90,100\n0.0019,b,94,110\n0.1250,a,60,6000\n"
+    )
     sizes = measured_sizes(path)
-    assert sizes["0.0019"] == {"photos": 2, "mean": 105, "minimum": 100, "maximum": 110}
+    assert sizes == measured_sizes(path, WRITTEN_VERSION)
+    sizes = measured_sizes(path, version=2)
+    assert sizes["0.0019"]["mean"] == 92 and sizes["0.0019"]["format_version"] == 2
+    sizes = measured_sizes(path, version=1)
+    expected = {"photos": 2, "mean": 105, "minimum": 100, "maximum": 110}
+    assert sizes["0.0019"] == expected | {"format_version": 1}
     monkeypatch.setattr(inspecting, "measured_sizes", lambda: sizes)
     table = {row["name"]: row for row in rate_table()}
     assert table["0.0019"]["kodak_file_bytes"]["mean"] == 105
     assert table["0.0024"]["kodak_file_bytes"] is None
     lines = rate_text(list(table.values())).splitlines()
+    assert f"of format version {WRITTEN_VERSION}," in lines[-1]
     assert lines[1].split()[-2:] == ["105.0", "yes"] and lines[2].split()[-2:] == ["-", "-"]
-    path.write_text("rate,bytes\n0.0019,many\n")
+    path.write_text("rate,version_1_bytes,bytes\n0.0019,many,more\n")
     with pytest.raises(ValueError, match="sizes.csv is damaged; run docs/kodak_sizes.py again"):
         measured_sizes(path)
 

@@ -1,5 +1,6 @@
 """What readers rely on in every notebook and nbval cannot see: template, sizes, install cell."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docs"))
 
-from course import blank, repository, with_address  # noqa: E402
+from course import blank, repository, short_errors, with_address  # noqa: E402
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 HEADINGS = (
@@ -119,6 +120,19 @@ def test_shell_and_pip_are_guarded_and_skipped(path):
 
 
 @each_notebook
+def test_no_error_is_swallowed(path):
+    """A handler that takes everything, or does nothing, would hide a broken cell."""
+    for number, cell in enumerate(cells(path, "code")):
+        source = re.sub(r"^(\s*)[!%].*$", r"\1pass", cell.source, flags=re.M)
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.ExceptHandler):
+                caught = ast.unparse(node.type) if node.type else "everything"
+                assert caught not in ("everything", "Exception", "BaseException"), f"cell {number}"
+                idle = all(isinstance(line, (ast.Pass, ast.Continue)) for line in node.body)
+                assert not idle, f"code cell {number} catches {caught} and says nothing"
+
+
+@each_notebook
 def test_the_address_is_that_of_pyproject(path):
     for cell in read(path).cells:
         assert with_address(cell.source) == cell.source, "make notebooks writes it"
@@ -160,6 +174,23 @@ def test_blank_versions_have_no_solutions():
     assert only.source == "1 + 1" and only.execution_count is None
     with pytest.raises(ValueError, match="Solutions"):
         blank(new.new_notebook(cells=[new.new_code_cell("1")]))
+
+
+def test_stored_errors_are_short():
+    new = nbformat.v4
+    lines = [
+        "---",
+        "ValueError  Traceback",
+        "Cell In[1], line 2",
+        "File /home/me/x.py",
+        "ValueError: y",
+    ]
+    error = new.new_output("error", ename="ValueError", evalue="y", traceback=lines)
+    notebook = new.new_notebook(cells=[new.new_code_cell("f()", outputs=[error])])
+    short_errors(notebook)
+    assert notebook.cells[0].outputs[0].traceback == [*lines[:3], lines[-1]]
+    short_errors(notebook)  # again: nothing more to take away
+    assert len(notebook.cells[0].outputs[0].traceback) == 4
 
 
 def test_course_command_explains_itself():

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from perco_lite import PercoCodec
 from perco_lite.pretrained import MIRRORS, STABLE_DIFFUSION, WrongModel, candidates, fetch
 from perco_lite.stable_diffusion import check_family, find_checkpoint
+from perco_lite.tiny_checkpoint import write_vocabulary
 
 NARROW = {"width": 8, "features": 16}
 
@@ -304,8 +305,7 @@ def test_names_of_old_releases_are_read(tiny_stable_diffusion, copy):
     assert "decoder.mid_block.attentions.0.query.weight" in weights
     save_file(weights, file, {"format": "pt"})
     spoil(copy / "text_encoder" / "model.safetensors", add=["text_model.embeddings.position_ids"])
-    for vocabulary in (tiny_stable_diffusion.parent / "v-vocabulary").iterdir():
-        shutil.copy(vocabulary, copy / "tokenizer")
+    write_vocabulary(copy / "tokenizer")
     (copy / "tokenizer" / "tokenizer.json").unlink()
     scheduler = {"_class_name": "PNDMScheduler", "skip_prk_steps": True, "trained_betas": None}
     change(copy / "scheduler" / "scheduler_config.json", **scheduler, clip_sample=...)

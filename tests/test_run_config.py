@@ -1,6 +1,7 @@
 """Configs: the shipped ones fit the command, options win over a file, mistakes are named."""
 
 import json
+import warnings
 
 import pytest
 from typer.main import get_command
@@ -64,6 +65,16 @@ def test_the_paper_is_the_default_for_a_base_and_says_what_the_paper_says(run):
     assert read_config("paper", KNOWN)["steps"] == 281_250  # five epochs of nine million
 
 
+@pytest.mark.parametrize("command", ["autoencoder", "text", "codec"])
+def test_urls_of_shards_arrive_whole(monkeypatch, command):
+    got = {}
+    for name in ("train_autoencoder_recipe", "train_text_recipe", "train_codec_recipe"):
+        monkeypatch.setattr(recipes, name, lambda **options: got.update(options) or {})
+    url = "https://example.org/train-{000..009}.tar"
+    assert CliRunner().invoke(app, ["train", command, "--data", url]).exit_code == 0
+    assert got["data"] == url == recipes.find_training_data(url)
+
+
 def test_without_a_base_nothing_has_changed(run):
     options = run()
     assert options["kind"] == "lite" and options["rates"] == "0.0019,0.0098,0.0313,0.1250"
@@ -110,14 +121,33 @@ def test_a_config_that_is_not_there(run):
     )
 
 
-def test_too_little_memory_says_what_to_lower(monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 20.00 GB"),
+        MemoryError("20.00"),
+    ],
+)
+def test_too_little_memory_says_what_to_lower(monkeypatch, error):
     def fail(**options):
-        raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB")
+        raise error
 
     monkeypatch.setattr(recipes, "train_codec_recipe", fail)
     result = CliRunner().invoke(app, ["train", "codec"])
     assert result.exit_code == 2 and "raise --accumulation" in result.output
     assert "--gradient-checkpointing" in result.output and "20.00" not in result.output
+    assert result.output.strip().count("\n") == 0
+
+
+def test_warnings_are_lines_too(monkeypatch):
+    def warn(**options):
+        warnings.warn("a shard is broken", stacklevel=2)
+        return {}
+
+    monkeypatch.setattr(recipes, "train_codec_recipe", warn)
+    result = CliRunner().invoke(app, ["train", "codec"])
+    assert result.stderr.splitlines() == ["warning: a shard is broken"], result.output
 
 
 def test_the_summary_is_printed(monkeypatch):

@@ -88,7 +88,7 @@ def test_sizes_of_files_read_back_by_another_process(tiny_codec, tmp_path, monke
     sizes = script("kodak_sizes")
     photo = skimage_photos()[0]
     object.__setattr__(photo, "image", photo.image.crop((0, 0, 64, 64)))
-    data = tiny_codec.compress(photo.image, photo.caption, "0.0019")
+    data = tiny_codec.compress(photo.image, photo.caption, "0.0019")  # version 1
     indices = unpack(data).indices
     assert sizes.reads_back(data, photo.caption, indices, tiny_codec.model_id)
     assert not sizes.reads_back(data, photo.caption, indices + 1, tiny_codec.model_id)
@@ -101,5 +101,10 @@ def test_sizes_of_files_read_back_by_another_process(tiny_codec, tmp_path, monke
     assert rows[0]["paper_bytes"] == 1 + row["caption_paper_bytes"]
     assert "0.0019" in sizes.summary(rows)
     path = tmp_path / "sizes.csv"
-    path.write_text("rate,bytes\n" + "".join(f"{r['rate']},{r['bytes']}\n" for r in rows))
-    assert measured_sizes(path)["0.0019"]["mean"] == rows[0]["bytes"]
+    assert rows[0]["version_1_bytes"] == len(data) > rows[0]["bytes"]
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    assert measured_sizes(path, version=2)["0.0019"]["mean"] == rows[0]["bytes"]
+    assert measured_sizes(path, version=1)["0.0019"]["mean"] == len(data)

@@ -1,0 +1,118 @@
+"""Figures that this project measured and keeps: tables of ``perco evaluate`` as curves.
+
+    data/results/NAME.csv, NAME.json ──load_results──► Results: rows, summary
+                                                          ├─ curve(codec, metric) ──► CurvePoint …
+                                                          └─ values(codec, rate, column) by photo
+
+The JSON has the means with their intervals, the figures of whole sets and the command; the CSV has
+a row for each photo. What was not measured is an error, not a curve.
+
+Paper: PerCo, Sec. 4, has curves without intervals.
+Differs from the paper: every figure can be traced to its photo, file and command.
+"""
+
+import csv
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+_BESIDE = Path(__file__).resolve().parent.parent / "data"
+
+
+class CurvePoint(NamedTuple):
+    """One codec at one rate: the mean over photos, or the figure of the whole set."""
+
+    rate: str  # "0.0019", "0.1bpp", or "" where there is no file
+    bpp: float | None
+    value: float
+    low: float  # 95 % interval; equal to the value where none was computed
+    high: float
+    reached: int | None  # photos whose file was not above its target; None without a target
+
+
+@dataclass(frozen=True)
+class Results:
+    """One evaluation as it was written: ``rows`` are text, as in the CSV; ``summary`` the JSON."""
+
+    name: str
+    rows: tuple[dict[str, str], ...]
+    summary: dict
+
+    @property
+    def command(self) -> str:
+        """What was typed to measure this."""
+        return self.summary["command"]
+
+    def curve(self, codec: str, metric: str) -> list[CurvePoint]:
+        """Points in order of rate; of points with one and the same rate, the first.
+
+        A classical codec whose smallest file is above every target gives that file again and
+        again, which is one point. Raises ``ValueError`` for what was not measured.
+        """
+        points: dict[float | None, CurvePoint] = {}
+        for about in self.summary["results"]:
+            figure = about.get(metric, {})
+            value = figure.get("mean", figure.get("value"))
+            if about["codec"] != codec or not isinstance(value, int | float):
+                continue
+            bpp = about.get("bpp", {}).get("mean")
+            low, high = figure.get("interval", (value, value))
+            point = CurvePoint(about["rate"], bpp, value, low, high, about.get("reached"))
+            points.setdefault(None if bpp is None else round(bpp, 9), point)
+        if not points:
+            raise ValueError(
+                f"{self.name} has no {metric} of {codec!r}; it was made by: {self.command}"
+            )
+        return sorted(points.values(), key=lambda point: point.bpp or 0)
+
+    def values(self, codec: str, rate: str, column: str) -> dict[str, float]:
+        """One column by photo, of the photos that have a number there.
+
+        Raises ``ValueError`` for a column or rows that are not in the table.
+        """
+        rows = [row for row in self.rows if (row["codec"], row["rate"]) == (codec, rate)]
+        if not rows or column not in rows[0]:
+            raise ValueError(f"{self.name} has no {column!r} of {codec!r} at {rate!r}")
+        return {row["photo"]: float(row[column]) for row in rows if row[column]}
+
+
+def data_folder(places: Iterable[str | Path] = ()) -> Path:
+    """Folder ``data/`` of the repository: beside the package, or seen from where we are.
+
+    Looks in ``places`` first. A package installed by pip brings no data; on such a machine clone
+    the repository as ``repository/``. Raises ``FileNotFoundError``.
+    """
+    near = (_BESIDE, *(Path(name) for name in ("data", "../data", "repository/data")))
+    for place in (*map(Path, places), *near):
+        if (place / "results").is_dir():
+            return place
+    raise FileNotFoundError(
+        "no data/results here, and a package from pip does not bring it; get it with "
+        "`git clone --depth 1 https://github.com/perco-lite/perco_lite repository`"
+    )
+
+
+def load_results(name: str, folder: str | Path | None = None) -> Results:
+    """Read ``NAME.csv`` and ``NAME.json`` of ``folder``; default: the repository's data/results.
+
+    Raises ``FileNotFoundError`` that says how to make them, ``ValueError`` for other files.
+    """
+    folder = data_folder() / "results" if folder is None else Path(folder)
+    table, summary = folder / f"{name}.csv", folder / f"{name}.json"
+    for path in (table, summary):
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"no {path}; data/results/README.md has the command of each table, such as "
+                f"`perco evaluate kodak -o {table}`"
+            )
+    try:
+        about = json.loads(summary.read_text(encoding="utf-8"))
+        finished = about["made_by"] == "perco evaluate" and about["finished"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{summary} is not from perco evaluate; run it again") from error
+    if not finished:
+        raise ValueError(f"{summary}: that run did not finish; run its command again to go on")
+    with table.open(encoding="utf-8", newline="") as file:
+        return Results(name, tuple(csv.DictReader(file)), about)

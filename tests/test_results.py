@@ -1,0 +1,154 @@
+"""Stored results: curves say what was measured, and what was not is an error, not a zero."""
+
+import json
+from types import SimpleNamespace
+
+import matplotlib
+import pytest
+
+from perco_lite.metrics import bootstrap_interval
+from perco_lite.plotting import draw_curve, draw_published
+from perco_lite.published import published_points
+from perco_lite.results import CurvePoint, data_folder, load_results
+
+matplotlib.use("agg")
+
+HEADER = "photo,codec,rate,bytes,psnr\n"
+ROWS = "a.png,perco,0.0019,100,20\nb.png,perco,0.0019,120,22\na.png,jpeg,0.0019,900,\n"
+
+
+def about(codec, rate, bpp=None, **figures):
+    size = {} if bpp is None else {"bpp": {"mean": bpp, "interval": [bpp, bpp]}}
+    return {"codec": codec, "rate": rate, "photos": 2, **size, **figures}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A table of three rows, with its summary."""
+    psnr = {"mean": 21, "interval": [20, 22]}
+    summary = {
+        "made_by": "perco evaluate",
+        "finished": True,
+        "command": "perco evaluate kodak -o k.csv",
+        "results": [
+            about("perco", "0.0098", 0.01, psnr={"mean": 30}, patch_frechet={"missing": "lost"}),
+            about("perco", "0.0019", 0.002, psnr=psnr, patch_frechet={"value": 50.0}),
+            about("autoencoder", "", psnr=psnr),
+            about("jpeg", "0.0019", 0.2, psnr=psnr, reached=0),
+            about("jpeg", "0.0098", 0.2, psnr=psnr, reached=0),
+        ],
+    }
+    (tmp_path / "k.csv").write_text(HEADER + ROWS)
+    (tmp_path / "k.json").write_text(json.dumps(summary))
+    return tmp_path
+
+
+def test_a_curve_is_in_order_of_rate(folder):
+    curve = load_results("k", folder).curve("perco", "psnr")
+    assert curve == [
+        CurvePoint("0.0019", 0.002, 21, 20, 22, None),
+        CurvePoint("0.0098", 0.01, 30, 30, 30, None),
+    ]
+
+
+def test_a_figure_that_is_missing_makes_no_point(folder):
+    results = load_results("k", folder)
+    (point,) = results.curve("perco", "patch_frechet")
+    assert (point.value, point.low, point.high) == (50, 50, 50)
+    with pytest.raises(ValueError, match="no fid of 'perco'; it was made by: perco evaluate"):
+        results.curve("perco", "fid")
+
+
+def test_the_same_file_again_is_one_point(folder):
+    (point,) = load_results("k", folder).curve("jpeg", "psnr")
+    assert (point.rate, point.reached) == ("0.0019", 0)
+
+
+def test_values_leave_out_empty_cells(folder):
+    results = load_results("k", folder)
+    assert results.values("perco", "0.0019", "psnr") == {"a.png": 20, "b.png": 22}
+    assert results.values("jpeg", "0.0019", "psnr") == {}
+    for wrong in (("perco", "7", "psnr"), ("perco", "0.0019", "beauty")):
+        with pytest.raises(ValueError, match="k has no"):
+            results.values(*wrong)
+
+
+def test_what_is_not_there_or_not_ours(folder, tmp_path):
+    with pytest.raises(FileNotFoundError, match="README.md has the command"):
+        load_results("nothing", folder)
+    (folder / "k.json").write_text('{"made_by": "perco evaluate", "finished": false}')
+    with pytest.raises(ValueError, match="did not finish; run its command again"):
+        load_results("k", folder)
+    (folder / "k.json").write_text('["no summary"]')
+    with pytest.raises(ValueError, match="not from perco evaluate"):
+        load_results("k", folder)
+
+
+def test_a_package_without_its_repository_says_where_the_data_is(tmp_path, monkeypatch):
+    assert (data_folder() / "results").is_dir()
+    monkeypatch.setattr("perco_lite.results._BESIDE", tmp_path / "none")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match="git clone"):
+        data_folder()
+    (tmp_path / "repository" / "data" / "results").mkdir(parents=True)
+    assert data_folder().resolve() == tmp_path / "repository" / "data"
+
+
+STORED = [  # not those of other commands
+    path.stem
+    for path in sorted((data_folder() / "results").glob("*.json"))
+    if '"made_by": "perco evaluate"' in path.read_text(encoding="utf-8")
+]
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_stored_tables_and_summaries_agree(name):
+    results = load_results(name)
+    assert results.rows and not results.summary["skipped"]
+    readme = (data_folder() / "results" / "README.md").read_text(encoding="utf-8")
+    assert f"`{name}.csv`" in readme and results.command in readme
+    assert results.command.startswith("perco evaluate "), "no path of one machine"
+    for found in results.summary["results"]:
+        for column in ("bytes", "psnr"):
+            values = results.values(found["codec"], found["rate"], column)
+            if not values:
+                continue
+            mean = sum(values.values()) / len(values)
+            assert found[column]["mean"] == pytest.approx(mean, rel=1e-5)
+            if len(values) > 1:
+                low, high = bootstrap_interval(values.values())
+                assert found[column]["interval"] == pytest.approx([low, high], rel=1e-5)
+
+
+@pytest.fixture
+def axes():
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots()
+    yield axes
+    plt.close(figure)
+
+
+def test_ours_and_published_cannot_be_mistaken(axes, folder):
+    results = load_results("k", folder)
+    draw_curve(axes, "perco", results.curve("perco", "psnr"))
+    draw_curve(axes, "autoencoder", results.curve("autoencoder", "psnr"))
+    ours = [line for line in axes.get_lines() if line.get_linestyle() == "-"]
+    assert ours and ours[0].get_xydata().tolist() == [[0.002, 21], [0.01, 30]]
+    before = set(axes.get_lines())
+    methods = ("PerCo (SD)", "nobody", "VTM")
+    points = published_points("kodak", "PSNR")
+    draw_published(axes, points, methods)
+    theirs = [line for line in axes.get_lines() if line not in before]
+    assert [line.get_label() for line in theirs] == [f"{m} (published)" for m in methods]
+    assert len(theirs[2].get_xdata()) == sum(p.method == "VTM" for p in points) > 3
+    for line in theirs:
+        assert line.get_linestyle() == "--" and line.get_markerfacecolor() == "none"
+        assert line.get_color() != ours[0].get_color()
+    assert len({line.get_marker() for line in theirs}) == 3
+
+
+def test_an_interval_beside_its_figure_can_be_drawn(axes):
+    shifted = SimpleNamespace(bpp=0.1, value=5.0, low=5.1, high=6.0)
+    draw_curve(axes, "unknown codec", [shifted])
+    assert axes.get_legend_handles_labels()[1] == ["unknown codec"]
