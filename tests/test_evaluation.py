@@ -352,10 +352,10 @@ def test_learned_codecs_have_their_own_qualities(run, monkeypatch):
 def test_one_photo_that_fails_does_not_stop_the_others(run, tiny_codec, monkeypatch):
     real = tiny_codec.compress
 
-    def compress(image, caption="", rate="0.0019"):
+    def compress(image, caption="", rate="0.0019", rounds=None):
         if image.size == (50, 70):
             raise MemoryError
-        return real(image, caption, rate)
+        return real(image, caption, rate, rounds)
 
     monkeypatch.setattr(tiny_codec, "compress", compress)
     rows, summary = run()
