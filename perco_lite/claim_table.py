@@ -104,13 +104,16 @@ def confirmed(judgement: Judgement) -> bool:
     return judgement.verdict.startswith("holds")
 
 
-def markdown(judgements: list[Judgement], long: bool = False) -> str:
-    """The table in short, or ``long`` with where, command, the paper's figure and why."""
+def markdown(judgements: list[Judgement], long: bool = False, first: int = 1) -> str:
+    """The table in short, or ``long`` with where, command, the paper's figure and why.
+
+    ``first``: number of the first row, for a part of the table.
+    """
     head = ["claim", "ours [95 % interval]", "verdict"]
     if long:
         head = ["claim", "where", "command", "the paper's figure", *head[1:], "why"]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    for number, one in enumerate(judgements, 1):
+    for number, one in enumerate(judgements, first):
         claim = one.claim
         cells = [f"{number}. {claim.words}", one.figure, f"**{one.verdict}**"]
         if long:

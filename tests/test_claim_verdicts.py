@@ -165,7 +165,11 @@ def test_judgements(folder):
     short, long = markdown(judged), markdown(judged, long=True)
     assert short.splitlines()[0].count("|") == 4 and long.splitlines()[0].count("|") == 8
     assert "| +1 dB [1, 1] (tiny) | **holds in direction** |" in short and "photos" not in short
-    assert "| **holds in direction** |" in long and "`perco claims made`" in long
+    assert (
+        "| **holds in direction** |" in long
+        and "| 3. words of good" in markdown(judged[:1], first=3)
+        and "`perco claims made`" in long
+    )
 
 
 def test_the_claims_cover_what_was_asked():
