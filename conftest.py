@@ -1,6 +1,12 @@
 """Fixtures shared by the tests, and what notebooks need: short runs, and no silent passes."""
 
+import contextlib
 import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
 
 # Tests must pass with no network and must not wait for one.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -42,6 +48,44 @@ def pytest_runtest_call(item):
     if tagged and not any(o.output_type == "error" for o in outputs):
         pytest.fail("the cell is tagged raises-exception, but nothing was raised")
     return result
+
+
+TWO_PROCESSES = """
+import os, sys
+{imports}
+
+rank = 0 if os.fork() else 1  # after the imports, which cost the most
+os.environ["RANK"] = os.environ["LOCAL_RANK"] = str(rank)
+{code}
+if rank == 0:
+    sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+
+
+def run_two_processes(imports: str, code: str, *arguments: object) -> None:
+    """Run code, which knows its `rank`, as two processes of one accelerate run; both must pass.
+
+    In a fresh interpreter, since a process that has computed with OpenMP cannot be forked: its
+    children wait for ever for threads that only the parent has.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    root = Path(__file__).parent
+    environment = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    environment |= {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    environment |= {"PYTHONPATH": os.pathsep.join([str(root / "tests"), str(root)])}
+    program = TWO_PROCESSES.format(imports=imports, code=code)
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        env={**os.environ, **environment},
+        start_new_session=True,
+    )
+    try:
+        assert process.wait(timeout=300) == 0
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # both, where one waits for the other
 
 
 def build_tiny_codec():

@@ -1,12 +1,7 @@
 """Two processes (gloo, CPU) learn what one learns from the doubled batch: losses and codebooks."""
 
-import contextlib
 import csv
 import os
-import signal
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +9,7 @@ import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
-from conftest import build_tiny_codec
+from conftest import build_tiny_codec, run_two_processes
 from perco_lite.codec_stage import CodecLoss, CodecStage
 from perco_lite.latent_store import LatentStore
 from perco_lite.training import TrainingSettings, step_seed, train
@@ -117,37 +112,14 @@ def test_one_pass_less_learns_something_else(doubled, tmp_path):
     assert not torch.allclose(losses(tmp_path), losses(doubled)[:2], rtol=0.01)
 
 
-TWO_PROCESSES = """
-import os, sys
-from test_distributed import run
-
-rank = 0 if os.fork() else 1  # after the imports, which cost the most
-os.environ["RANK"] = os.environ["LOCAL_RANK"] = str(rank)
-assert run(sys.argv[1])["processes"] == 2
-if rank == 0:
-    sys.exit(os.wait()[1])
-"""
-
-
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.skipif(torch.cuda.is_available(), reason="two processes would share one GPU")
 def test_two_processes_learn_what_the_doubled_batch_does(doubled, tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    environment = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    environment |= {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    environment |= {"PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)])}
-    process = subprocess.Popen(
-        [sys.executable, "-c", TWO_PROCESSES, str(tmp_path)],
-        env={**os.environ, **environment},
-        start_new_session=True,
+    run_two_processes(
+        "from test_distributed import run",
+        'assert run(sys.argv[1])["processes"] == 2',
+        tmp_path,
     )
-    try:
-        assert process.wait(timeout=300) == 0
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # both, where one waits for the other
     assert_same_training(tmp_path, doubled)
 
 

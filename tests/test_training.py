@@ -1,14 +1,9 @@
 """The training loop, on a toy stage: resume, schedule, checkpoints, EMA, faults, two processes."""
 
-import contextlib
 import csv
 import json
 import math
 import os
-import signal
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +12,7 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from conftest import run_two_processes
 from perco_lite.training import TrainingSettings, learning_rate_factor, step_seed, train
 
 
@@ -245,13 +241,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_spares_the_checkpoint(tmp_p
 
 # --- several processes ---
 
-TWO_PROCESSES = """
-import json, os, pathlib, sys, time
-
-from test_training import ToyStage, run
-
-rank = 0 if os.fork() else 1  # after the imports, which cost the most
-os.environ["RANK"] = os.environ["LOCAL_RANK"] = str(rank)
+TRAIN_IN_TWO = """
 if rank:  # by this clock no checkpoint is due, by the other's one at every step
     clock = time.monotonic
     time.monotonic = lambda: clock() / 1000
@@ -259,8 +249,6 @@ stage = ToyStage()
 summary = run(sys.argv[1], stage, checkpoint_minutes=1e-4)
 told = {"weight": stage.module.layer.weight.tolist(), "drawn": len(stage.drawn), **summary}
 pathlib.Path(sys.argv[1], f"rank{rank}.json").write_text(json.dumps(told))
-if rank == 0:
-    sys.exit(os.wait()[1])
 """
 
 
@@ -268,23 +256,8 @@ if rank == 0:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="two processes would share one GPU")
 def test_two_processes_train_one_model(tmp_path):
     """`idle` has no part in the loss, as the U-Net has none in the first steps of stage 2."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    here = Path(__file__).parent
-    environment = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    environment |= {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    environment |= {"PYTHONPATH": os.pathsep.join([str(here), str(here.parent)])}
-    process = subprocess.Popen(
-        [sys.executable, "-c", TWO_PROCESSES, str(tmp_path)],
-        env={**os.environ, **environment},
-        start_new_session=True,
-    )
-    try:
-        assert process.wait(timeout=300) == 0
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # both, where one waits for the other
+    imports = "import json, pathlib, time; from test_training import ToyStage, run"
+    run_two_processes(imports, TRAIN_IN_TWO, tmp_path)
     one, other = (json.loads((tmp_path / f"rank{i}.json").read_text()) for i in range(2))
     assert one["weight"] == other["weight"]
     assert one["processes"] == 2 and one["samples"] == 32
