@@ -6,6 +6,7 @@ import json
 import random
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -123,9 +124,9 @@ def test_the_time_of_an_evaluation(tmp_path, monkeypatch):
             "a,jpeg,1,1",
         ]
         Path(words[words.index("-o") + 1]).write_text("\n".join(rows))
-        return type("Done", (), {"returncode": 2 * ("--photos 0" in asked[-1])})
+        return SimpleNamespace(returncode=2 * ("--photos 0" in asked[-1]))
 
-    monkeypatch.setattr(timing.subprocess, "run", run)
+    monkeypatch.setattr(timing, "subprocess", SimpleNamespace(run=run))
     monkeypatch.setattr(sys, "argv", ["x", "-o", str(tmp_path / "t.json"), "--photos", "2"])
     timing.main()
     report = json.loads((tmp_path / "t.json").read_text())
