@@ -7,6 +7,7 @@ Paper: none; see ``prior_training``.
 Differs from the paper: the report says what frequencies alone save, and what neighbours add.
 """
 
+import random
 from pathlib import Path
 
 from perco_lite.latent_store import cache_latents
@@ -23,23 +24,25 @@ from perco_lite.recipes import find_training_data
 
 HELD_OUT = 20  # one photo in so many
 CHECKED = 200  # held-out grids that are coded to see what they cost
+MAX_INDICES = 1_000_000  # to learn from, at a rate; more bring nothing to weights this few
 
 
 def train_prior_recipe(
     data: str | Path | None,
     output: Path,
     weights: str | None = None,
-    photos: int = 15_000,
-    large: int = 3_000,
+    photos: int = 7_000,
+    large: int = 6_500,
     device: str | None = None,
     seed: int = 0,
     **settings,
 ) -> dict:
     """Train a prior for every rate of a codec and write them; returns bits an index by rate.
 
-    ``large`` of the photos are seen a second time, enlarged. ``settings`` are ``fit_prior``'s. The
-    file goes into the package as ``perco_lite/index_prior.npz``. Raises ``FileNotFoundError`` or
-    ``ValueError`` without photos or weights.
+    ``large`` of the photos are seen a second time, enlarged: at the lowest rate, an index of a
+    small photo is far from its neighbours. ``settings`` are ``fit_prior``'s. The file goes into the
+    package as ``perco_lite/index_prior.npz``. The same seed gives the same file on the same
+    machine. Raises ``FileNotFoundError`` or ``ValueError`` without photos or weights.
     """
     store = PhotoStore(find_training_data(data))
     if len(store) < 2:
@@ -49,13 +52,15 @@ def train_prior_recipe(
     latents = cache_latents(codec.autoencoder, store, path, photos, large, seed)
     held = set(sorted(set(latents.photos))[::HELD_OUT])
     pairs = list(zip(latents.latents, latents.photos, strict=True))
+    random.Random(seed).shuffle(pairs)
+    seen = [one for one, photo in pairs if photo not in held]
+    unseen_latents = [one for one, photo in pairs if photo in held][: CHECKED // 2]
     priors, report = {}, {}
     for rate in codec.rates:
         size = codec.rate(rate).codebook_size
-        grids = collect_grids(codec, [one for one, photo in pairs if photo not in held], rate)
-        unseen = collect_grids(codec, [one for one, photo in pairs if photo in held], rate)
+        grids = collect_grids(codec, seen, rate, MAX_INDICES)
+        unseen = collect_grids(codec, unseen_latents, rate)
         priors[rate], _ = fit_prior(grids, size, seed=seed, device=str(codec.device), **settings)
-        unseen = unseen[:CHECKED]
         uniform, spent = codec.rate(rate).bits_per_index, prior_bits(priors[rate], unseen)
         report[rate] = {
             "grids": len(grids),

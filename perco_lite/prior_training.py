@@ -66,7 +66,7 @@ class PriorNetwork(nn.Module):
 def fit_prior(
     grids: Sequence[np.ndarray],
     codebook_size: int,
-    steps: int = 2000,
+    steps: int = 6000,
     batch_size: int = 1024,
     width: int = 32,
     learning_rate: float = 3e-3,
@@ -120,15 +120,21 @@ def order_0_bits(grids: Sequence[np.ndarray], others: Sequence[np.ndarray], size
 
 
 @torch.no_grad()
-def collect_grids(codec: PercoCodec, latents: Sequence[Tensor], rate: str) -> list[np.ndarray]:
+def collect_grids(
+    codec: PercoCodec, latents: Sequence[Tensor], rate: str, enough: float = math.inf
+) -> list[np.ndarray]:
     """Grids (h,w) int64 that ``codec`` would send for cached latents (4,h',w'), refined as usual.
 
     What is more than a multiple of the rate's stride is cut off; latents below one stride are left
-    out. Each photo is read as it is and mirrored, which doubles the text to learn from.
+    out. Each photo is read as it is and mirrored, which doubles the text to learn from. Stops with
+    the photo that makes it ``enough`` indices.
     """
     step = codec.rate(rate).stride // 8
-    grids = []
+    grids: list[np.ndarray] = []
+    collected = 0
     for one in latents:
+        if collected >= enough:
+            break
         height, width = (side // step * step for side in one.shape[1:])
         if not height or not width:
             continue
@@ -136,6 +142,7 @@ def collect_grids(codec: PercoCodec, latents: Sequence[Tensor], rate: str) -> li
         both = torch.cat([whole, whole.flip(-1)])
         indices = refine(codec.conditioner, both, rate, default_rounds(rate))
         grids += list(indices.cpu().numpy().astype(np.int64))
+        collected += indices.numel()
     return grids
 
 
