@@ -7,10 +7,11 @@ Paper: none; see ``prior_training``.
 Differs from the paper: the report says what frequencies alone save, and what neighbours add.
 """
 
-import random
 from pathlib import Path
 
-from perco_lite.latent_store import cache_latents
+import numpy as np
+
+from perco_lite.latent_store import LatentStore, cache_latents
 from perco_lite.loading import load_codec
 from perco_lite.photo_store import PhotoStore
 from perco_lite.prior_training import (
@@ -51,15 +52,14 @@ def train_prior_recipe(
     path = Path(output).with_name("latents.safetensors")
     latents = cache_latents(codec.autoencoder, store, path, photos, large, seed)
     held = set(sorted(set(latents.photos))[::HELD_OUT])
-    pairs = list(zip(latents.latents, latents.photos, strict=True))
-    random.Random(seed).shuffle(pairs)
-    seen = [one for one, photo in pairs if photo not in held]
-    unseen_latents = [one for one, photo in pairs if photo in held][: CHECKED // 2]
     priors, report = {}, {}
     for rate in codec.rates:
         size = codec.rate(rate).codebook_size
-        grids = collect_grids(codec, seen, rate, MAX_INDICES)
-        unseen = collect_grids(codec, unseen_latents, rate)
+        order = reading_order(latents, codec.rate(rate).stride, seed)
+        grids, photos_read = collect_grids(codec, latents, order, rate, MAX_INDICES)
+        pairs = list(zip(grids, photos_read, strict=True))
+        grids = [grid for grid, photo in pairs if photo not in held]
+        unseen = [grid for grid, photo in pairs if photo in held][:CHECKED]
         priors[rate], _ = fit_prior(grids, size, seed=seed, device=str(codec.device), **settings)
         uniform, spent = codec.rate(rate).bits_per_index, prior_bits(priors[rate], unseen)
         report[rate] = {
@@ -76,3 +76,14 @@ def train_prior_recipe(
         "bytes": write_priors(priors, codec.model_id, Path(output)),
         "rates": report,
     }
+
+
+def reading_order(latents: LatentStore, stride: int, seed: int) -> list[int]:
+    """Numbers of the latents in random order; where indices are few, the largest first.
+
+    At the lowest rates most indices of a small photo lie at its edge, few of a large one's do.
+    """
+    order = np.random.default_rng(seed).permutation(len(latents.latents)).tolist()
+    if stride >= 32:
+        order.sort(key=lambda i: -latents.latents[i].shape[1])
+    return order

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from perco_lite.batch import write_whole
 from perco_lite.codec import PercoCodec
 from perco_lite.index_prior import BANDS, NEIGHBOURS, WEIGHT_BITS, IndexPrior, grid_contexts
+from perco_lite.latent_store import LatentStore
 from perco_lite.refinement import default_rounds, refine
 
 LIMIT = 0x7FFF / (1 << WEIGHT_BITS)  # what 16 bits hold
@@ -121,20 +122,27 @@ def order_0_bits(grids: Sequence[np.ndarray], others: Sequence[np.ndarray], size
 
 @torch.no_grad()
 def collect_grids(
-    codec: PercoCodec, latents: Sequence[Tensor], rate: str, enough: float = math.inf
-) -> list[np.ndarray]:
-    """Grids (h,w) int64 that ``codec`` would send for cached latents (4,h',w'), refined as usual.
+    codec: PercoCodec,
+    latents: LatentStore,
+    order: Sequence[int],
+    rate: str,
+    enough: float = math.inf,
+) -> tuple[list[np.ndarray], list[int]]:
+    """Grids (h,w) int64 that ``codec`` would send for cached latents, refined as usual.
 
-    What is more than a multiple of the rate's stride is cut off; latents below one stride are left
-    out. Each photo is read as it is and mirrored, which doubles the text to learn from. Stops with
-    the photo that makes it ``enough`` indices.
+    Latents are read in this order, up to the one that makes it ``enough`` indices, each as it is
+    and mirrored, which doubles the text to learn from. What is more than a multiple of the rate's
+    stride is cut off; latents below one stride are left out. Returns the grids, and the number of
+    the photo of each.
     """
     step = codec.rate(rate).stride // 8
     grids: list[np.ndarray] = []
+    photos: list[int] = []
     collected = 0
-    for one in latents:
-        if collected >= enough:
+    for number in order:
+        if collected > enough:
             break
+        one = latents.latents[number]
         height, width = (side // step * step for side in one.shape[1:])
         if not height or not width:
             continue
@@ -142,8 +150,9 @@ def collect_grids(
         both = torch.cat([whole, whole.flip(-1)])
         indices = refine(codec.conditioner, both, rate, default_rounds(rate))
         grids += list(indices.cpu().numpy().astype(np.int64))
+        photos += [latents.photos[number]] * len(both)
         collected += indices.numel()
-    return grids
+    return grids, photos
 
 
 def write_priors(priors: dict[str, IndexPrior], model_id: int, path: Path) -> int:
