@@ -1,7 +1,5 @@
 """Files whose indices are coded with a prior: shorter where it helps, refused without it."""
 
-from functools import partial
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,13 +7,14 @@ from hypothesis import strategies as st
 from test_bitstream import KODAK_CAPTION, assert_same, fixed, make, sealed
 from test_index_prior import make as make_prior
 
-from perco_lite import bitstream, index_prior
+from perco_lite import index_prior
 from perco_lite.bitstream import (
     MAX_PRIOR_INDICES,
     BitstreamError,
     PercoFile,
     bit_ledger,
     ledger,
+    pack,
     unpack,
 )
 from perco_lite.entropy_coding import caption_table_id
@@ -26,7 +25,6 @@ from perco_lite.prior_training import fit_prior, write_priors
 from perco_lite.rates import get_rate
 
 MODEL = 0xBEEF
-pack = partial(bitstream.pack, version=2)
 
 
 def same_again() -> IndexPrior:
@@ -64,6 +62,18 @@ def test_what_is_expected_is_shorter_and_comes_back(steady, with_prior):
     parts = ledger(data)
     assert sum(parts.values()) == len(data) and parts["header"] == 6 and parts["padding"] == 0
     assert parts["indices"] < 40 and 0 < parts["caption"] <= ledger(plain)["caption"] + 1
+
+
+@pytest.mark.parametrize("width", [768, 700])
+def test_what_is_certain_takes_no_byte_at_all(monkeypatch, width):
+    prior = make_prior(size=256, width=1, scale=0)
+    prior.out_bias[1:] = -0x7FFF  # all zeros, and the others almost impossible
+    use(monkeypatch, {"0.0019": prior})
+    file = make("0.0019", width, 512, "", MODEL)
+    file.indices[:] = 0
+    data = pack(file)
+    assert ledger(data) == {"header": len(data), "caption": 0, "indices": 0, "padding": 0}
+    assert_same(unpack(data, MODEL), file)
 
 
 def test_what_is_not_expected_costs_nothing(steady, with_prior):
@@ -140,7 +150,7 @@ def test_a_grid_too_large_is_coded_uniformly_and_refused_otherwise(with_prior):
 
 
 def test_version_one_knows_no_prior(steady, with_prior):
-    data = bitstream.pack(steady[0], version=1)
+    data = pack(steady[0], version=1)
     assert ledger(data)["indices"] == 96 and data[1] & 0b11 == 0
     assert_same(unpack(data, MODEL), steady[0])
     with pytest.raises(BitstreamError, match="cannot inflate|stops before|damaged"):
