@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_bitstream import KODAK_CAPTION, assert_same, fixed, make, sealed
 from test_index_prior import make as make_prior
@@ -22,6 +22,7 @@ from perco_lite.file_header import checksum, mixed_id
 from perco_lite.index_prior import IndexPrior, PriorSet
 from perco_lite.inspecting import describe
 from perco_lite.prior_training import fit_prior, write_priors
+from perco_lite.range_coder import RangeDecoder
 from perco_lite.rates import get_rate
 
 MODEL = 0xBEEF
@@ -113,6 +114,10 @@ def test_without_the_prior_it_is_refused_by_name(steady, with_prior, monkeypatch
         use(monkeypatch, priors)
         with pytest.raises(BitstreamError, match="index prior 0x|which this program has not"):
             unpack(data)
+    other = PriorSet(MODEL ^ 1, {"0.0019": same_again()}, 0x2A)  # for weights that it is not of
+    monkeypatch.setattr(index_prior, "bundled", lambda: other)
+    with pytest.raises(BitstreamError, match="prior for model 0xbeef at rate 0.0019, which this"):
+        unpack(data)
 
 
 @fixed
@@ -128,6 +133,39 @@ def test_any_bytes_are_a_file_or_a_bitstream_error(tail):
             assert "again from its source" in str(error)
         else:
             assert file.indices.shape == (2, 2) and file.indices.max() < 256
+
+
+@settings(derandomize=True, deadline=None, max_examples=40)
+@given(
+    st.sampled_from(["0.0059", "0.0937"]),  # 64 codes
+    st.tuples(st.integers(1, 90), st.integers(1, 90)),
+    st.text(st.characters(exclude_categories=()), max_size=40) | st.just(KODAK_CAPTION),
+    st.sampled_from([0, 20, 300, 0x7FFF]),
+    st.booleans(),
+    st.integers(0, 99),
+)
+def test_any_file_round_trips_and_a_prior_never_costs(name, size, caption, scale, likely, seed):
+    file = make(name, *size, caption, MODEL, seed)
+    prior = make_prior(64, 4, seed, scale)
+    if likely:
+        noise = np.random.default_rng(seed).bytes(2 * file.indices.size)
+        grid = prior.decode(RangeDecoder(noise), file.indices.shape)
+        file = PercoFile(**(vars(file) | {"indices": grid}))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        use(monkeypatch, None)
+        plain = pack(file)
+        assert_same(unpack(plain, MODEL), file)
+        use(monkeypatch, {name: prior})
+        data = pack(file)
+        assert_same(unpack(plain, MODEL), file)
+        assert_same(unpack(data, MODEL), file)
+        assert data == plain or (len(data) < len(plain) and data[1] & 0b100)
+        assert sum(ledger(data).values()) == len(data)
+        assert pack(unpack(pack(file, version=1))) == data
+        if data != plain:
+            use(monkeypatch, None)
+            with pytest.raises(BitstreamError):
+                unpack(data)
 
 
 def test_a_code_with_superfluous_bytes_is_refused(steady, with_prior):
