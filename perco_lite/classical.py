@@ -3,8 +3,9 @@
     (photo, image) ──perco_bytes, or bpp × pixels──► target ──encode_near──► Attempt
 
 The file is the largest that is not above the target, or else the smallest the codec can make
-(``reached`` is False). perco's bytes depend on rate, size and caption, not on its weights, so that
-these codecs can be measured without them. Learned codecs have a few qualities, and no search.
+(``reached`` is False). perco's bytes are those without an index prior: they depend on rate, size
+and caption, not on the weights, so that these codecs can be measured without them. With its prior
+perco takes fewer, the others keep the advantage. Learned codecs have a few qualities, no search.
 
 Paper: PerCo, Sec. 4: VTM, BPG, HiFiC, MS-ILLM, each at its own rates.
 Differs from the paper: codecs are compared photo by photo at equal bytes.
@@ -112,6 +113,6 @@ def ladder_name(bpp: float) -> str:
 
 
 def perco_bytes(rate: str, width: int, height: int, caption: str) -> int:
-    """Size of perco's file for any photo of that size and caption, whatever the weights."""
+    """Size of the file that perco makes of a photo of that size and caption without a prior."""
     indices = np.zeros(get_rate(rate).grid_shape(height, width), np.int64)
     return len(pack(PercoFile(get_rate(rate), width, height, caption, indices, model_id=0)))
