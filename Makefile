@@ -5,7 +5,8 @@ TORCH ?= torch
 PIP_ARGS ?=
 DATA ?= $(or $(PERCO_LITE_DATA),../shared/data)
 MINUTES ?= 60
-PYTEST_ARGS ?=
+# two processes, one thread each; a notebook or a file of tests stays in one of them
+PYTEST_ARGS ?= -n 2 --dist loadfile
 EVIDENCE_ARGS ?=
 BIN := .venv/bin
 NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
