@@ -6,6 +6,7 @@ import json
 import random
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -175,3 +176,29 @@ def test_sizes_of_files_read_back_by_another_process(tiny_codec, tmp_path, monke
         writer.writerows(rows)
     assert measured_sizes(path, version=2)["0.0019"]["mean"] == rows[0]["bytes"]
     assert measured_sizes(path, version=1)["0.0019"]["mean"] == len(first)
+
+
+def test_the_time_of_an_evaluation(tmp_path, monkeypatch):
+    timing = script("evaluate_time")
+    asked = []
+
+    def run(words):
+        asked.append(" ".join(words))
+        rows = [
+            "photo,codec,encode_seconds,decode_seconds",
+            "a,perco,1,2",
+            "b,perco,1,0",
+            "a,jpeg,1,1",
+        ]
+        Path(words[words.index("-o") + 1]).write_text("\n".join(rows))
+        return SimpleNamespace(returncode=2 * ("--photos 0" in asked[-1]))
+
+    monkeypatch.setattr(timing, "subprocess", SimpleNamespace(run=run))
+    monkeypatch.setattr(sys, "argv", ["x", "-o", str(tmp_path / "t.json"), "--photos", "2"])
+    timing.main()
+    report = json.loads((tmp_path / "t.json").read_text())
+    assert report["photos"] == 2 and report["rows"] == 3 and report["seconds"] < 60
+    assert report["seconds_of_kept_files_by_codec"] == {"perco": 4.0, "jpeg": 2.0}
+    assert "--rates 0.0019,0.0098,0.0313,0.1250 --metrics psnr,ms_ssim" in asked[0]
+    with pytest.raises(SystemExit, match="ended with 2"):
+        timing.measure(0)
