@@ -5,12 +5,14 @@ TORCH ?= torch
 PIP_ARGS ?=
 DATA ?= $(or $(PERCO_LITE_DATA),../shared/data)
 MINUTES ?= 60
-PYTEST_ARGS ?=
+# two processes, one thread each; a notebook or a file of tests stays in one of them
+PYTEST_ARGS ?= -n 2 --dist loadfile
+EVIDENCE_ARGS ?=
 BIN := .venv/bin
 NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab test notebooks notebooks-blank train caption-model bench clean distclean
+.PHONY: help demo lab test notebooks notebooks-blank train caption-model bench evidence clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +56,10 @@ caption-model: .venv/.core ## count captions of DATA into the table that codes c
 
 bench: .venv/.core ## measure speed, memory and quality on this machine
 	$(BIN)/perco bench
+
+evidence: .venv/.metrics ## measure data/results/ anew: hours; EVIDENCE_ARGS="--only kodak", --list
+	@test -d "$(DATA)" || { echo "No folder $(DATA): make evidence DATA=folder" >&2; exit 1; }
+	PERCO_LITE_DATA="$(abspath $(DATA))" $(BIN)/python docs/measure.py $(EVIDENCE_ARGS)
 
 clean: ## remove out/ (checkpoints in it too) and the caches
 	rm -rf out build .pytest_cache .ruff_cache .hypothesis

@@ -13,6 +13,11 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # Kernels inherit this: under pytest every notebook takes its short run.
 os.environ.setdefault("PERCO_LITE_SMOKE", "1")
 
+# Under xdist (`make test`) a thread each, kernels and child processes too: threads that wait for
+# work in a loop, as OpenMP's do, slow each other down tenfold where cores are few.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest  # noqa: E402
 
 SENTENCES = [

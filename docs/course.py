@@ -20,12 +20,13 @@ def repository() -> str:
 
 
 def with_address(source: str) -> str:
-    """The text with the badge and the install line of this repository."""
+    """The text with the badge, the install line and the clone line of this repository."""
     place = repository().removeprefix("https://github.com/")
     source = re.sub(
         r"(colab\.research\.google\.com/github/)[^/]+/[^/]+(/blob/)", rf"\g<1>{place}\2", source
     )
-    return re.sub(r"git\+https://[^\"\s]+", f"git+{repository()}", source)
+    source = re.sub(r"git\+https://[^\"\s]+", f"git+{repository()}", source)
+    return re.sub(r"(git clone [^\n]*?)https://[^\"\s]+", rf"\g<1>{repository()}", source)
 
 
 def blank(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:

@@ -1,11 +1,12 @@
 """Sizes of the Kodak photos' files, part by part, beside the paper's account of the same.
 
-    python docs/kodak_sizes.py [-o data/results/kodak_sizes.csv]
+    python docs/kodak_sizes.py [--photos 24] [-o data/results/kodak_sizes.csv]
 
 Compresses the 24 photos at every rate of the bundled weights with the captions of
-data/captions.json into version 2 of the format (and into version 1, of which the size is kept),
-reads each file back in a fresh process, which must find the same caption and indices, and writes
-one row a photo and rate. Prints means, minima and maxima; `perco rates` shows the means.
+data/captions.json into version 2 of the format (and into version 1 and into version 2 without the
+index prior, of which the sizes are kept), reads each file back in a fresh process, which must find
+the same caption and indices, and writes one row a photo and rate. Prints means, minima and maxima;
+`perco rates` shows the means.
 
 The paper's account is nominal: log2 K bits an index, and zlib's bytes of the caption; no header.
 """
@@ -17,6 +18,7 @@ import io
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from perco_lite.batch import write_whole
@@ -55,6 +57,8 @@ def measure(codec, photos) -> list[dict]:
         for photo in photos:
             file = unpack(codec.compress(photo.image, photo.caption, rate))
             first, data = pack(file, version=1), pack(file, version=2)
+            # no prior is of these weights, and the file is as long as without one
+            others = replace(file, model_id=file.model_id ^ 1)
             indices = codec.encode(photo.image, rate)[0].cpu().numpy().astype("int64")
             for each in (first, data):
                 if not reads_back(each, photo.caption, indices, codec.model_id):
@@ -73,6 +77,8 @@ def measure(codec, photos) -> list[dict]:
                 "index_model_bits": round(bits["indices"]["model"], 2),
                 "caption_paper_bytes": round(bits["caption"]["nominal"] / 8),
                 "paper_bytes": round(nominal / 8, 2),
+                "prior_coded": int(len(data) < len(pack(others))),
+                "without_prior_bytes": len(pack(others)),
                 "version_1_bytes": len(first),
             }
             rows.append(row)
@@ -81,7 +87,8 @@ def measure(codec, photos) -> list[dict]:
 
 def summary(rows: list[dict]) -> str:
     """Mean (minimum to maximum) of each part at each rate."""
-    columns = [*(f"{part}_bytes" for part in PARTS[:3]), "bytes", "version_1_bytes", "paper_bytes"]
+    columns = [*(f"{part}_bytes" for part in PARTS[:3]), "bytes", "without_prior_bytes"]
+    columns += ["version_1_bytes", "paper_bytes"]
     lines = ["rate    " + "".join(f"{name:>26}" for name in columns)]
     for rate in dict.fromkeys(row["rate"] for row in rows):
         line = f"{rate:8}"
@@ -96,8 +103,9 @@ def summary(rows: list[dict]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("-o", "--output", type=Path, default=RESULTS)
+    parser.add_argument("--photos", type=int, default=24, help="at most this many")
     options = parser.parse_args()
-    photos = kodak_photos()
+    photos = kodak_photos()[: options.photos]
     if not photos:
         raise SystemExit("no Kodak photos: set PERCO_LITE_DATA (see data/README.md)")
     rows = measure(load_codec(device="cpu"), photos)

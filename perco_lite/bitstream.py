@@ -1,23 +1,23 @@
 """One `.perco` file: header, caption, indices and checksum as bytes, and where each byte went.
 
-    version 1, which is written
-    6-10 bytes  header    rate, caption method, size, model; see `file_header`
-    n bytes     caption   n is what the rest leaves
+    version 2, which is written
+    4-10 bytes  header    rate, size, model, and how the rest is coded; see `file_header`
     k bytes     indices   k follows from rate, width and height; up to 7 spare bits come first
-    2 bytes     checksum  of everything before
-
-    version 2, which is written where it is asked for
-    4-10 bytes  header    rate, size, model, and how the rest is coded
-    k bytes     indices   as above
-    n bytes     caption   as above, but coded with the caption table, or, where the
+    n bytes     caption   n is what the rest leaves: coded with the caption table, or, where the
                           header says otherwise, a byte that names the method and then its code
     2 bytes     checksum  of everything before, and of the caption table that was used
+
+    version 1, which is written where it is asked for
+    6-10 bytes  header    rate, caption method, size, model
+    n bytes     caption   the shortest of three ways, without the table
+    k bytes     indices   as above
+    2 bytes     checksum  of everything before
 
 In version 2, where an index prior of the same weights makes the file shorter, one range code holds
 the indices and then the caption. It is a bit of the header: no cost where it does not help.
 
-A Kodak photo (768x512) pays 10 bytes beside its caption and indices, 6 in version 2. Both versions
-are read; ``pack(unpack(data), version=2)`` turns a file into the other.
+A Kodak photo (768x512) pays 6 bytes beside its caption and indices, 10 in version 1. Both versions
+are read; ``pack(unpack(data), version=1)`` turns a file into the other.
 
 Paper: PerCo counts caption and index bits only.
 Differs from the paper: size, rate, model and checksum are in the file and in every figure.
@@ -58,10 +58,8 @@ from perco_lite.rates import RATES, RatePoint
 __all__ = ["BitstreamError", "PercoFile", "bit_ledger", "ledger", "pack", "unpack"]
 __all__ += ["WRITTEN_VERSION"]
 
-# The figures of data/results, the notebooks and the README are measured with version 1. Version 2
-# becomes the default together with a trained index prior, when they are measured anew.
 WRITTEN_VERSION = 2
-MAX_PRIOR_INDICES = 8192  # of a grid coded with a prior, which takes 50 µs for each
+MAX_PRIOR_INDICES = 8192  # of a grid coded with a prior, which takes some 30 µs for each
 
 
 @dataclass(frozen=True, eq=False)  # no ==: arrays do not compare to one truth value

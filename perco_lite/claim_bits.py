@@ -1,7 +1,7 @@
 """Experiments on bytes: what a file is made of, and what another code for its indices would save.
 
-    photos ──compress──► files ──ledger──► header, caption, indices
-    COCO's human captions ──zlib──► bytes beside a Kodak photo's grid
+    photos ──compress──► files, versions 1 and 2 ──ledger──► header, caption, indices
+    COCO's human captions ──zlib, our table──► bytes beside a Kodak photo's grid
     indices of the other photos ──frequencies──► a code for this photo's ──► bits against log2 K
 
 Paper: PerCo, Table 2 and Sec. 3.2 (uniform code for the indices, Lempel-Ziv for the caption).
@@ -10,10 +10,10 @@ Differs from the paper: the whole file counts; the paper's own accounting stands
 
 import numpy as np
 
-from perco_lite.bitstream import ledger
+from perco_lite.bitstream import bit_ledger, ledger, pack, unpack
 from perco_lite.claim_bench import Outcome, Workbench, centre, claim_photos
 from perco_lite.data import find_data, list_photos, load_photo, read_caption_lists
-from perco_lite.entropy_coding import zlib_bytes
+from perco_lite.entropy_coding import pack_text, zlib_bytes
 from perco_lite.rates import get_rate
 
 # z_l of the paper at 512x512, as PerCo (SD) quotes Table 2: tokens a side, codebook size.
@@ -40,7 +40,10 @@ def paper_index_bytes(rate: str, pixels: int) -> float:
 def ledgers(bench: Workbench) -> Outcome:
     """Whole photos: bytes of each part of the file, beside those of the paper's accounting.
 
-    Rows named "human" are captions of COCO (mean of a photo's five), as if of a Kodak photo.
+    The file is of version 2, as the codec chose the indices; ``uniform_index_bytes`` are counted in
+    the same file of version 1, which codes them uniformly, and ``index_model_bits`` are what the
+    index prior gave them. Rows named "human" are captions of COCO (mean of a photo's five), as if
+    of a Kodak photo.
     """
     rows, notes = [], []
     samples = claim_photos()[: bench.settings.photos or None]
@@ -48,8 +51,9 @@ def ledgers(bench: Workbench) -> Outcome:
         width, height = (side // 64 * 64 for side in sample.image.size)
         image = centre(sample.image, width, height)
         for rate in bench.codec.rates:
-            data = bench.codec.compress(image, sample.caption, rate, rounds=0)  # as many bytes
-            parts, text = ledger(data), zlib_bytes(sample.caption)
+            file = unpack(bench.codec.compress(image, sample.caption, rate))
+            first, data = pack(file, version=1), pack(file, version=2)
+            parts, bits, text = ledger(data), bit_ledger(data), zlib_bytes(sample.caption)
             rows.append(
                 {
                     "photo": sample.name,
@@ -59,6 +63,10 @@ def ledgers(bench: Workbench) -> Outcome:
                     "header_bytes": parts["header"],
                     "caption_bytes": parts["caption"],
                     "index_bytes": parts["indices"],
+                    "index_model_bits": bits["indices"]["model"],
+                    "index_saving": 1 - bits["indices"]["model"] / bits["indices"]["nominal"],
+                    "version_1_bytes": len(first),
+                    "uniform_index_bytes": ledger(first)["indices"],
                     "paper_index_bytes": paper_index_bytes(rate, width * height),
                     "zlib_bytes": text,
                     "paper_bytes": paper_index_bytes(rate, width * height) + text,
@@ -71,12 +79,16 @@ def ledgers(bench: Workbench) -> Outcome:
     grid, small = (paper_index_bytes("0.0019", n) for n in (KODAK_PIXELS, 512**2))
     for photo, texts in list(table.items())[: bench.settings.photos or None]:
         sizes = np.array([zlib_bytes(text) for text in texts])
+        ours = np.array([len(pack_text(text, with_table=True)[1]) for text in texts])
         rows.append(
             {
                 "photo": photo,
                 "rate": "0.0019",
                 "setting": "human",
                 "zlib_bytes": float(sizes.mean()),
+                "table_bytes": float(ours.mean()),
+                "table_share": float(ours.sum() / sizes.sum()),
+                "bits_per_character": float(8 * ours.sum() / sum(map(len, texts))),
                 "paper_bytes": float(grid + sizes.mean()),
                 "under_153": float((grid + sizes < 153).mean()),
                 "text_share_512": float((sizes / (small + sizes)).mean()),

@@ -66,8 +66,10 @@ def at_most(margin: float) -> tuple[float, float]:
 
 
 def index_bytes(results: Tables) -> tuple[Effect, str]:
-    rows = [row for row in results.rows("ledgers") if row.get("index_bytes")]
-    off = [float(row["index_bytes"]) - float(row["paper_index_bytes"]) for row in rows]
+    rows = [row for row in results.rows("ledgers") if row.get("uniform_index_bytes")]
+    if not rows:
+        raise UnmeasurableError("ledgers.csv has no uniform_index_bytes")
+    off = [float(row["uniform_index_bytes"]) - float(row["paper_index_bytes"]) for row in rows]
     worst = max(map(abs, off))
     ends = (min(off), max(off))
     return Effect(worst, ends, len(rows)), f"at most {worst:g} bytes off in {len(rows)} files"
@@ -209,3 +211,58 @@ def quantizer_share(results: Tables) -> tuple[Effect, str]:
         f"codes, {np.mean(list(free.values())):.3f} without, "
         f"{np.mean(list(alone.values())):.3f} autoencoder alone"
     )
+
+
+def whole_under_100(results: Tables) -> tuple[Effect, str]:
+    sizes = results.values("ledgers", "file_bytes", (LOW, "stored caption"))
+    effect = of_photos([100 - size for size in sizes.values()])
+    low, high = (100 - end for end in reversed(effect.interval))
+    under = sum(size < 100 for size in sizes.values())
+    return effect, (
+        f"{100 - effect.value:.1f} bytes [{low:.1f}, {high:.1f}], {min(sizes.values()):.0f} to "
+        f"{max(sizes.values()):.0f}; {under} of {effect.count} under 100"
+    )
+
+
+def prior_saves(rates: tuple[str, ...], least: float):
+    """What the prior saves of log2 K bits an index, less ``least``, where it saves least."""
+
+    def measure(results: Tables) -> tuple[Effect, str]:
+        key = "stored caption"
+        each = {rate: results.mean("ledgers", "index_saving", (rate, key)) for rate in rates}
+        worst = min(each.values(), key=lambda one: one.value)
+        low, high = (end - least for end in worst.interval)
+        said = [
+            f"{one.value:.1%} [{one.interval[0]:.1%}, {one.interval[1]:.1%}] at {rate}"
+            for rate, one in each.items()
+        ]
+        return Effect(worst.value - least, (low, high), worst.count), ", ".join(said)
+
+    return measure
+
+
+def caption_share(results: Tables) -> tuple[Effect, str]:
+    share, bits, ours, zlib = (
+        results.mean("ledgers", name, (LOW, "human"))
+        for name in ("table_share", "bits_per_character", "table_bytes", "zlib_bytes")
+    )
+    low, high = share.interval
+    return share, (
+        f"{share.value:.1%} of zlib's bytes [{low:.1%}, {high:.1%}]; {ours.value:.1f} for "
+        f"{zlib.value:.1f} bytes, {bits.value:.2f} bits a character; {share.count} photos, five "
+        "captions each"
+    )
+
+
+def against_the_paper(results: Tables) -> tuple[Effect, str]:
+    gaps = {}
+    for rate in RATES:
+        paper, ours = (
+            results.values("ledgers", name, (rate, "stored caption"))
+            for name in ("paper_bytes", "file_bytes")
+        )
+        gaps[rate] = [paper[photo] - ours[photo] for photo in ours]
+    effect = of_photos(gaps[LOW])
+    others = ", ".join(f"{rate}: {np.mean(gap):.0f}" for rate, gap in list(gaps.items())[1:])
+    text = f"{effect.text('bytes fewer', '.1f')} at {LOW}; {others}; {effect.count} photos"
+    return effect, text

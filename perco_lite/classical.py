@@ -1,10 +1,10 @@
 """The codecs of others in an evaluation: at perco's bytes for each photo, or on a ladder of bpp.
 
-    (photo, image) ──perco_bytes, or bpp × pixels──► target ──encode_near──► Attempt
+    (photo, image) ──perco's file, or bpp × pixels──► target ──encode_near──► Attempt
 
 The file is the largest that is not above the target, or else the smallest the codec can make
-(``reached`` is False). perco's bytes depend on rate, size and caption, not on its weights, so that
-these codecs can be measured without them. Learned codecs have a few qualities, and no search.
+(``reached`` is False). Without weights the target is ``uniform_bytes``: perco's file as it would be
+if no index prior made it shorter. Learned codecs have a few qualities, and no search.
 
 Paper: PerCo, Sec. 4: VTM, BPG, HiFiC, MS-ILLM, each at its own rates.
 Differs from the paper: codecs are compared photo by photo at equal bytes.
@@ -18,7 +18,7 @@ from PIL import Image
 from perco_lite import baselines
 from perco_lite.baselines import BaselineResult
 from perco_lite.bitstream import PercoFile, pack
-from perco_lite.contenders import PROBLEMS, Attempt, Job
+from perco_lite.contenders import PROBLEMS, Attempt, Job, PercoFiles
 from perco_lite.datasets import Photo
 from perco_lite.rates import get_rate
 
@@ -32,8 +32,10 @@ class Classical:
         rates: Iterable[str],
         ladder: Iterable[float] = (),
         encode_near: Callable[..., BaselineResult] = baselines.encode_near,
+        files: PercoFiles | None = None,
     ):
-        self.name, self.encode_near = name, encode_near
+        """``files``: of perco, whose bytes are the targets; None: ``uniform_bytes``."""
+        self.name, self.encode_near, self.files = name, encode_near, files
         self.ladder = {ladder_name(bpp): bpp for bpp in ladder}
         self.points = (*rates, *self.ladder)
 
@@ -50,8 +52,10 @@ class Classical:
     def _attempt(self, photo: Photo, image: Image.Image, rate: str, tried: dict) -> Attempt:
         if rate in self.ladder:
             target = max(1, int(self.ladder[rate] * image.width * image.height / 8))
+        elif self.files is not None:
+            target = len(self.files.get(photo, image, rate)[0])
         else:
-            target = perco_bytes(rate, image.width, image.height, photo.caption or "")
+            target = uniform_bytes(rate, image.width, image.height, photo.caption or "")
         result = self.encode_near(image, self.name, target, tried)
         return Attempt(
             photo,
@@ -111,7 +115,7 @@ def ladder_name(bpp: float) -> str:
     return f"{bpp:g}bpp"
 
 
-def perco_bytes(rate: str, width: int, height: int, caption: str) -> int:
-    """Size of perco's file for any photo of that size and caption, whatever the weights."""
+def uniform_bytes(rate: str, width: int, height: int, caption: str) -> int:
+    """Size of perco's file with the uniform code for indices, the same for all weights."""
     indices = np.zeros(get_rate(rate).grid_shape(height, width), np.int64)
     return len(pack(PercoFile(get_rate(rate), width, height, caption, indices, model_id=0)))

@@ -83,7 +83,10 @@ def compress(
     version: Annotated[
         int | None,
         typer.Option(
-            "--format", min=1, max=2, help="1 (default), or 2: mostly fewer bytes, same photo."
+            "--format",
+            min=1,
+            max=2,
+            help="2 (default), or 1: for perco_lite 0.1, mostly more bytes, same photo.",
         ),
     ] = None,
     weights: Weights = None,

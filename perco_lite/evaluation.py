@@ -22,13 +22,16 @@ from tqdm import tqdm
 
 from perco_lite import baselines, external_codecs
 from perco_lite.batch import explain
+from perco_lite.bitstream import WRITTEN_VERSION
 from perco_lite.classical import Classical, load_learned_family
 from perco_lite.codec import PercoCodec
 from perco_lite.contenders import OURS, Ceiling, Decoding, Estimate, Perco, PercoFiles
 from perco_lite.datasets import PhotoSet
+from perco_lite.entropy_coding import caption_table_id
 from perco_lite.evaluation_files import EvaluationFiles
 from perco_lite.evaluation_rows import RowMaker, ToDo, columns, order, skip
 from perco_lite.evaluation_summary import write_summary
+from perco_lite.index_prior import find_prior, prior_table_id
 from perco_lite.learned_codecs import LEARNED_CODECS
 from perco_lite.loading import save_png
 from perco_lite.rates import get_rate
@@ -59,7 +62,8 @@ def evaluate(
         output: CSV to make or go on with; the JSON and the folder of pictures are beside it.
         codecs: see ``contenders``; ``metrics``: see ``scoring``.
         rates: of perco; classical codecs get its bytes for each photo.
-        codec: loaded weights; needed for perco, perco-estimate and autoencoder.
+        codec: loaded weights; needed for perco, perco-estimate and autoencoder. Without them
+            classical codecs get the bytes of perco's file with no index prior.
         ladder: bits per pixel to measure classical codecs at, besides.
         rounds: of perco's closed-loop encoding; None = its own number, 0 = nearest codes.
         keep: leave the pictures on disk; set metrics need them.
@@ -100,6 +104,7 @@ def evaluate(
         "resize": dataset.resize_rule,
         "captions": dataset.captions,
         "metrics": {name: loaded.protocols.get(name) for name in metrics if name in PHOTO_METRICS},
+        "file_format": file_format(codec, rates),
     }
     if rounds is not None:
         settings["closed_loop_rounds"] = rounds
@@ -146,6 +151,16 @@ def evaluate(
         "skipped": skipped,
     }
     return write_summary(files, table, dataset, settings, loaded, scorer, metrics, context, quiet)
+
+
+def file_format(codec: PercoCodec | None, rates: Iterable[str]) -> dict:
+    """What perco's bytes depend on besides weights; the prior that its files use, or "none"."""
+    used = codec is not None and any(find_prior(codec.model_id, rate) for rate in rates)
+    return {
+        "version": WRITTEN_VERSION,
+        "caption_table": f"{caption_table_id():#06x}" if WRITTEN_VERSION > 1 else "none",
+        "index_prior": f"{prior_table_id():#06x}" if used and WRITTEN_VERSION > 1 else "none",
+    }
 
 
 def _processes(codec: PercoCodec | None):
@@ -197,7 +212,7 @@ def build_contenders(
                 missing[name] = reason
             else:
                 near = external_codecs.encode_near
-                contenders.append(Classical(name, rates, ladder, near))
+                contenders.append(Classical(name, rates, ladder, near, files))
         elif name in LEARNED_CODECS:
             family = load_learned_family(name)
             if isinstance(family, str):
@@ -207,7 +222,7 @@ def build_contenders(
         elif not here[name]:
             missing[name] = "this Pillow has no such codec; pip install --upgrade 'pillow>=11.3'"
         else:
-            contenders.append(Classical(name, rates, ladder))
+            contenders.append(Classical(name, rates, ladder, files=files))
     if not contenders:
         raise ValueError(f"none of the codecs works here: {missing}")
     return contenders, missing

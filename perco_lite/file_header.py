@@ -25,7 +25,7 @@ from dataclasses import dataclass
 
 from perco_lite.rates import RATES, RatePoint
 
-VERSIONS = (1, 2)  # which of them is written: see `bitstream`
+VERSIONS = (1, 2)  # `bitstream` writes the second unless told otherwise
 MAX_SIDE = 65_535
 MAX_PIXELS = 100_000_000  # 100 megapixels: what a damaged size may ask a decoder to paint
 CHECKSUM_BYTES = 2
@@ -33,7 +33,7 @@ COMMON_SIZES = ((768, 512), (512, 768), (512, 512))  # (width, height); part of 
 
 _MAGIC = 0b10110  # byte 0 = 0xB1 or 0xB2: starts no text in UTF-8, and none of the formats below
 _FIXED = 4  # bytes before the size
-_MIN_BYTES = 9  # 4 + two sizes of 1 + no caption + 1 byte of indices + checksum
+_MIN_BYTES = _FIXED + CHECKSUM_BYTES  # what a prior is sure of takes no byte between them
 
 _SIGNATURES = {
     b"\x89PNG": "a PNG image",
@@ -160,7 +160,8 @@ def read_header(data: bytes, table_id: int = 0, prior_id: int = 0) -> Header:
 
 def mixed_id(table_id: int, prior_id: int) -> int:
     """One id of 16 bits, never all ones, for a caption table and priors; 0 for what is not used."""
-    return (table_id + 3 * prior_id) % 0xFFFF
+    # 2, which shares no factor with 65535: another prior always gives another id
+    return (table_id + 2 * prior_id) % 0xFFFF
 
 
 def checksum(body: bytes, used: int = 0) -> bytes:

@@ -65,6 +65,8 @@ class IndexPrior:
                     f"got {name} of shape {values.shape} and type {values.dtype}, expected "
                     f"{shape}, int64 within 16 bits: quantize the weights, or train them again"
                 )
+        # column by column in memory, as the product with one place's numbers reads it
+        object.__setattr__(self, "out", np.asfortranarray(self.out))
 
     @property
     def codebook_size(self) -> int:
@@ -85,7 +87,10 @@ class IndexPrior:
             )
         padded = _padded(indices, self.codebook_size)
         for y, row in enumerate(indices.tolist()):
-            sizes = self._sizes(_contexts(padded, y, range(len(row))), y, len(indices))
+            inside = self._from_above(padded, y)
+            for left, table in self._beside:
+                inside = inside + table[_row(padded, y, 0, left)]
+            sizes = self._sizes(inside)
             ends = np.cumsum(sizes, axis=1)
             for x, index in enumerate(row):
                 end, size = int(ends[x, index]), int(sizes[x, index])
@@ -106,36 +111,55 @@ class IndexPrior:
         """
         height, width = shape
         padded = _padded(np.full(shape, self.codebook_size), self.codebook_size)
+        beside = self._beside
         for y in range(height):
+            above = self._from_above(padded, y)  # once a row: only the codes beside are new
+            row = [self.codebook_size] * _MARGIN
             for x in range(width):
-                ends = np.cumsum(self._sizes(_contexts(padded, y, range(x, x + 1)), y, height)[0])
+                inside = above[x]
+                for left, table in beside:
+                    inside = inside + table[row[x + _MARGIN - left]]
+                ends = self._sizes(inside).cumsum()
                 total = int(ends[-1])
-                index = int(np.searchsorted(ends, decoder.target(total), side="right"))
+                index = int(ends.searchsorted(decoder.target(total), side="right"))
                 start = int(ends[index - 1]) if index else 0
                 share = start, int(ends[index]) - start, total
                 decoder.take(*share)
                 if again is not None:
                     again.encode(*share)
-                padded[y + _MARGIN, x + _MARGIN] = index
+                row.append(index)
+            padded[y + _MARGIN, _MARGIN:-_MARGIN] = row[_MARGIN:]
         return padded[_MARGIN:, _MARGIN:-_MARGIN].copy()
 
-    def _sizes(self, contexts: np.ndarray, y: int, height: int) -> np.ndarray:
-        """Sizes (n, K) of the shares of all codes at n places of row y; contexts (n, 6)."""
-        inside = self.bands[BANDS * y // height] + sum(
-            table[contexts[:, i]] for i, table in enumerate(self.tables)
-        )
+    @property
+    def _beside(self) -> list[tuple[int, np.ndarray]]:
+        """(columns to the left, table) of the neighbours in the same row."""
+        places = zip(NEIGHBOURS, self.tables, strict=True)
+        return [(left, table) for (up, left), table in places if not up]
+
+    def _from_above(self, padded: np.ndarray, y: int) -> np.ndarray:
+        """What the height and the codes in earlier rows add at each place of row y, (w, D)."""
+        inside = self.bands[BANDS * y // (len(padded) - _MARGIN)]
+        for (up, left), table in zip(NEIGHBOURS, self.tables, strict=True):
+            if up:
+                inside = inside + table[_row(padded, y, up, left)]
+        return inside
+
+    def _sizes(self, inside: np.ndarray) -> np.ndarray:
+        """Sizes (…, K) of all codes' shares from what was added up inside, (…, D)."""
         inside = np.maximum(inside, 0)
-        more = (inside @ self.hidden + (self.hidden_bias << WEIGHT_BITS)) >> WEIGHT_BITS
+        more = (inside @ self.hidden >> WEIGHT_BITS) + self.hidden_bias
         inside = inside + np.maximum(more, 0)
         logits = inside @ self.out + (self.out_bias << WEIGHT_BITS)
         logits >>= 2 * WEIGHT_BITS - _STEP_BITS
-        below = logits.max(axis=1, keepdims=True) - logits
-        powers = _powers()
-        return powers[np.minimum(below, len(powers) - 1)] + 1
+        below = logits.max(axis=-1, keepdims=True) - logits
+        return _powers().take(below, mode="clip") + 1
 
     def arrays(self, prefix: str) -> dict[str, np.ndarray]:
         """The weights as named arrays of 16 bits; ``from_arrays`` reads them."""
-        return {prefix + f.name: getattr(self, f.name).astype("<i2") for f in fields(self)}
+        return {
+            prefix + f.name: getattr(self, f.name).astype("<i2", order="C") for f in fields(self)
+        }
 
     @classmethod
     def from_arrays(cls, arrays, prefix: str) -> "IndexPrior":
@@ -193,9 +217,9 @@ def prior_table_id() -> int:
 def grid_contexts(indices: np.ndarray, codebook_size: int) -> np.ndarray:
     """Codes (h·w, 7) around each place of a grid (h, w): the six neighbours and the band."""
     padded, (height, width) = _padded(indices, codebook_size), indices.shape
-    rows = [_contexts(padded, y, range(width)) for y in range(height)]
     bands = np.repeat(BANDS * np.arange(height) // height, width)
-    return np.concatenate([np.concatenate(rows), bands[:, None]], axis=1)
+    near = [[_row(padded, y, *place) for y in range(height)] for place in NEIGHBOURS]
+    return np.stack([*(np.concatenate(rows) for rows in near), bands], axis=1)
 
 
 def _padded(indices: np.ndarray, outside: int) -> np.ndarray:
@@ -203,13 +227,10 @@ def _padded(indices: np.ndarray, outside: int) -> np.ndarray:
     return np.pad(indices.astype(np.int64), margins, constant_values=outside)
 
 
-def _contexts(padded: np.ndarray, y: int, columns: range) -> np.ndarray:
-    columns = slice(columns.start, columns.stop)
-    near = [
-        padded[y + _MARGIN - up, columns.start + _MARGIN - left : columns.stop + _MARGIN - left]
-        for up, left in NEIGHBOURS
-    ]
-    return np.stack(near, axis=1)
+def _row(padded: np.ndarray, y: int, up: int, left: int) -> np.ndarray:
+    """Codes (w,) that stand so far up and to the left of each place of row y."""
+    start, width = _MARGIN - left, padded.shape[1] - 2 * _MARGIN
+    return padded[y + _MARGIN - up, start : start + width]
 
 
 @cache

@@ -33,6 +33,7 @@ LPIPS_BACKBONES = {
     "squeeze": "squeezenet1_1-b8a52dc0.pth",
     "vgg": "vgg16-397923af.pth",
 }
+_DRAWN_AT_ONCE = 2**18  # numbers of the bootstrap: as fast as 2**20, and little memory
 LPIPS_MIN_SIDE = 32  # AlexNet has no feature left to compare in a smaller photo
 
 
@@ -145,8 +146,11 @@ def bootstrap_interval(
         raise ValueError("got NaN among the values, expected numbers; leave out what has no score")
     if len(values) < 2:
         return None
-    draw = np.random.default_rng(seed)
-    means = [values[draw.integers(len(values), size=len(values))].mean() for _ in range(resamples)]
+    draw, photos = np.random.default_rng(seed), len(values)
+    at_once = max(1, _DRAWN_AT_ONCE // photos)
+    counts = [min(at_once, resamples - start) for start in range(0, resamples, at_once)]
+    means = [values[draw.integers(photos, size=(count, photos))].mean(1) for count in counts]
+    means = np.concatenate(means)
     # "inverted_cdf" takes one of the means; between two of them lies no number if one is infinite
     low, high = np.quantile(means, [0.025, 0.975], method="inverted_cdf")
     return float(low), float(high)

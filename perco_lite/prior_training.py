@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from perco_lite.batch import write_whole
 from perco_lite.codec import PercoCodec
 from perco_lite.index_prior import BANDS, NEIGHBOURS, WEIGHT_BITS, IndexPrior, grid_contexts
+from perco_lite.latent_store import LatentStore
 from perco_lite.refinement import default_rounds, refine
 
 LIMIT = 0x7FFF / (1 << WEIGHT_BITS)  # what 16 bits hold
@@ -66,7 +67,7 @@ class PriorNetwork(nn.Module):
 def fit_prior(
     grids: Sequence[np.ndarray],
     codebook_size: int,
-    steps: int = 2000,
+    steps: int = 6000,
     batch_size: int = 1024,
     width: int = 32,
     learning_rate: float = 3e-3,
@@ -120,15 +121,28 @@ def order_0_bits(grids: Sequence[np.ndarray], others: Sequence[np.ndarray], size
 
 
 @torch.no_grad()
-def collect_grids(codec: PercoCodec, latents: Sequence[Tensor], rate: str) -> list[np.ndarray]:
-    """Grids (h,w) int64 that ``codec`` would send for cached latents (4,h',w'), refined as usual.
+def collect_grids(
+    codec: PercoCodec,
+    latents: LatentStore,
+    order: Sequence[int],
+    rate: str,
+    enough: float = math.inf,
+) -> tuple[list[np.ndarray], list[int]]:
+    """Grids (h,w) int64 that ``codec`` would send for cached latents, refined as usual.
 
-    What is more than a multiple of the rate's stride is cut off; latents below one stride are left
-    out. Each photo is read as it is and mirrored, which doubles the text to learn from.
+    Latents are read in this order, up to the one that makes it ``enough`` indices, each as it is
+    and mirrored, which doubles the text to learn from. What is more than a multiple of the rate's
+    stride is cut off; latents below one stride are left out. Returns the grids, and the number of
+    the photo of each.
     """
     step = codec.rate(rate).stride // 8
-    grids = []
-    for one in latents:
+    grids: list[np.ndarray] = []
+    photos: list[int] = []
+    collected = 0
+    for number in order:
+        if collected > enough:
+            break
+        one = latents.latents[number]
         height, width = (side // step * step for side in one.shape[1:])
         if not height or not width:
             continue
@@ -136,7 +150,9 @@ def collect_grids(codec: PercoCodec, latents: Sequence[Tensor], rate: str) -> li
         both = torch.cat([whole, whole.flip(-1)])
         indices = refine(codec.conditioner, both, rate, default_rounds(rate))
         grids += list(indices.cpu().numpy().astype(np.int64))
-    return grids
+        photos += [latents.photos[number]] * len(both)
+        collected += indices.numel()
+    return grids, photos
 
 
 def write_priors(priors: dict[str, IndexPrior], model_id: int, path: Path) -> int:

@@ -1,21 +1,20 @@
 """Files whose indices are coded with a prior: shorter where it helps, refused without it."""
 
-from functools import partial
-
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_bitstream import KODAK_CAPTION, assert_same, fixed, make, sealed
 from test_index_prior import make as make_prior
 
-from perco_lite import bitstream, index_prior
+from perco_lite import index_prior
 from perco_lite.bitstream import (
     MAX_PRIOR_INDICES,
     BitstreamError,
     PercoFile,
     bit_ledger,
     ledger,
+    pack,
     unpack,
 )
 from perco_lite.entropy_coding import caption_table_id
@@ -23,10 +22,10 @@ from perco_lite.file_header import checksum, mixed_id
 from perco_lite.index_prior import IndexPrior, PriorSet
 from perco_lite.inspecting import describe
 from perco_lite.prior_training import fit_prior, write_priors
+from perco_lite.range_coder import RangeDecoder
 from perco_lite.rates import get_rate
 
 MODEL = 0xBEEF
-pack = partial(bitstream.pack, version=2)
 
 
 def same_again() -> IndexPrior:
@@ -66,6 +65,18 @@ def test_what_is_expected_is_shorter_and_comes_back(steady, with_prior):
     assert parts["indices"] < 40 and 0 < parts["caption"] <= ledger(plain)["caption"] + 1
 
 
+@pytest.mark.parametrize("width", [768, 700])
+def test_what_is_certain_takes_no_byte_at_all(monkeypatch, width):
+    prior = make_prior(size=256, width=1, scale=0)
+    prior.out_bias[1:] = -0x7FFF  # all zeros, and the others almost impossible
+    use(monkeypatch, {"0.0019": prior})
+    file = make("0.0019", width, 512, "", MODEL)
+    file.indices[:] = 0
+    data = pack(file)
+    assert ledger(data) == {"header": len(data), "caption": 0, "indices": 0, "padding": 0}
+    assert_same(unpack(data, MODEL), file)
+
+
 def test_what_is_not_expected_costs_nothing(steady, with_prior):
     noisy = make(model_id=MODEL)
     data = pack(noisy)
@@ -103,6 +114,10 @@ def test_without_the_prior_it_is_refused_by_name(steady, with_prior, monkeypatch
         use(monkeypatch, priors)
         with pytest.raises(BitstreamError, match="index prior 0x|which this program has not"):
             unpack(data)
+    other = PriorSet(MODEL ^ 1, {"0.0019": same_again()}, 0x2A)  # for weights that it is not of
+    monkeypatch.setattr(index_prior, "bundled", lambda: other)
+    with pytest.raises(BitstreamError, match="prior for model 0xbeef at rate 0.0019, which this"):
+        unpack(data)
 
 
 @fixed
@@ -118,6 +133,39 @@ def test_any_bytes_are_a_file_or_a_bitstream_error(tail):
             assert "again from its source" in str(error)
         else:
             assert file.indices.shape == (2, 2) and file.indices.max() < 256
+
+
+@settings(derandomize=True, deadline=None, max_examples=40)
+@given(
+    st.sampled_from(["0.0059", "0.0937"]),  # 64 codes
+    st.tuples(st.integers(1, 90), st.integers(1, 90)),
+    st.text(st.characters(exclude_categories=()), max_size=40) | st.just(KODAK_CAPTION),
+    st.sampled_from([0, 20, 300, 0x7FFF]),
+    st.booleans(),
+    st.integers(0, 99),
+)
+def test_any_file_round_trips_and_a_prior_never_costs(name, size, caption, scale, likely, seed):
+    file = make(name, *size, caption, MODEL, seed)
+    prior = make_prior(64, 4, seed, scale)
+    if likely:
+        noise = np.random.default_rng(seed).bytes(2 * file.indices.size)
+        grid = prior.decode(RangeDecoder(noise), file.indices.shape)
+        file = PercoFile(**(vars(file) | {"indices": grid}))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        use(monkeypatch, None)
+        plain = pack(file)
+        assert_same(unpack(plain, MODEL), file)
+        use(monkeypatch, {name: prior})
+        data = pack(file)
+        assert_same(unpack(plain, MODEL), file)
+        assert_same(unpack(data, MODEL), file)
+        assert data == plain or (len(data) < len(plain) and data[1] & 0b100)
+        assert sum(ledger(data).values()) == len(data)
+        assert pack(unpack(pack(file, version=1))) == data
+        if data != plain:
+            use(monkeypatch, None)
+            with pytest.raises(BitstreamError):
+                unpack(data)
 
 
 def test_a_code_with_superfluous_bytes_is_refused(steady, with_prior):
@@ -140,7 +188,7 @@ def test_a_grid_too_large_is_coded_uniformly_and_refused_otherwise(with_prior):
 
 
 def test_version_one_knows_no_prior(steady, with_prior):
-    data = bitstream.pack(steady[0], version=1)
+    data = pack(steady[0], version=1)
     assert ledger(data)["indices"] == 96 and data[1] & 0b11 == 0
     assert_same(unpack(data, MODEL), steady[0])
     with pytest.raises(BitstreamError, match="cannot inflate|stops before|damaged"):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perco_lite.claim_list import CLAIMS
-from perco_lite.claim_measures import at_most, pair, sets, within
+from perco_lite.claim_measures import LOW, RATES, at_most, pair, sets, within
 from perco_lite.claim_table import NOT_MEASURED, Claim, judge, markdown
 from perco_lite.claim_verdicts import (
     FAILS,
@@ -133,6 +133,30 @@ def claim(key, measure, **options) -> Claim:
     )
 
 
+def test_claims_on_bytes(tmp_path):
+    """Our own claims, by hand: 90 and 96 bytes; 20 and 16 % at one rate, 30 and 18 % at another."""
+    rows = []
+    for i, (size, savings) in enumerate(((90, (0.2, 0.3)), (96, (0.16, 0.18)))):
+        for rate, saving in zip(RATES, (*savings, 0.5, 0.5), strict=True):
+            one = {"photo": str(i), "rate": rate, "setting": "stored caption"}
+            one |= {"file_bytes": size, "paper_bytes": 150 + i, "index_saving": saving}
+            one |= {"uniform_index_bytes": 96, "paper_index_bytes": 96, "index_bytes": 70}
+            rows.append(one)
+        one = {"photo": f"c{i}", "rate": LOW, "setting": "human", "table_share": 0.1 + 0.1 * i}
+        rows.append(one | {"table_bytes": 6, "zlib_bytes": 40, "bits_per_character": 1.2})
+    (tmp_path / "ledgers.csv").write_bytes(table(rows))
+    judged = {one.claim.key: one for one in judge(tmp_path)}
+    assert judged["under-100"].verdict == HOLDS
+    assert judged["under-100"].figure == "93.0 bytes [90.0, 96.0], 90 to 96; 2 of 2 under 100"
+    assert judged["prior"].verdict == HOLDS
+    assert judged["prior"].figure == "18.0% [16.0%, 20.0%] at 0.0019"
+    assert judged["prior-high"].verdict == UNKNOWN  # 18 to 30 % at its worst rate
+    assert judged["prior-high"].effect.value == pytest.approx(0.04)
+    assert judged["caption-coder"].verdict == HOLDS and "15.0% of" in judged["caption-coder"].figure
+    assert judged["whole"].figure.startswith("57.5 bytes fewer [55.0, 60.0] at 0.0019; 0.0098: 58")
+    assert judged["rates"].verdict == HOLDS, "the uniform code's bytes, not the prior's"
+
+
 def test_judgements(folder):
     better = pair("made", "psnr", ("r", "b"), ("r", "a"), "dB")
     worse = pair("made", "psnr", ("r", "a"), ("r", "b"), "dB")
@@ -206,7 +230,8 @@ def test_readme_is_rewritten_between_its_marks(folder, tmp_path):
     page.write_text("before\n<!-- perco claims -->\nold\n<!-- end -->\nafter\n")
     make.main(folder, page)
     text = page.read_text()
-    assert text.startswith("before\n<!-- perco claims -->\n36 claims:") and "old" not in text
+    assert text.startswith(f"before\n<!-- perco claims -->\n{len(CLAIMS)} claims:")
+    assert "old" not in text
     assert text.endswith("<!-- end -->\nafter\n") and "not measured yet" in text
     make.main(folder, page)
     assert page.read_text() == text

@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from perco_lite import claim_bench, claims
-from perco_lite.bitstream import ledger, unpack
+from perco_lite import bitstream, claim_bench, claims
+from perco_lite.bitstream import ledger, pack, unpack
 from perco_lite.claim_bench import ClaimSettings, Workbench, centre, number, paint, velocity_losses
 from perco_lite.claim_bits import entropy, paper_index_bytes
 from perco_lite.claim_captions import captioned_photos, fill, largest_objects, shrink
@@ -19,7 +19,9 @@ from perco_lite.claim_sets import draw_photos, patch_frechet_draws
 from perco_lite.claim_sizes import cut, join, sizes
 from perco_lite.cli import app
 from perco_lite.data import Sample
+from perco_lite.entropy_coding import pack_text, zlib_bytes
 from perco_lite.metrics import psnr
+from perco_lite.prior_training import fit_prior, prior_bits
 from perco_lite.rates import RATES
 
 TINY = ClaimSettings(crop=64, steps=1, seeds=2, draws=3, training_steps=1, training_photos=3)
@@ -168,10 +170,36 @@ def test_ledger_rows_are_the_files(bench, tiny_codec):
     rows = claims.ledgers(bench).rows
     row = next(r for r in rows if r["photo"] == "kodim02.png" and r["rate"] == "0.0098")
     image = centre(make_photo(1), 128, 128)
-    data = tiny_codec.compress(image, bench.captions[1], "0.0098", rounds=0)
+    file = unpack(tiny_codec.compress(image, bench.captions[1], "0.0098"))
+    data = pack(file, version=2)
     assert row["file_bytes"] == len(data) and row["index_bytes"] == ledger(data)["indices"]
+    assert row["version_1_bytes"] == len(pack(file, version=1))
+    assert row["uniform_index_bytes"] == row["paper_index_bytes"] == 20  # 16 of 1024 codes
+    assert row["index_model_bits"] == 160 and row["index_saving"] == 0, "no prior for these weights"
     human = [r for r in rows if r["setting"] == "human"]
     assert len(human) == 3 and human[0]["paper_bytes"] == 96 + human[0]["zlib_bytes"]
+    texts = ["a red barn 1", "two dogs run"]
+    sizes = [len(pack_text(text, with_table=True)[1]) for text in texts]
+    assert human[0]["table_bytes"] == np.mean(sizes)
+    assert human[0]["table_share"] == sum(sizes) / sum(map(zlib_bytes, texts))
+    assert human[0]["bits_per_character"] == 8 * sum(sizes) / 24
+
+
+def test_a_prior_shows_in_the_ledgers(bench, tiny_codec, monkeypatch):
+    """Indices that a prior expects cost less; the uniform code of them costs what it did."""
+    grids = [
+        tiny_codec.encode(centre(make_photo(i), 128, 128), "0.0313")[0].numpy() for i in range(3)
+    ]
+    prior, _ = fit_prior(grids, 256, steps=30, batch_size=64)
+    found = {"0.0313": prior}
+    monkeypatch.setattr(bitstream, "find_prior", lambda model, rate: found.get(rate))
+    rows = [r for r in claims.ledgers(bench).rows if r["rate"] == "0.0313"]
+    assert all(r["uniform_index_bytes"] == r["paper_index_bytes"] == 64 for r in rows)
+    for row, grid in zip(rows, grids, strict=True):
+        bits = 64 * prior_bits(prior, [grid])
+        assert row["index_model_bits"] == pytest.approx(bits)
+        assert row["index_saving"] == pytest.approx(1 - bits / 512)
+        assert row["file_bytes"] < row["version_1_bytes"]
 
 
 def test_entropy_is_that_of_the_other_photos(bench, tiny_codec):

@@ -117,7 +117,7 @@ def test_the_format_is_chosen(perco, tmp_path):
         assert (code, err) == (0, "") and f": {len(data)} bytes (header 8, " in out
         said[options] = data
     first, second = said[("--format", 1)], said[("--format", 2)]
-    assert said[()] == first and (first[0] & 0b111, second[0] & 0b111) == (1, 2)
+    assert said[()] == second and (first[0] & 0b111, second[0] & 0b111) == (1, 2)
     assert len(second) < len(first) and unpack(second).caption == "A red barn."
     assert (unpack(second).indices == unpack(first).indices).all()
     code, out, err = perco("compress", photo, "--format", 3)

@@ -45,10 +45,12 @@ def test_any_size_at_any_rate(tiny_codec, size, rate):
 
 
 @pytest.mark.parametrize("size", [(768, 512), (512, 768)])
-def test_a_kodak_photo_pays_ten_bytes(tiny_codec, size):
+def test_a_kodak_photo_pays_six_bytes(tiny_codec, size):
     encoded = tiny_codec.compress(make_photo(*size))
-    assert ledger(encoded) == {"header": 10, "caption": 0, "indices": 96, "padding": 0}
-    assert len(encoded) == 106
+    assert ledger(encoded) == {"header": 6, "caption": 0, "indices": 96, "padding": 0}
+    assert len(encoded) == 102
+    first = pack(unpack(encoded), version=1)
+    assert ledger(first) == {"header": 10, "caption": 0, "indices": 96, "padding": 0}
 
 
 def test_padding_repeats_the_edges_and_is_cropped_again(tiny_codec):
@@ -129,7 +131,8 @@ def test_an_array_is_told_what_to_become(tiny_codec):
 def test_a_caption_comes_back_exactly(tiny_codec, caption):
     encoded = tiny_codec.compress(make_photo(9, 9), caption)
     assert unpack(encoded).caption == caption
-    assert ledger(encoded)["caption"] <= len(caption.encode("utf-8", "surrogatepass"))
+    # a byte names the method where the caption table is not the one
+    assert ledger(encoded)["caption"] <= len(caption.encode("utf-8", "surrogatepass")) + 1
     assert tiny_codec.decompress(encoded, 1).size == (9, 9), "whatever it is, it can be embedded"
 
 

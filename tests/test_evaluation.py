@@ -13,6 +13,7 @@ from perco_lite import codec as codec_module
 from perco_lite import evaluation, scoring
 from perco_lite.baselines import encode_near
 from perco_lite.bitstream import ledger
+from perco_lite.classical import uniform_bytes
 from perco_lite.contenders import Decoding, Perco, PercoFiles
 from perco_lite.datasets import open_dataset
 from perco_lite.evaluation import evaluate
@@ -125,6 +126,24 @@ def test_classical_codecs_get_percos_bytes(run, folder, tiny_codec):
     assert rungs == {"0.0019": "False", "0.0313": "False", "0.001bpp": "False", "20bpp": "True"}
     by_rate = {r["rate"]: r for r in summary["results"] if r["codec"] == "jpeg"}
     assert by_rate["20bpp"]["reached"] == 1 and by_rate["0.0019"]["reached"] == 0
+
+
+def test_targets_are_files_as_the_prior_makes_them(run, folder, monkeypatch, tiny_codec):
+    """Bytes depend on the photo where there is a prior; a table does not mix them with others."""
+    real = type(tiny_codec).compress
+    monkeypatch.setattr(type(tiny_codec), "compress", lambda *a, **k: real(*a, **k)[:-3])
+    contenders, _ = evaluation.build_contenders(("jpeg",), tiny_codec, RATES, (), DECODING)
+    photo = open_dataset(str(folder)).photos[0]
+    image = Image.open(folder / "0.png")
+    (attempt,) = contenders[0].run([(photo, image, [RATES[0]])])
+    assert attempt.target_bytes == uniform_bytes(RATES[0], 72, 48, "two dogs") - 3
+    monkeypatch.undo()
+    run(("jpeg",))
+    monkeypatch.setattr(evaluation, "WRITTEN_VERSION", 2)
+    monkeypatch.setattr(evaluation, "find_prior", lambda model, rate: "a prior")
+    monkeypatch.setattr(evaluation, "prior_table_id", lambda: 0xABCD)
+    with pytest.raises(ValueError, match="file_format: was .*'none'}, is .*'0xabcd'"):
+        run(("jpeg",))
 
 
 def test_no_weights_are_needed_for_classical_codecs(folder, tmp_path):
@@ -358,11 +377,12 @@ def test_one_photo_that_fails_does_not_stop_the_others(run, tiny_codec, monkeypa
         return real(image, caption, rate, rounds)
 
     monkeypatch.setattr(tiny_codec, "compress", compress)
-    rows, summary = run()
+    rows, summary = run(("perco", "autoencoder", "jpeg"))
     assert {r["photo"] for r in rows if r["codec"] == "perco"} == {"0.png", "1.png"}
+    assert "2.png" in {r["photo"] for r in rows if r["codec"] == "autoencoder"}
     assert [(s["photo"], s["codec"], s["rate"]) for s in summary["skipped"]] == [
-        ("2.png", "perco", rate) for rate in RATES
-    ]
+        ("2.png", codec, rate) for codec in ("perco", "jpeg") for rate in RATES
+    ], "and no jpeg where there are no bytes to compare with"
     assert "not enough memory" in summary["skipped"][0]["error"]
 
 

@@ -1,19 +1,16 @@
 """What each refusal says, files of version 1, and the two versions' headers."""
 
-from functools import partial
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from test_bitstream import assert_same, fixed, make, sealed
 
 from perco_lite import bitstream
-from perco_lite.bitstream import BitstreamError, ledger, unpack
+from perco_lite.bitstream import BitstreamError, ledger, pack, unpack
 from perco_lite.entropy_coding import caption_table_id, pack_indices
 from perco_lite.file_header import COMMON_SIZES, checksum, mixed_id
 from perco_lite.rates import RATES
 
-pack = partial(bitstream.pack, version=2)
 BODY = pack(make(width=769, height=512, caption="Zq"))[:-2]  # 4 + 4 + 104 + 3 bytes
 
 
@@ -32,7 +29,11 @@ BODY = pack(make(width=769, height=512, caption="Zq"))[:-2]  # 4 + 4 + 104 + 3 b
         (bytes([0b10110_000]) + BODY[1:], "version 0, this program reads 1 and 2: get the file"),
         (b"\xb2", "only 1 bytes"),
         (sealed(b"\xb2"), "only 3 bytes"),
-        (sealed(b"\xb2" + bytes(5)), "only 8 bytes"),
+        (sealed(b"\xb2" + bytes(2)), "only 5 bytes, the shortest file has 6"),
+        (sealed(b"\xb2\x00" + bytes(2)), "96 bytes of indices, 0 are there"),
+        (sealed(b"\xb2\x03" + bytes(2)), "the image size does not end"),
+        (sealed(b"\xb1\x00" + bytes(2)), "the image size does not end"),
+        (sealed(b"\xb1\x00" + bytes(4)), "1 bytes of indices, 0 are there"),
         (BODY + b"\0\0", "wrong checksum"),
         (sealed(BODY[:1] + b"\x07" + BODY[2:]), "a prior for the indices without the table"),
         (sealed(BODY[:1] + b"\x0f" + BODY[2:]), "prior for model 0xbeef at rate 0.0019, which"),
@@ -88,6 +89,7 @@ def test_checksum_by_hand():
     assert checksum(b"123456789", 0x00FF) == b"\xd6\xb1"
     assert mixed_id(0x1234, 0) == 0x1234 and mixed_id(0, 0) == 0
     assert mixed_id(0x1234, 1) != mixed_id(0x1235, 1) != mixed_id(0x1234, 2)
+    assert len({mixed_id(0x1234, prior) for prior in range(0xFFFF)}) == 0xFFFF
 
 
 # ------------------------------------------------------------------------------------- version 1
@@ -106,7 +108,7 @@ def test_version_one_by_hand(rate, width, height, caption):
     file = make(rate.name, width, height, caption)
     data = version_one(file, 0, caption.encode("utf-8"))
     assert_same(unpack(data, file.model_id), file)
-    packed = bitstream.pack(file, version=1)
+    packed = pack(file, version=1)
     assert packed == data or packed[1] >> 2 & 0b11, "the same, or a shorter caption"
     utf8 = len(caption.encode("utf-8"))
     count = rate.index_bytes(height, width)

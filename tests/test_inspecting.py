@@ -12,15 +12,15 @@ from perco_lite.rates import get_rate
 SPOKEN, WRITTEN = "A brown dog on a sandy beach.", "§§ 4711 ÆØÅ"
 
 
-def make(caption, version=2):
+def make(caption, **version):
     indices = np.arange(96).reshape(8, 12)
-    return pack(PercoFile(get_rate("0.0019"), 768, 512, caption, indices, model_id=7), version)
+    return pack(PercoFile(get_rate("0.0019"), 768, 512, caption, indices, model_id=7), **version)
 
 
 @pytest.mark.parametrize("caption", [SPOKEN, WRITTEN, ""])
 @pytest.mark.parametrize("version", [1, 2])
 def test_every_bit_is_accounted_for(caption, version):
-    data = make(caption, version)
+    data = make(caption, version=version)
     row = describe(data)
     bits = row["bits"]
     assert bits == bit_ledger(data) and row["format_version"] == version

@@ -236,6 +236,14 @@ def test_bootstrap_by_hand():
     assert metrics.bootstrap_interval([0, 0, 0, 1]) == (0, 0.75)
 
 
+@pytest.mark.parametrize("photos", [2, 24, 100, 3000])
+def test_bootstrap_is_that_of_one_draw_after_another(photos):
+    values, draw = np.random.default_rng(1).normal(size=photos), np.random.default_rng(0)
+    means = [values[draw.integers(photos, size=photos)].mean() for _ in range(300)]
+    expected = np.quantile(means, [0.025, 0.975], method="inverted_cdf")
+    assert metrics.bootstrap_interval(values, resamples=300) == tuple(expected)
+
+
 def test_bootstrap_allows_infinity_and_names_nan():
     low, high = metrics.bootstrap_interval([30.0, 31.0, 32.0, 29.0, math.inf])
     assert 29 < low and high == math.inf  # PSNR of equal photos

@@ -159,6 +159,10 @@ def test_a_fork_changes_one_line():
     assert with_address(badge) == badge.replace("a/b", place)
     line = '%pip install -q "perco_lite @ git+https://github.com/a/b"'
     assert with_address(line) == line.replace("https://github.com/a/b", repository())
+    line = "    !git clone -q --depth 1 https://github.com/a/b repository\n"
+    assert with_address(line) == line.replace("https://github.com/a/b", repository())
+    other = "read https://github.com/a/b, and clone git@github.com:a/b"
+    assert with_address(other) == other  # what is not ours to rewrite
 
 
 def test_blank_versions_have_no_solutions():

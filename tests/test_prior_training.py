@@ -8,7 +8,8 @@ import torch
 from test_recipes import waves
 
 from perco_lite.index_prior import IndexPrior, PriorSet, grid_contexts
-from perco_lite.prior_recipe import train_prior_recipe
+from perco_lite.latent_store import LatentStore
+from perco_lite.prior_recipe import reading_order, train_prior_recipe
 from perco_lite.prior_training import (
     PriorNetwork,
     collect_grids,
@@ -91,11 +92,22 @@ def test_no_grids_are_explained():
 
 
 def test_grids_are_what_the_codec_sends(tiny_codec):
-    latents = [torch.randn(4, 17, 25, generator=torch.manual_seed(0)), torch.zeros(4, 3, 3)]
-    grids = collect_grids(tiny_codec, latents, "0.0098")
+    photo = torch.randn(4, 17, 25, generator=torch.manual_seed(0))
+    store = LatentStore([photo, torch.zeros(4, 3, 3), photo + 1], [7, 8, 9], torch.ones(3))
+    grids, photos = collect_grids(tiny_codec, store, [1, 0, 2], "0.0098", enough=30)
     assert [grid.shape for grid in grids] == [(4, 6), (4, 6)], "one photo, and its mirror image"
+    assert photos == [7, 7]
     assert all(grid.dtype == np.int64 and grid.max() < 1024 for grid in grids)
     assert not np.array_equal(grids[0], grids[1])
+    assert len(collect_grids(tiny_codec, store, [1, 0, 2], "0.0098")[0]) == 4
+
+
+def test_large_photos_come_first_where_indices_are_few():
+    store = LatentStore([torch.zeros(4, n % 3, 1) for n in range(9)], list(range(9)), torch.ones(9))
+    small, large = (reading_order(store, stride, 0) for stride in (16, 64))
+    assert sorted(small) == sorted(large) == list(range(9))
+    assert [n % 3 for n in large] == [2, 2, 2, 1, 1, 1, 0, 0, 0]
+    assert [n for n in small if n % 3 == 2] == large[:3], "and in random order within a size"
 
 
 def test_from_photos_to_priors_that_code(tmp_path, tiny_weights, tiny_codec):
