@@ -209,7 +209,7 @@ def merged(one: dict, other: dict) -> dict:
             out[name] = merged(value, other[name])
         else:
             both = value, other[name]
-            out[name] = round(max(both), 4) if name in MAXIMA else sum(both)
+            out[name] = round(max(both), 6) if name in MAXIMA else sum(both)
     return out
 
 

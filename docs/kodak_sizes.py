@@ -22,7 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from perco_lite.batch import write_whole
-from perco_lite.bitstream import bit_ledger, ledger, pack, unpack
+from perco_lite.bitstream import bit_ledger, ledger, pack, prior_coded, unpack
 from perco_lite.data import kodak_photos
 from perco_lite.inspecting import SIZES_NAME
 from perco_lite.loading import load_codec
@@ -77,7 +77,7 @@ def measure(codec, photos) -> list[dict]:
                 "index_model_bits": round(bits["indices"]["model"], 2),
                 "caption_paper_bytes": round(bits["caption"]["nominal"] / 8),
                 "paper_bytes": round(nominal / 8, 2),
-                "prior_coded": int(len(data) < len(pack(others))),
+                "prior_coded": int(prior_coded(data)),
                 "without_prior_bytes": len(pack(others)),
                 "version_1_bytes": len(first),
             }

@@ -55,7 +55,7 @@ from perco_lite.index_prior import find_prior, prior_table_id
 from perco_lite.range_coder import RangeDecoder, RangeEncoder
 from perco_lite.rates import RATES, RatePoint
 
-__all__ = ["BitstreamError", "PercoFile", "bit_ledger", "ledger", "pack", "unpack"]
+__all__ = ["BitstreamError", "PercoFile", "bit_ledger", "ledger", "pack", "prior_coded", "unpack"]
 __all__ += ["WRITTEN_VERSION"]
 
 WRITTEN_VERSION = 2
@@ -151,6 +151,11 @@ def _ledger(data: bytes, decoded: _Decoded) -> dict[str, int]:
     caption = len(data) - header - decoded.index_bytes
     parts = {"header": header, "caption": caption, "indices": decoded.index_bytes}
     return parts | {"padding": len(data) - sum(parts.values())}
+
+
+def prior_coded(data: bytes) -> bool:
+    """Whether a file's indices are coded with a prior; ``BitstreamError`` as for ``unpack``."""
+    return _decode(data).header.prior_coded
 
 
 def bit_ledger(data: bytes) -> dict[str, dict[str, float]]:

@@ -148,7 +148,7 @@ class PercoCodec(Tiled, DiffusionPipeline):
     ) -> bytes | list[bytes]:
         """Compress one PIL image or a list, of any size and mode, to the bytes of `.perco` files.
 
-        ``rounds``: see ``encode``; more take longer, the size stays the same.
+        ``rounds``: see ``encode``; more take longer, and move the size a little with a prior.
         Raises ValueError for an unknown rate, a caption over 65,535 bytes, or lists that differ
         in length.
         """

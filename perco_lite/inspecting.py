@@ -13,7 +13,7 @@ import json
 import math
 from pathlib import Path
 
-from perco_lite.bitstream import WRITTEN_VERSION, bit_ledger, ledger, unpack
+from perco_lite.bitstream import WRITTEN_VERSION, bit_ledger, ledger, prior_coded, unpack
 from perco_lite.entropy_coding import TABLE, caption_costs, pack_text, zlib_bytes
 from perco_lite.rates import RATES
 
@@ -48,6 +48,7 @@ def describe(data: bytes) -> dict:
         "bits": bit_ledger(data),
         "caption_bits_by_word": by_word,  # as this program would code it
         "index_bits_nominal": nominal,
+        "index_prior": prior_coded(data),
         "codebook_size": file.rate.codebook_size,
         "grid": list(file.indices.shape),
         "indices": file.indices.tolist(),
@@ -72,7 +73,8 @@ def describe_text(row: dict) -> str:
         f"{row['caption_zlib_bytes']} with zlib as in the paper)",
         *([_words_text(row["caption_bits_by_word"])] if row["caption_bits_by_word"] else []),
         f"  indices: {h}×{w} of {row['codebook_size']} codes, "
-        f"{row['index_bits_nominal']:.0f} bits; darker = higher number",
+        f"{row['index_bits_nominal']:.0f} bits uniformly"
+        f"{', here with a prior' if row['index_prior'] else ''}; darker = higher number",
     ]
     step = math.ceil(w / _MAP_COLUMNS)
     for line in row["indices"][::step]:

@@ -7,7 +7,8 @@
 
 A convolution gives equal features wherever a wall or a sky is equal, so that all its indices err in
 the same way: the wall's colour is off. Here neighbours make up for each other, as dots of ink do.
-The decoder needs not know: the file's format and its bytes are the same.
+The decoder needs not know: the file's format is the same. So is its size with the uniform code; an
+index prior may foresee these indices a little better or worse than nearest codes.
 
 Paper: none; PerCo takes the nearest code. Video coders call it closed-loop coding, halftoning
 calls it error diffusion (Floyd & Steinberg, 1976).

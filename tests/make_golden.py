@@ -11,10 +11,9 @@ and some of version 2) stay as they are: every later program reads them.
 import json
 from pathlib import Path
 
-from perco_lite.bitstream import unpack
+from perco_lite.bitstream import prior_coded, unpack
 from perco_lite.data import skimage_photos
-from perco_lite.entropy_coding import caption_table_id
-from perco_lite.file_header import VERSIONS, read_header
+from perco_lite.file_header import VERSIONS
 from perco_lite.index_prior import find_prior, prior_table_id
 from perco_lite.loading import load_codec
 
@@ -23,11 +22,6 @@ VERSION = VERSIONS[-1]
 # no multiples of any stride; small enough to list the indices, large enough for a prior to pay
 SIZES = {"0.0019": (500, 410), "0.0098": (250, 210)}
 OTHER_SIZE = (150, 100)
-
-
-def prior_coded(data: bytes) -> bool:
-    """Whether a file needs an index prior."""
-    return read_header(data, caption_table_id(), prior_table_id()).prior_coded
 
 
 def main() -> None:

@@ -1,5 +1,7 @@
 """Files whose indices are coded with a prior: shorter where it helps, refused without it."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -20,7 +22,7 @@ from perco_lite.bitstream import (
 from perco_lite.entropy_coding import caption_table_id
 from perco_lite.file_header import checksum, mixed_id
 from perco_lite.index_prior import IndexPrior, PriorSet
-from perco_lite.inspecting import describe
+from perco_lite.inspecting import BIT_KINDS, describe, describe_text
 from perco_lite.prior_training import fit_prior, write_priors
 from perco_lite.range_coder import RangeDecoder
 from perco_lite.rates import get_rate
@@ -103,6 +105,14 @@ def test_bits_in_three_accounts(steady, with_prior):
     together = bits["indices"]["model"] + bits["caption"]["model"]
     actual = bits["indices"]["actual"] + bits["caption"]["actual"]
     assert together - 16 < actual < together + 8, "one code, one rounding"
+    assert json.loads(json.dumps(row))["indices"] == steady[0].indices.tolist()
+    lines = describe_text(row).splitlines()
+    (account,) = [line.split() for line in lines if line.strip().startswith("indices  ")]
+    assert account[-3:] == [f"{bits['indices'][kind]:.1f}" for kind in BIT_KINDS]
+    assert lines[-9].endswith("768 bits uniformly, here with a prior; darker = higher number")
+    assert lines[-8:] == ["    " + shade * 12 for shade in " .:-=+#%"], "a code a row"
+    assert row["index_prior"] and not describe(steady[1])["index_prior"]
+    assert "with a prior" not in describe_text(describe(steady[1]))
 
 
 def test_without_the_prior_it_is_refused_by_name(steady, with_prior, monkeypatch):
