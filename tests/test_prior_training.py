@@ -1,5 +1,6 @@
 """Fitting a prior to patterns it can learn, the same one twice, and floats made whole."""
 
+import inspect
 import math
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 from test_recipes import waves
 
+from perco_lite import train_cli
 from perco_lite.index_prior import IndexPrior, PriorSet, grid_contexts
 from perco_lite.latent_store import LatentStore
 from perco_lite.prior_recipe import reading_order, train_prior_recipe
@@ -141,3 +143,15 @@ def test_a_file_of_priors(tmp_path):
         assert int(arrays["model_id"][0]) == 0xBEEF
         back = IndexPrior.from_arrays(arrays, "0.0019/")
     assert np.array_equal(back.tables, prior.tables)
+
+
+def test_the_command_trains_as_the_functions_do():
+    """The bundled prior was made by the defaults; `perco train prior` must make it again."""
+    options = inspect.signature(train_cli.train_prior).parameters
+    defaults = dict(inspect.signature(fit_prior).parameters)
+    defaults |= inspect.signature(train_prior_recipe).parameters
+    same = [name for name in options if name in defaults and name not in ("data", "device")]
+    assert {"photos", "large", "steps", "seed", "width", "batch_size"} <= set(same)
+    for name in same:
+        if defaults[name].default is not inspect.Parameter.empty:
+            assert options[name].default == defaults[name].default, name
