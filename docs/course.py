@@ -33,14 +33,17 @@ def blank(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """The notebook without outputs, and without what follows the heading "Solutions"."""
     kept = []
     for cell in notebook.cells:
-        if cell.cell_type == "markdown" and re.match(r"#+ .*Solutions", cell.source):
-            break
-        if cell.cell_type == "code":
+        if cell.cell_type == "markdown":
+            # the heading may stand in the middle of a cell, behind the exercises
+            before, *solutions = re.split(r"^#+ .*Solutions", cell.source, maxsplit=1, flags=re.M)
+            if solutions:
+                cell.source = before.strip()
+                kept += [cell] * bool(cell.source)
+                return nbformat.v4.new_notebook(cells=kept, metadata=notebook.metadata)
+        else:
             cell.outputs, cell.execution_count = [], None
         kept.append(cell)
-    if len(kept) == len(notebook.cells):
-        raise ValueError('no heading "Solutions" found, expected one before the solutions')
-    return nbformat.v4.new_notebook(cells=kept, metadata=notebook.metadata)
+    raise ValueError('no heading "Solutions" found, expected one before the solutions')
 
 
 def short_errors(notebook: nbformat.NotebookNode) -> None:

@@ -153,6 +153,13 @@ def test_install_cell_as_on_colab(path, monkeypatch, tmp_path):
     assert "-U" not in arguments.split() and "--upgrade" not in arguments
 
 
+@each_notebook
+def test_has_a_blank_version(path):
+    cells = blank(read(path)).cells
+    assert cells and "Exercises" in "".join(cell.source for cell in cells[-6:])
+    assert not any(re.search("^## Solutions", cell.source, re.M) for cell in cells)
+
+
 def test_a_fork_changes_one_line():
     badge = "https://colab.research.google.com/github/a/b/blob/main/notebooks/00_start_here.ipynb"
     place = repository().removeprefix("https://github.com/")
@@ -176,6 +183,9 @@ def test_blank_versions_have_no_solutions():
     )
     (only,) = blank(notebook).cells
     assert only.source == "1 + 1" and only.execution_count is None
+    in_one_cell = new.new_markdown_cell("## Exercises\n\n1. Try.\n\n## Solutions\n\n**1**")
+    (only,) = blank(new.new_notebook(cells=[in_one_cell, new.new_code_cell("42")])).cells
+    assert only.source == "## Exercises\n\n1. Try."
     with pytest.raises(ValueError, match="Solutions"):
         blank(new.new_notebook(cells=[new.new_code_cell("1")]))
 
