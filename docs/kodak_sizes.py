@@ -5,8 +5,8 @@
 Compresses the 24 photos at every rate of the bundled weights with the captions of
 data/captions.json into version 2 of the format (and into version 1 and into version 2 without the
 index prior, of which the sizes are kept), reads each file back in a fresh process, which must find
-the same caption and indices, and writes one row a photo and rate. Prints means, minima and maxima;
-`perco rates` shows the means.
+the same caption and indices, and writes one row a photo and rate. Prints means, minima and maxima,
+and puts them into the README; `perco rates` shows the means.
 
 The paper's account is nominal: log2 K bits an index, and zlib's bytes of the caption; no header.
 """
@@ -15,6 +15,7 @@ import argparse
 import csv
 import hashlib
 import io
+import re
 import subprocess
 import sys
 import tempfile
@@ -27,7 +28,9 @@ from perco_lite.data import kodak_photos
 from perco_lite.inspecting import SIZES_NAME
 from perco_lite.loading import load_codec
 
-RESULTS = Path(__file__).parents[1] / "data" / "results" / SIZES_NAME
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "data" / "results" / SIZES_NAME
+PAGE = ROOT / "README.md"
 PARTS = ("header", "caption", "indices", "padding")
 READ = """
 import hashlib, sys
@@ -100,6 +103,44 @@ def summary(rows: list[dict]) -> str:
     return "\n".join(lines)
 
 
+def markdown(rows: list[dict]) -> str:
+    """The same for the README, with the paper's account beside it."""
+    titles = (
+        "bytes, mean (from to)",
+        "header",
+        "caption",
+        "indices",
+        "no prior",
+        "as the paper counts",
+    )
+    lines = [f"| rate | {' | '.join(titles)} |", "|---" * 7 + "|"]
+    columns = ("header_bytes", "caption_bytes", "indices_bytes", "without_prior_bytes")
+    for rate in dict.fromkeys(row["rate"] for row in rows):
+        table = [row for row in rows if row["rate"] == rate]
+        mean = {
+            name: sum(float(row[name]) for row in table) / len(table)
+            for name in ("bytes", *columns, "paper_bytes")
+        }
+        sizes = [int(row["bytes"]) for row in table]
+        cells = [f"{mean[name]:,.1f}" for name in (*columns, "paper_bytes")]
+        whole = f"**{mean['bytes']:,.1f}** ({min(sizes):,} to {max(sizes):,})"
+        lines.append(f"| `{rate}` | {whole} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def write_page(rows: list[dict], page: Path) -> None:
+    """Put the table into the README, between its marks."""
+    found, count = re.subn(
+        r"(<!-- kodak sizes -->\n).*?(\n<!-- end -->)",
+        lambda match: f"{match[1]}{markdown(rows)}{match[2]}",
+        page.read_text(encoding="utf-8"),
+        flags=re.S,
+    )
+    if count != 1:
+        raise SystemExit(f"{page}: expected one place marked <!-- kodak sizes -->, found {count}")
+    write_whole(page, found.encode())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("-o", "--output", type=Path, default=RESULTS)
@@ -114,6 +155,8 @@ def main() -> None:
     writer.writeheader()
     writer.writerows(rows)
     write_whole(options.output, stream.getvalue().encode())
+    if options.output == RESULTS:
+        write_page(rows, PAGE)
     print(summary(rows))
     print(f"{2 * len(rows)} files read back by as many fresh processes; wrote {options.output}")
 

@@ -178,6 +178,21 @@ def test_sizes_of_files_read_back_by_another_process(tiny_codec, tmp_path, monke
     assert measured_sizes(path, version=1)["0.0019"]["mean"] == len(first)
 
 
+def test_the_readme_shows_the_sizes_that_are_kept(tmp_path):
+    sizes = script("kodak_sizes")
+    with sizes.RESULTS.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    page = sizes.PAGE.read_text(encoding="utf-8")
+    assert f"<!-- kodak sizes -->\n{sizes.markdown(rows)}\n<!-- end -->" in page
+    copy = tmp_path / "page.md"
+    copy.write_text(page, encoding="utf-8")
+    sizes.write_page(rows[:3], copy)
+    assert sizes.markdown(rows[:3]) in copy.read_text(encoding="utf-8")
+    copy.write_text("no marks", encoding="utf-8")
+    with pytest.raises(SystemExit, match="expected one place"):
+        sizes.write_page(rows, copy)
+
+
 def test_the_time_of_an_evaluation(tmp_path, monkeypatch):
     timing = script("evaluate_time")
     asked = []
