@@ -86,15 +86,16 @@ class IndexPrior:
                 f"{self.codebook_size - 1}: pass the grid of the rate this prior was trained for"
             )
         padded = _padded(indices, self.codebook_size)
-        for y, row in enumerate(indices.tolist()):
+        places = np.arange(indices.shape[1])
+        for y, row in enumerate(indices):
             inside = self._from_above(padded, y)
             for left, table in self._beside:
                 inside = inside + table[_row(padded, y, 0, left)]
             sizes = self._sizes(inside)
             ends = np.cumsum(sizes, axis=1)
-            for x, index in enumerate(row):
-                end, size = int(ends[x, index]), int(sizes[x, index])
-                yield end - size, size, int(ends[x, -1])
+            end, size = ends[places, row], sizes[places, row]
+            # Python's integers: the coder's do not fit 64 bits
+            yield from zip((end - size).tolist(), size.tolist(), ends[:, -1].tolist(), strict=True)
 
     def encode(self, coder: RangeEncoder, indices: np.ndarray) -> None:
         """Code a grid (h, w) into ``coder``; its shape is not coded."""
