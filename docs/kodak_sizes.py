@@ -15,12 +15,13 @@ import argparse
 import csv
 import hashlib
 import io
-import re
 import subprocess
 import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+
+from marked import fill
 
 from perco_lite.batch import write_whole
 from perco_lite.bitstream import bit_ledger, ledger, pack, prior_coded, unpack
@@ -130,15 +131,7 @@ def markdown(rows: list[dict]) -> str:
 
 def write_page(rows: list[dict], page: Path) -> None:
     """Put the table into the README, between its marks."""
-    found, count = re.subn(
-        r"(<!-- kodak sizes -->\n).*?(\n<!-- end -->)",
-        lambda match: f"{match[1]}{markdown(rows)}{match[2]}",
-        page.read_text(encoding="utf-8"),
-        flags=re.S,
-    )
-    if count != 1:
-        raise SystemExit(f"{page}: expected one place marked <!-- kodak sizes -->, found {count}")
-    write_whole(page, found.encode())
+    fill(page, "kodak sizes", markdown(rows))
 
 
 def main() -> None:

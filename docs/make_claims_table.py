@@ -5,10 +5,11 @@ python docs/make_claims_table.py [data/results/claims]   README.md, and the fold
 
 import csv
 import json
-import re
 import sys
 from collections import Counter
 from pathlib import Path
+
+from marked import fill
 
 from perco_lite.claim_table import NOT_MEASURED, Judgement, judge, markdown
 from perco_lite.claim_verdicts import VERDICTS
@@ -60,16 +61,7 @@ def files(folder: Path) -> str:
 
 def main(folder: Path, page: Path = PAGE) -> None:
     (folder / "README.md").write_text(files(folder), encoding="utf-8")
-    block = text(judge(folder))
-    found, count = re.subn(
-        r"(<!-- perco claims -->\n).*?(\n?<!-- end -->)",
-        lambda match: f"{match[1]}{block}\n<!-- end -->",
-        page.read_text(encoding="utf-8"),
-        flags=re.S,
-    )
-    if count != 1:
-        sys.exit(f"{page} has {count} places for the table, expected one: <!-- perco claims -->")
-    page.write_text(found, encoding="utf-8")
+    fill(page, "perco claims", text(judge(folder)))
 
 
 if __name__ == "__main__":

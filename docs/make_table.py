@@ -4,9 +4,10 @@ python docs/make_table.py bench.json
 """
 
 import json
-import re
 import sys
 from pathlib import Path
+
+from marked import fill
 
 ROOT = Path(__file__).parents[1]
 FILES = ("README.md", "perco_lite/weights/README.md")
@@ -64,18 +65,7 @@ def text(report: dict) -> str:
 def main(source: str) -> None:
     block = text(json.loads(Path(source).read_text()))
     for name in FILES:
-        path = ROOT / name
-        page, count = re.subn(
-            r"(<!-- perco bench -->\n).*?(\n<!-- end -->)",
-            lambda match: match[1] + block + match[2],
-            path.read_text(encoding="utf-8"),
-            flags=re.S,
-        )
-        if count != 1:
-            sys.exit(
-                f"{path} has {count} places for the figures, expected one: <!-- perco bench -->"
-            )
-        path.write_text(page, encoding="utf-8")
+        fill(ROOT / name, "perco bench", block)
 
 
 if __name__ == "__main__":
