@@ -36,7 +36,7 @@ from perco_lite.data import find_data, kodak_photos, list_photos, load_photo, re
 from perco_lite.index_prior import find_prior, grid_contexts
 from perco_lite.loading import load_codec
 from perco_lite.metrics import bootstrap_interval
-from perco_lite.prior_training import PriorNetwork
+from perco_lite.prior_training import PriorNetwork, prior_bits, train_network
 from perco_lite.recipes import find_training_data
 from perco_lite.shards import read_training_photos
 
@@ -61,13 +61,7 @@ class CaptionedNetwork(PriorNetwork):
 
     def forward(self, contexts: Tensor, texts: Tensor | None = None) -> Tensor:
         """Contexts (n,7) -> logits (n,K)."""
-        inside = self.bands[contexts[:, -1]]
-        for i, table in enumerate(self.tables):
-            inside = inside + table[contexts[:, i]]
-        if texts is not None:
-            inside = inside + self.words(texts)
-        inside = F.relu(inside)
-        return self.out(inside + F.relu(self.hidden(inside)))
+        return super().forward(contexts, None if texts is None else self.words(texts))
 
 
 def training_grids(codec, rate: str, cache: Path, data) -> tuple[list[Grid], list[int]]:
@@ -77,7 +71,7 @@ def training_grids(codec, rate: str, cache: Path, data) -> tuple[list[Grid], lis
         grids, photos = [], []
         for number, photo in enumerate(tqdm(read_training_photos(data), desc=f"grids {rate}")):
             if number % EVERY == 0 and photo.captions:
-                grids.append(codec.encode(photo.image, rate)[0].cpu().numpy().astype(np.int64))
+                grids.append(grid_of(codec, photo.image, rate))
                 photos.append([number, photo.image.height // 8])
         stream = io.BytesIO()
         flat = np.concatenate([grid.ravel() for grid in grids]).astype(np.int16)
@@ -90,6 +84,10 @@ def training_grids(codec, rate: str, cache: Path, data) -> tuple[list[Grid], lis
     parts = np.split(flat.astype(np.int64), np.cumsum(shapes.prod(1))[:-1])
     grids = [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
     return grids, photos[:, 0].tolist()
+
+
+def grid_of(codec, image, rate: str) -> Grid:
+    return codec.encode(image, rate)[0].cpu().numpy().astype(np.int64)
 
 
 def made_by(path: Path) -> int | None:
@@ -130,7 +128,7 @@ def gain_rows(codec, rate: str, name: str, photos: list[tuple], counts: np.ndarr
     prior, grids, files = find_prior(codec.model_id, rate), [], []
     for image, caption in tqdm(photos, desc=f"{name} {rate}"):
         image = load_photo(image) if isinstance(image, Path) else image
-        grid = codec.encode(image, rate)[0].cpu().numpy().astype(np.int64)
+        grid = grid_of(codec, image, rate)
         file = (codec.rate(rate), image.width, image.height, caption, grid)
         files.append([len(pack(PercoFile(*file, m), version=2)) for m in (0, codec.model_id)])
         grids.append(grid)
@@ -143,10 +141,7 @@ def gain_rows(codec, rate: str, name: str, photos: list[tuple], counts: np.ndarr
     if prior is None:
         print(f"{rate}: not measured: no index prior for these weights; perco train prior")
     else:
-        codes["prior: neighbours and height"] = [
-            float(np.mean([math.log2(total / share) for _, share, total in prior.walk(grid)]))
-            for grid in grids
-        ]
+        codes["prior: neighbours and height"] = [prior_bits(prior, [grid]) for grid in grids]
     sizes = [grid.size for grid in grids]
     rows = [row(rate, name, code, bits, uniform, sizes) for code, bits in codes.items()]
     for line, column in ((rows[0], 0), (rows[-1], 1))[: 1 + (prior is not None)]:
@@ -171,29 +166,22 @@ def numbered(text: str, numbers: dict[str, int]) -> list[int]:
 
 
 def fit(size: int, contexts, codes, which, texts: Tensor, words: int, seed: int, read: bool):
-    """A network trained as ``prior_training.fit_prior`` trains; ``read``: with captions.
+    """A network trained as ``fit_prior`` trains its own; ``read``: with captions.
 
     ``which`` (n,): the photo of each index; ``texts`` (photos,c,24): its captions, one drawn each
     time. The draws are the same with and without captions.
     """
     torch.manual_seed(seed)
     network = CaptionedNetwork(size, words)
-    counts = torch.bincount(codes, minlength=size).float() + 1
-    with torch.no_grad():
-        network.out.bias.copy_((counts / counts.sum()).log())
-        network.out.weight.mul_(0.1)
     generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.AdamW(network.parameters(), 3e-3, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, max(STEPS, 2))
-    for _ in tqdm(range(STEPS), desc="with captions" if read else "without", mininterval=5):
+
+    def draw() -> tuple[Tensor, Tensor]:
         chosen = torch.randint(len(codes), (BATCH,), generator=generator)
         caption = torch.randint(texts.shape[1], (BATCH,), generator=generator)
         text = texts[which[chosen], caption] if read else None
-        loss = F.cross_entropy(network(contexts[chosen], text), codes[chosen])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
+        return network(contexts[chosen], text), codes[chosen]
+
+    train_network(network, codes, draw, STEPS)
     return network.eval()
 
 
@@ -222,7 +210,7 @@ def caption_rows(codec, rate: str, grids, photos, captions, held_out, seed: int 
     which = torch.from_numpy(np.repeat([order[p] for _, p in pairs], [g.size for g, _ in pairs]))
     data = (size, contexts, codes, which, texts, len(numbers), seed)
     without, reading = (fit(*data, read) for read in (False, True))
-    test = [codec.encode(image, rate)[0].cpu().numpy().astype(np.int64) for image, _ in held_out]
+    test = [grid_of(codec, image, rate) for image, _ in held_out]
     own = [numbered(text, numbers) for _, text in held_out]
     bits = {
         "experiment: neighbours and height": bits_with(without, size, test, None),

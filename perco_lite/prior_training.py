@@ -10,7 +10,7 @@ coded with a prior needs that prior, which is named by the weights it belongs to
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,11 +37,13 @@ class PriorNetwork(nn.Module):
         self.hidden = nn.Linear(width, width)
         self.out = nn.Linear(width, codebook_size)
 
-    def forward(self, contexts: Tensor) -> Tensor:
-        """Contexts (n,7) int64 of ``grid_contexts`` -> logits (n,K)."""
+    def forward(self, contexts: Tensor, more: Tensor | None = None) -> Tensor:
+        """Contexts (n,7) of ``grid_contexts`` -> logits (n,K); ``more`` (n,D) is added inside."""
         inside = self.bands[contexts[:, -1]]
         for i, table in enumerate(self.tables):
             inside = inside + table[contexts[:, i]]
+        if more is not None:
+            inside = inside + more
         inside = F.relu(inside)
         inside = inside + F.relu(self.hidden(inside))
         return self.out(inside)
@@ -88,8 +90,28 @@ def fit_prior(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = PriorNetwork(codebook_size, width).to(device)
-    # start from how often each code occurs: the network adds what the neighbours say
-    counts = torch.bincount(targets, minlength=codebook_size).float() + 1
+
+    def draw() -> tuple[Tensor, Tensor]:
+        chosen = torch.randint(len(targets), (batch_size,), generator=generator).to(device)
+        return network(inputs[chosen]), targets[chosen]
+
+    spent = train_network(network, targets, draw, steps, learning_rate, weight_decay)
+    return network.quantize(), spent
+
+
+def train_network(
+    network: PriorNetwork,
+    codes: Tensor,
+    draw: Callable[[], tuple[Tensor, Tensor]],
+    steps: int,
+    learning_rate: float = 3e-3,
+    weight_decay: float = 0.05,
+) -> float:
+    """Train in place on ``draw()``'s logits (n,K) and codes (n,); bits an index at the end.
+
+    Starts from how often each of ``codes`` occurs: the network adds what the neighbours say.
+    """
+    counts = torch.bincount(codes, minlength=network.out.out_features).float() + 1
     with torch.no_grad():
         network.out.bias.copy_((counts / counts.sum()).log())
         network.out.weight.mul_(0.1)
@@ -97,14 +119,13 @@ def fit_prior(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, max(steps, 2))
     recent: list[float] = []
     for _ in range(steps):
-        chosen = torch.randint(len(targets), (batch_size,), generator=generator).to(device)
-        loss = F.cross_entropy(network(inputs[chosen]), targets[chosen])
+        loss = F.cross_entropy(*draw())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
         recent = [*recent[-49:], loss.item() / math.log(2)]
-    return network.quantize(), sum(recent) / max(len(recent), 1)
+    return sum(recent) / max(len(recent), 1)
 
 
 def prior_bits(prior: IndexPrior, grids: Sequence[np.ndarray]) -> float:
