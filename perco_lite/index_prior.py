@@ -164,7 +164,9 @@ class IndexPrior:
     @classmethod
     def from_arrays(cls, arrays, prefix: str) -> "IndexPrior":
         """Inverse of ``arrays``; raises ``KeyError`` where one is missing."""
-        return cls(**{f.name: arrays[prefix + f.name].astype(np.int64) for f in fields(cls)})
+        stored = {f.name: arrays[prefix + f.name] for f in fields(cls)}
+        # row by row in memory, whatever the file has: einsum is faster so
+        return cls(**{name: values.astype(np.int64, order="C") for name, values in stored.items()})
 
 
 @dataclass(frozen=True, eq=False)
