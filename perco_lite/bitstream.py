@@ -154,8 +154,11 @@ def _ledger(data: bytes, decoded: _Decoded) -> dict[str, int]:
 
 
 def prior_coded(data: bytes) -> bool:
-    """Whether a file's indices are coded with a prior; ``BitstreamError`` as for ``unpack``."""
-    return _decode(data).header.prior_coded
+    """Whether a file's header says that a prior coded its indices; what follows is not decoded.
+
+    Raises ``BitstreamError`` for a damaged header or checksum.
+    """
+    return read_header(data, caption_table_id(), prior_table_id()).prior_coded
 
 
 def bit_ledger(data: bytes) -> dict[str, dict[str, float]]:
