@@ -86,7 +86,7 @@ def compress(
             "--format",
             min=1,
             max=2,
-            help="2 (default), or 1: for perco_lite 0.1, mostly more bytes, same photo.",
+            help="2 (default), or 1: uniform indices and deflate; mostly more bytes, same photo.",
         ),
     ] = None,
     weights: Weights = None,
