@@ -109,6 +109,8 @@ class Autoencoder(ModelMixin, ConfigMixin):
             nn.SiLU(),
             Upscale(quarter, decoder_detail),
         )
+        # training that must leave the latents what they mean to a trained codec sets this
+        self.keeps_latents = False
         # statistics of the raw encoder output, tracked while training, frozen afterwards
         self.register_buffer("latent_mean", torch.zeros(latent_channels))
         self.register_buffer("latent_std", torch.ones(latent_channels))
@@ -161,7 +163,7 @@ class Autoencoder(ModelMixin, ConfigMixin):
         the encoder from hiding detail in differences too fine for that model to paint.
         """
         raw = self.encoder(image)
-        if self.training and self.encoder_trains:
+        if self.training and not self.keeps_latents:
             # the batch's own statistics, with their gradient: against running ones the encoder
             # would learn to outgrow them, since larger latents suffer less from the noise
             mean, std = raw.mean((0, 2, 3)), raw.std((0, 2, 3))
@@ -172,11 +174,6 @@ class Autoencoder(ModelMixin, ConfigMixin):
             latents = self._normalise(raw, self.latent_mean, self.latent_std)
         noisy = latents + latent_noise * torch.randn_like(latents) if latent_noise else latents
         return self.decode(noisy), latents
-
-    @property
-    def encoder_trains(self) -> bool:
-        """False where the encoder is frozen, so that its latents must keep their meaning."""
-        return any(p.requires_grad for p in self.encoder.parameters())
 
     @torch.no_grad()
     def fold_statistics(self) -> None:

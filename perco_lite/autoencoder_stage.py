@@ -21,7 +21,12 @@ from perco_lite.photo_store import PhotoStore
 
 
 class AutoencoderLoss(nn.Module):
-    """The training objective around an autoencoder; ``forward(image) -> losses``."""
+    """The training objective around an autoencoder; ``forward(image) -> losses``.
+
+    ``hold_latents`` weighs how far (mean square) the latents may move from those of the weights it
+    starts from: a codec trained on them can then go on, with the same codebooks, where a free
+    encoder's latents would mean nothing to it.
+    """
 
     def __init__(
         self,
@@ -29,16 +34,20 @@ class AutoencoderLoss(nn.Module):
         perceptual: PerceptualDistance | None,
         perceptual_weight: float = 0.02,
         latent_noise: float = 0.03,
+        hold_latents: float = 0.0,
     ):
         super().__init__()
         self.autoencoder = autoencoder
+        # in a list, so that what is held on to is no part of what is trained, saved and averaged
+        self.held = [_frozen_copy(autoencoder)] if hold_latents else []
+        self.hold_latents = hold_latents
         self.perceptual = perceptual
         self.perceptual_weight = perceptual_weight if perceptual else 0.0
         self.latent_noise = latent_noise
         self.sharpen = True
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
-        reconstruction, _ = self.autoencoder(image, self.latent_noise)
+        reconstruction, latents = self.autoencoder(image, self.latent_noise)
         error = reconstruction.float() - image
         losses = {"l1": error.abs().mean(), "mse": error.pow(2).mean()}
         losses["features"] = torch.zeros_like(losses["l1"])
@@ -46,6 +55,11 @@ class AutoencoderLoss(nn.Module):
         if self.perceptual_weight and self.sharpen:
             losses["features"] = self.perceptual(reconstruction.float(), image).mean()
             loss = loss + self.perceptual_weight * losses["features"]
+        for held in self.held:
+            with torch.no_grad():
+                before = held.to(image.device).encode(image)
+            losses["moved"] = (latents.float() - before).pow(2).mean()
+            loss = loss + self.hold_latents * losses["moved"]
         losses["psnr"] = -10 * torch.log10(losses["mse"] / 4)
         return {"loss": loss, **losses}
 
@@ -76,7 +90,7 @@ class AutoencoderStage:
     def _calibrated(self) -> Autoencoder:
         """A copy whose latent statistics are those of its own (EMA) weights, over 128 crops."""
         autoencoder = copy.deepcopy(self.module.autoencoder).eval()
-        if not self.module.autoencoder.encoder_trains:
+        if self.module.autoencoder.keeps_latents:
             return autoencoder
         image = self.store.crops(128, self.crop, torch.Generator().manual_seed(0))
         parts = image.to(autoencoder.device).split(16)
@@ -104,6 +118,11 @@ class AutoencoderStage:
             tensor_to_image(torch.cat(columns, dim=3)).save(path)
             with path.with_suffix(".csv").open("a", newline="") as file:
                 csv.writer(file).writerows(rows)
+
+
+def _frozen_copy(autoencoder: Autoencoder) -> Autoencoder:
+    """The autoencoder as it is now, however the original goes on."""
+    return copy.deepcopy(autoencoder).requires_grad_(False).eval()
 
 
 def _middle(image: Tensor, side: int) -> Tensor:

@@ -57,7 +57,7 @@ TEXT = {
     "projection_dim": 512,
 }
 TOKENS, LATENTS = 77, 4  # of a caption; channels
-PER_TRAINED = {"adamw": 12, "adamw8bit": 6}  # bytes for two averages, and for EMA
+PER_TRAINED = {"adamw": 12, "adamw8bit": 6, "muon": 8}  # bytes for the averages, and for EMA
 
 
 def build_parts(rates: tuple[str, ...] = ("0.0313",), **sizes) -> dict[str, nn.Module]:

@@ -38,14 +38,22 @@ def train_autoencoder_recipe(
     decoder_of: str | None = None,
     perceptual_weight: float = 0.02,
     latent_noise: float = 0.03,
+    hold_latents: float = 0.0,
+    crop: int = 128,
     seed: int = 0,
     **settings,
 ) -> dict:
     """Stage 1, from new weights or going on from those of ``start``.
 
-    ``decoder_of`` goes on with the decoder of existing weights and leaves the encoder as it is.
+    ``decoder_of`` goes on with the decoder of existing weights and leaves the encoder as it is;
+    ``hold_latents``, a weight, lets the encoder of ``start`` move its latents a little.
     """
     torch.manual_seed(seed)
+    if hold_latents and not start:
+        raise ValueError(
+            f"got hold_latents {hold_latents:g} without start, expected the weights whose latents "
+            "to hold on to; give --start too"
+        )
     data = find_training_data(data)
     store = PhotoStore(data)
     source = decoder_of or start
@@ -54,13 +62,14 @@ def train_autoencoder_recipe(
         autoencoder.encoder.requires_grad_(False)
     else:
         autoencoder.fold_statistics()
+    autoencoder.keeps_latents = bool(decoder_of or hold_latents)
     perceptual = _perceptual(data, perceptual_weight)
-    loss = AutoencoderLoss(autoencoder, perceptual, perceptual_weight, latent_noise)
+    loss = AutoencoderLoss(autoencoder, perceptual, perceptual_weight, latent_noise, hold_latents)
     folder = find_data("kodak")
     photos = list_photos(folder) if folder else []
     # colours first: the feature distance makes a step half as long again
     sharpen_from = 0 if decoder_of else round(0.6 * settings["steps"])
-    stage = AutoencoderStage(store, loss, sharpen_from=sharpen_from, preview_photos=photos)
+    stage = AutoencoderStage(store, loss, crop, sharpen_from, photos)
     return train(stage, TrainingSettings(output=str(output), seed=seed, **settings))
 
 

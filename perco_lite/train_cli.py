@@ -27,6 +27,7 @@ LESS_MEMORY = (
 Data = Annotated[str | None, typer.Option(help="Shards, a folder of photos, or URLs of shards.")]
 Output = Annotated[Path, typer.Option("-o", "--output")]
 Steps = Annotated[int, typer.Option(help="Length of the schedule.")]
+OPTIMIZER_HELP = "adamw, adamw8bit (less memory) or muon (fewer steps)."
 Minutes = Annotated[float | None, typer.Option(help="Stop after a slice; run again to go on.")]
 
 
@@ -38,11 +39,16 @@ def train_autoencoder(
     minutes: Minutes = None,
     batch_size: int = 16,
     learning_rate: float = 1e-3,
+    optimizer: Annotated[str, typer.Option(help=OPTIMIZER_HELP)] = "adamw",
+    crop: Annotated[int, typer.Option(help="Pixels a side, a multiple of 8.", min=16)] = 128,
     perceptual_weight: float = 0.02,
     latent_noise: float = 0.03,
     seed: int = 0,
     mixed_precision: str = "no",
     start: Annotated[str | None, typer.Option(help="Weights to go on from.")] = None,
+    hold_latents: Annotated[
+        float, typer.Option(help="Weight of keeping to the latents of --start.", min=0)
+    ] = 0.0,
     decoder_of: Annotated[
         str | None, typer.Option(help="Weights whose decoder is trained on; the encoder stays.")
     ] = None,
@@ -174,7 +180,7 @@ def train_codec(
     decay: Annotated[str, typer.Option(help="cosine or constant.")] = "cosine",
     weight_decay: float = 0.01,
     gradient_clip: float = 1.0,
-    optimizer: Annotated[str, typer.Option(help="adamw or adamw8bit.")] = "adamw",
+    optimizer: Annotated[str, typer.Option(help=OPTIMIZER_HELP)] = "adamw",
     ema_decay: float = 0.999,
     timesteps: Annotated[
         int | None, typer.Option(help="Noise levels to train on; default all, paper: 50.")

@@ -38,6 +38,28 @@ def test_the_objective_by_hand(autoencoder):
     torch.testing.assert_close(loss(image)["loss"], plain)
 
 
+def test_what_holds_the_latents(autoencoder):
+    """Only the distance from what the encoder was is added, and only the encoder may move."""
+    image = torch.rand(2, 3, 16, 24) * 2 - 1
+    autoencoder.keeps_latents = True
+    loss = AutoencoderLoss(autoencoder, None, latent_noise=0, hold_latents=3.0).train()
+    before = autoencoder.encode(image).detach()
+    losses = loss(image)
+    assert losses["moved"] == 0
+    names = {name for name, _ in loss.named_parameters()}
+    assert names == {f"autoencoder.{name}" for name, _ in autoencoder.named_parameters()}
+    with torch.no_grad():
+        autoencoder.encoder[-1].bias += 0.5 * autoencoder.latent_std
+    losses = loss(image)
+    assert losses["moved"].item() == pytest.approx(0.25, rel=1e-5)
+    error = autoencoder.decode(before + 0.5) - image
+    plain = error.abs().mean() + 4 * error.square().mean()
+    torch.testing.assert_close(losses["loss"], plain + 3 * 0.25)
+    losses["moved"].backward()
+    assert autoencoder.encoder[-1].bias.grad.abs().min() > 0
+    assert all(parameter.grad is None for parameter in loss.held[0].parameters())
+
+
 def test_noise_on_the_latents(autoencoder):
     image = torch.rand(2, 3, 16, 24) * 2 - 1
     quiet, noisy = (AutoencoderLoss(autoencoder, None, latent_noise=n)(image) for n in (0, 0.5))

@@ -50,7 +50,7 @@ ARROWS = {
     "external_codecs": {"baselines"},
     "learned_codecs": {"baselines", "data"},
 }
-ASSEMBLERS = {"__init__", "codec", "training", "contenders", "classical"}
+ASSEMBLERS = {"__init__", "codec", "training", "contenders", "classical", "muon"}
 ASSEMBLERS |= {"autoencoder_stage", "text_stage", "codec_stage"}
 DRAWING = {"plotting", "widgets"}
 COMMANDS = {"batch", "bench", "cli", "demo", "inspecting", "loading", "recipes", "train_cli"}

@@ -139,6 +139,32 @@ def test_decoder_of_leaves_the_latents_bit_identical(autoencoder_run, tmp_path):
         assert same is not name.startswith("decoder"), name
 
 
+def test_held_latents_move_less(autoencoder_run, tmp_path):
+    before = load_autoencoder(str(autoencoder_run[0] / "weights")).encode(photo())
+    moved = []
+    for number, weight in enumerate((0.001, 100.0)):
+        train_autoencoder_recipe(
+            None,
+            tmp_path / str(number),
+            start=str(autoencoder_run[0] / "weights"),
+            hold_latents=weight,
+            optimizer="muon",
+            perceptual_weight=0,
+            crop=32,
+            steps=12,
+            **SETTINGS,
+        )
+        after = load_autoencoder(str(tmp_path / str(number) / "weights")).encode(photo())
+        moved.append((after - before).square().mean().item())
+        assert all("moved" in row for row in rows(tmp_path / str(number)))
+    assert 0 < moved[1] < 0.5 * moved[0], moved
+
+
+def test_latents_of_what_are_held_is_asked(home, tmp_path):
+    with pytest.raises(ValueError, match="got hold_latents 0.1 without start.*give --start"):
+        train_autoencoder_recipe(None, tmp_path, hold_latents=0.1, steps=1)
+
+
 def test_decoder_of_a_whole_codec(codec_run, autoencoder_run):
     inside = load_autoencoder(str(codec_run[0] / "weights"))
     alone = load_autoencoder(str(autoencoder_run[0] / "weights"))

@@ -1,0 +1,94 @@
+"""Muon: steps whose matrices push every direction equally hard; a third of AdamW's steps here.
+
+    gradient ──► momentum ──► flattened to a matrix ──► nearest orthogonal matrix ──► step
+    biases, embeddings and layers with few channels ──► AdamW
+
+Paper: none; PerCo trains with AdamW. Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon),
+with the step size of Liu et al. 2025 (arXiv 2502.16982), so that AdamW's learning rates serve.
+Differs from torch.optim.Muon (PyTorch 2.9 and later): convolutions are taken too, as matrices with
+a row for each output channel, and what Muon is not for goes to AdamW in the same optimizer.
+"""
+
+import torch
+from torch import Tensor
+
+SMALLEST_SIDE = 48  # of a matrix that Muon takes: with fewer directions AdamW is as good
+# of a polynomial that brings every singular value in (0,1] close to 1 in five turns
+QUINTIC = (3.4445, -4.7750, 2.0315)
+
+
+class Muon(torch.optim.AdamW):
+    """Muon for large matrices and convolutions, AdamW with ``betas`` for everything else.
+
+    ``lr`` and ``weight_decay`` (decoupled, as in AdamW) are those of both; ``momentum`` is Muon's.
+    """
+
+    def __init__(
+        self,
+        params: list[Tensor],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.99),
+        weight_decay: float = 0.01,
+        momentum: float = 0.95,
+    ):
+        params = list(params)
+        groups = [
+            {"params": [p for p in params if not is_matrix(p)], "matrices": False},
+            {"params": [p for p in params if is_matrix(p)], "matrices": True},
+        ]
+        groups = [group for group in groups if group["params"]]
+        super().__init__(groups, lr=lr, betas=betas, weight_decay=weight_decay)
+        for group in self.param_groups:
+            group["momentum"] = momentum
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        """One step of every parameter that has a gradient; ``closure`` as in any optimizer."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        groups = self.param_groups
+        try:  # AdamW's own step, over its own groups
+            self.param_groups = [group for group in groups if not group["matrices"]]
+            super().step()
+        finally:
+            self.param_groups = groups
+        for group in groups:
+            for parameter in group["params"] if group["matrices"] else []:
+                if parameter.grad is not None:
+                    self._step_matrix(parameter, group)
+        return loss
+
+    def _step_matrix(self, parameter: Tensor, group: dict) -> None:
+        state = self.state[parameter]
+        if not state:
+            state["average"] = torch.zeros_like(parameter)
+        state["average"].lerp_(parameter.grad, 1 - group["momentum"])
+        # Nesterov: where the average will be after one more gradient like this one
+        ahead = parameter.grad.lerp(state["average"], group["momentum"]).flatten(1)
+        # entries of an orthogonal matrix are the smaller the longer its sides; AdamW's steps have
+        # entries of about 0.2, whatever the shape
+        size = 0.2 * max(ahead.shape) ** 0.5
+        parameter.mul_(1 - group["lr"] * group["weight_decay"])
+        parameter.add_(orthogonal(ahead).view_as(parameter), alpha=-group["lr"] * size)
+
+
+def is_matrix(parameter: Tensor) -> bool:
+    """Whether Muon takes a parameter: ``SMALLEST_SIDE`` rows and columns or more when flattened."""
+    return parameter.ndim > 1 and min(len(parameter), parameter[0].numel()) >= SMALLEST_SIDE
+
+
+def orthogonal(matrix: Tensor, turns: int = 5) -> Tensor:
+    """Roughly the orthogonal matrix nearest to a matrix (m,n): singular values of 0.7 to 1.2.
+
+    By Newton-Schulz turns, products of matrices only, in bfloat16: which way to go is enough.
+    """
+    a, b, c = QUINTIC
+    x = matrix.bfloat16()
+    x = x.T if len(matrix) > matrix.shape[1] else x  # products of the shorter side
+    x = x / x.norm().clamp_min(1e-7)
+    for _ in range(turns):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return (x.T if len(matrix) > matrix.shape[1] else x).to(matrix.dtype)
