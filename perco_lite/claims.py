@@ -29,7 +29,7 @@ from perco_lite.claim_experiments import bottleneck, conditions, guidance, rate,
 from perco_lite.claim_sizes import sizes
 from perco_lite.claim_trainings import trainings
 from perco_lite.codec import PercoCodec
-from perco_lite.loading import device_name
+from perco_lite.loading import device_name, weights_digest
 from perco_lite.metrics import load_lpips
 from perco_lite.realism import load_inception
 from perco_lite.result_table import check_writable
@@ -89,6 +89,7 @@ def run_experiments(
             raise ValueError(f"got experiment {name!r}, expected some of {', '.join(EXPERIMENTS)}")
     output = Path(output)
     about = {"settings": asdict(settings), "model_id": f"{codec.model_id:#06x}"}
+    about["weights"] = weights_digest(codec)  # others may share the codebooks, and so the id
     done = {name: finished(output, name, about) for name in names}
     bench, outcome = None, {}
     for name in names:

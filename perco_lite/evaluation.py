@@ -33,7 +33,7 @@ from perco_lite.evaluation_rows import RowMaker, ToDo, columns, order, skip
 from perco_lite.evaluation_summary import write_summary
 from perco_lite.index_prior import find_prior, prior_table_id
 from perco_lite.learned_codecs import LEARNED_CODECS
-from perco_lite.loading import save_png
+from perco_lite.loading import save_png, weights_digest
 from perco_lite.rates import get_rate
 from perco_lite.result_table import ResultTable
 from perco_lite.scoring import PHOTO_METRICS, SetScorer, check_names, load_photo_metrics
@@ -105,6 +105,7 @@ def evaluate(
         "captions": dataset.captions,
         "metrics": {name: loaded.protocols.get(name) for name in metrics if name in PHOTO_METRICS},
         "file_format": file_format(codec, rates),
+        "weights": weights_digest(codec) if codec else "none",
     }
     if rounds is not None:
         settings["closed_loop_rounds"] = rounds

@@ -214,9 +214,25 @@ def describe_installation(weights: str | None = None) -> dict[str, str]:
         facts["size"] = f"{everything / 2**20:.1f} MiB"
         facts["sha256"] = digest.hexdigest()
     facts["parameters"] = f"{sum(p.numel() for m in _modules(codec) for p in m.parameters()):,}"
+    facts["weights digest"] = weights_digest(codec)
     facts["model id"] = f"{codec.model_id:#06x}"
     facts["rates"] = ", ".join(codec.rates)
     return facts
+
+
+def weights_digest(codec: PercoCodec) -> str:
+    """16 hex digits of all weights as float16: what a picture depends on, and not only a file.
+
+    Weights with the same codebooks share their model id and read each other's files, but what they
+    paint from them differs; tables of figures are told apart by this.
+    """
+    digest = hashlib.sha256()
+    for module in _modules(codec):
+        for name, values in sorted(module.state_dict().items()):
+            if values.is_floating_point():
+                half = values.detach().to("cpu", torch.float16).contiguous()
+                digest.update(name.encode() + half.numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def device_name() -> str:

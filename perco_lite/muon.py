@@ -64,6 +64,7 @@ class Muon(torch.optim.AdamW):
         state = self.state[parameter]
         if not state:
             state["average"] = torch.zeros_like(parameter)
+            state["step"] = torch.zeros(())  # AdamW looks for it when it is loaded
         state["average"].lerp_(parameter.grad, 1 - group["momentum"])
         # Nesterov: where the average will be after one more gradient like this one
         ahead = parameter.grad.lerp(state["average"], group["momentum"]).flatten(1)
@@ -90,5 +91,5 @@ def orthogonal(matrix: Tensor, turns: int = 5) -> Tensor:
     x = x / x.norm().clamp_min(1e-7)
     for _ in range(turns):
         gram = x @ x.T
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return (x.T if len(matrix) > matrix.shape[1] else x).to(matrix.dtype)

@@ -5,6 +5,7 @@ data ──► PhotoStore ──► AutoencoderStage ──► weights of the au
                    └──► LatentStore ──► CodecStage ◄─────────────────────┘ ──► weights of the codec
 """
 
+import json
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from transformers import AutoTokenizer, CLIPTextModel
 
 from perco_lite.autoencoder import Autoencoder
 from perco_lite.autoencoder_stage import AutoencoderLoss, AutoencoderStage
+from perco_lite.batch import write_whole
 from perco_lite.bitstream import unpack
 from perco_lite.captions import build_text_encoder, train_tokenizer
 from perco_lite.codec import PercoCodec
@@ -239,4 +241,8 @@ def pack_weights(source: Path, target: Path) -> int:
     """
     codec = PercoCodec.from_pretrained(str(source))
     codec.to(torch.float16).save_pretrained(target)
+    for config in Path(target).rglob("*.json"):
+        facts = json.loads(config.read_text(encoding="utf-8"))
+        if facts.pop("_name_or_path", None) is not None:  # a folder of whoever trained them
+            write_whole(config, (json.dumps(facts, indent=2, sort_keys=True) + "\n").encode())
     return sum(file.stat().st_size for file in Path(target).rglob("*") if file.is_file())

@@ -20,6 +20,7 @@ from perco_lite.claim_sizes import cut, join, sizes
 from perco_lite.cli import app
 from perco_lite.data import Sample
 from perco_lite.entropy_coding import pack_text, zlib_bytes
+from perco_lite.loading import weights_digest
 from perco_lite.metrics import psnr
 from perco_lite.prior_training import fit_prior, prior_bits
 from perco_lite.rates import RATES
@@ -259,6 +260,7 @@ def test_experiments_write_and_are_not_made_twice(tiny_codec, photos, monkeypatc
         assert (
             rows and "setting" in rows[0] and about["command"].startswith(f"perco claims {name} ")
         )
+        assert about["weights"] == weights_digest(tiny_codec)
         assert about["model_id"] == f"{tiny_codec.model_id:#06x}" and about["versions"]["torch"]
     settings = {row["setting"] for row in read(folder / "trainings.csv")}
     assert settings == {"start", "one rate", "all rates"}

@@ -14,6 +14,7 @@ from perco_lite import data, loading
 from perco_lite.bitstream import unpack
 from perco_lite.cli import app
 from perco_lite.codec import DEFAULT_GUIDANCE
+from perco_lite.loading import weights_digest
 from perco_lite.rates import RATES
 
 CAPTION = "a grey cat 🐈‍⬛ on a roof\nin “Zürich”"
@@ -256,6 +257,7 @@ def test_info_names_the_weights(perco, tiny_weights, codec):
     facts = json.loads(out)
     assert (code, err) == (0, "") and facts["weights"] == str(tiny_weights)
     assert facts["model id"] == f"{codec.model_id:#06x}" and len(facts["sha256"]) == 64
+    assert facts["weights digest"] == weights_digest(codec)
     assert int(facts["parameters"].replace(",", "")) > 100_000
     assert {"python", "torch", "diffusers", "device", "machine", "size"} <= set(facts)
     assert f"sha256         {facts['sha256']}" in perco("info", "--weights", tiny_weights)[1]

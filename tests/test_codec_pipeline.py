@@ -1,6 +1,7 @@
 """PercoCodec as a `diffusers.DiffusionPipeline`: saving, loading, data types, schedulers."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -12,6 +13,7 @@ from safetensors.torch import load_file
 
 from perco_lite import PercoCodec
 from perco_lite.bitstream import unpack
+from perco_lite.loading import weights_digest
 
 PHOTO = Image.linear_gradient("L").resize((90, 70))
 
@@ -106,6 +108,22 @@ def test_other_codebooks_are_another_model(tiny_weights, tmp_path):
     changed.conditioner.branch("0.1250").quantizer.codebook[7] *= -1
     changed.save_pretrained(tmp_path)
     assert PercoCodec.from_pretrained(tmp_path).model_id != before
+
+
+def test_the_digest_knows_every_weight(tiny_weights, tmp_path):
+    codec = PercoCodec.from_pretrained(tiny_weights)
+    before = weights_digest(codec)
+    codec.save_pretrained(tmp_path)
+    assert re.fullmatch("[0-9a-f]{16}", before)
+    assert weights_digest(PercoCodec.from_pretrained(tmp_path)) == before
+    assert weights_digest(codec.to(torch.float16)) == before, "they are stored in float16"
+    for name in ("autoencoder", "conditioner", "text_encoder", "unet"):
+        changed = PercoCodec.from_pretrained(tiny_weights)
+        last = list(getattr(changed, name).parameters())[-1]
+        with torch.no_grad():
+            last.view(-1)[0] += 1
+        assert weights_digest(changed) != before, name
+    assert changed.model_id == codec.model_id, "a painter of another taste reads the same files"
 
 
 def test_a_missing_part_is_an_error(tiny_weights, tmp_path):

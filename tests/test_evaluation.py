@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from perco_lite import codec as codec_module
@@ -94,6 +95,18 @@ def test_a_row_says_what_the_file_cost_and_what_came_back(run, tiny_codec, folde
         assert float(row["encode_seconds"]) > 0 < float(row["decode_seconds"])
         kept = tmp_path / "out_pictures" / "perco" / row["rate"] / "0.png.png"
         assert np.abs(np.asarray(Image.open(kept)).astype(int) - np.asarray(picture)).max() <= 1
+
+
+def test_other_weights_with_the_same_codebooks_are_refused(run, tiny_codec, monkeypatch):
+    run(("perco",), limit=1)
+    with torch.no_grad():
+        first = next(tiny_codec.unet.parameters())
+        first.view(-1)[0] += 1
+        try:
+            with pytest.raises(ValueError, match="weights: was [0-9a-f]{16}, is [0-9a-f]{16}"):
+                run(("perco",), limit=1)
+        finally:
+            first.view(-1)[0] -= 1
 
 
 def test_ceiling_and_estimate(run, tiny_codec, folder):

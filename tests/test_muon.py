@@ -26,8 +26,7 @@ def test_equal_to_pytorchs_step_by_step(shape):
         for parameter, optimizer in ((ours, one), (theirs, other)):
             parameter.grad = draw(*shape, seed=1 + step)
             optimizer.step()
-        # both turn in bfloat16, which keeps three digits
-        torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-4)
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
     assert (ours - draw(*shape)).abs().mean() > 0.01
 
 
