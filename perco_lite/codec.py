@@ -24,7 +24,7 @@ from perco_lite.condition import LocalConditioner
 from perco_lite.data import image_to_tensor, pad_to_multiple, tensor_to_image
 from perco_lite.rates import RATES, RatePoint, get_rate
 from perco_lite.refinement import default_rounds, refine
-from perco_lite.sampling import anchor_cell, denoise, draw_noise
+from perco_lite.sampling import denoise, draw_noise
 from perco_lite.tiling import WHOLE_PIXELS, Tiled, decode_latents, encode_image
 
 BUNDLED = Path(__file__).parent / "weights"
@@ -257,7 +257,6 @@ class PercoCodec(Tiled, DiffusionPipeline):
                 guidance_scale,
                 self.conditioner.estimate(condition),
                 anchor,
-                anchor_cell(files[0].rate),
                 self.tiling,
             ):
                 latents = step.latents
@@ -278,17 +277,13 @@ def _upright_size(image: Image.Image) -> tuple[int, int]:
 
 
 def group_by_size(files: list[PercoFile]) -> list[list[int]]:
-    """Numbers of files decoded alike, at most BATCH_PIXELS together.
-
-    Alike: their latents have the same size, and an anchor would hold means over the same cells.
-    """
-    by_size: dict[tuple[int, int, int], list[int]] = {}
+    """Numbers of files whose latents have the same size, at most BATCH_PIXELS together."""
+    by_size: dict[tuple[int, int], list[int]] = {}
     for number, file in enumerate(files):
         h, w = file.indices.shape
-        size = h * file.rate.stride, w * file.rate.stride, anchor_cell(file.rate)
-        by_size.setdefault(size, []).append(number)
+        by_size.setdefault((h * file.rate.stride, w * file.rate.stride), []).append(number)
     groups = []
-    for (height, width, _), numbers in by_size.items():
+    for (height, width), numbers in by_size.items():
         count = max(1, BATCH_PIXELS // (height * width))
         groups += [numbers[i : i + count] for i in range(0, len(numbers), count)]
     return groups

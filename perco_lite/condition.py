@@ -201,10 +201,10 @@ def coarse_loss(condition: Condition, latents: Tensor, cell: int = 4) -> Tensor:
     return F.avg_pool2d(error, cell).pow(2).mean()
 
 
-def coarse(latents: Tensor, cell: int = 8) -> Tensor:
+def coarse(latents: Tensor, cell: int = 4) -> Tensor:
     """Means over cells of cell×cell latents, interpolated back: (B,C,h,w) -> same.
 
-    The default cells are 64×64 pixels.
+    The default cells are 32×32 pixels.
     """
     means = F.avg_pool2d(latents, cell, ceil_mode=True, count_include_pad=False)
     return F.interpolate(means, latents.shape[-2:], mode="bilinear", align_corners=False)

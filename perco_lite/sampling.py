@@ -8,9 +8,8 @@
 Paper: PerCo, Sec. 4.1 and appendix A (DDIM; 20 steps, 5 from 0.05 bpp up; guidance on the text
 only: both passes see the local condition).
 Differs from the paper: an optional anchor (ours, after ILVR, Choi et al. 2021). A small model's
-samples drift in colour over flat areas; the anchor holds their means over 64 pixels (32 at the
-higher rates) to those of the estimate that the bits themselves imply, and leaves everything finer
-to the dice.
+samples drift in colour over flat areas; the anchor holds their means over 32 pixels to those of the
+estimate that the bits themselves imply, and leaves everything finer to the dice.
 """
 
 from collections.abc import Iterator
@@ -21,7 +20,6 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor
 
 from perco_lite.condition import coarse
-from perco_lite.rates import RatePoint
 from perco_lite.tiling import Tiling
 from perco_lite.unet import predict_velocity, split_velocity
 
@@ -58,28 +56,12 @@ def guide(with_text: Tensor, without_text: Tensor, guidance_scale: float) -> Ten
     return without_text + guidance_scale * (with_text - without_text)
 
 
-def anchor_cell(rate: RatePoint) -> int:
-    """Latents a side of the cells whose means an anchor holds.
-
-    64 pixels, or 32 where an index covers 16 or fewer, and the estimate can be trusted with more.
-    """
-    return 4 if rate.stride <= 16 else 8
-
-
 def anchor_velocity(
-    velocity: Tensor,
-    noisy: Tensor,
-    alpha_bar: Tensor,
-    estimate: Tensor,
-    anchor: float,
-    cell: int = 8,
+    velocity: Tensor, noisy: Tensor, alpha_bar: Tensor, estimate: Tensor, anchor: float
 ) -> Tensor:
-    """Change a velocity so that the clean latents it implies have the estimate's coarse means.
-
-    Means over ``cell`` latents a side: 8 are 64 pixels.
-    """
+    """Change a velocity so that the clean latents it implies have the estimate's coarse means."""
     clean, _ = split_velocity(noisy, velocity, alpha_bar)
-    correction = coarse(estimate - clean, cell)
+    correction = coarse(estimate - clean)
     # x0 = √ᾱ x − √(1−ᾱ) v, so that x0 moves by −√(1−ᾱ) times what v moves by
     return velocity - anchor * correction / (1 - alpha_bar).sqrt()
 
@@ -116,7 +98,6 @@ def denoise(
     guidance_scale: float = 1.0,
     estimate: Tensor | None = None,
     anchor: float = 0.0,
-    anchor_cell: int = 8,
     tiling: Tiling | None = None,
 ) -> Iterator[Step]:
     """Yield the state after every step; the last one's ``latents`` are the result.
@@ -127,8 +108,7 @@ def denoise(
         text_embeddings: (B,T,channels) of the captions; ``empty_embeddings`` (1,T,channels) of "".
         rate_ids: (B,) int64.
         guidance_scale: 1 costs one U-Net pass per step, anything else two.
-        estimate: (B,4,h',w') latents to anchor to; ``anchor`` in [0,1] is how firmly,
-            and ``anchor_cell`` over how many latents a side its means are taken.
+        estimate: (B,4,h',w') latents to anchor to; ``anchor`` in [0,1] is how firmly.
         tiling: where it applies, the U-Net sees a tile at a time; all else stays whole.
     Raises:
         ValueError: fewer than 1 or more than 1000 steps.
@@ -157,6 +137,6 @@ def denoise(
             velocity = guide(*velocity.chunk(2), guidance_scale)
         if estimate is not None and anchor:
             alpha_bar = scheduler.alphas_cumprod[int(timestep)].to(latents)
-            velocity = anchor_velocity(velocity, scaled, alpha_bar, estimate, anchor, anchor_cell)
+            velocity = anchor_velocity(velocity, scaled, alpha_bar, estimate, anchor)
         latents = scheduler.step(velocity, timestep, latents).prev_sample
         yield Step(number, int(timestep), latents, velocity)

@@ -163,15 +163,6 @@ def test_files_of_one_size_share_calls(tiny_codec):
     assert sizes_of_calls(tiny_codec, files, 2, 1) == [3, 3, 1, 1]
 
 
-def test_files_held_to_different_cells_are_decoded_apart(tiny_codec):
-    photo = make_photo(64, 64)
-    files = [tiny_codec.compress(photo, "a", rate) for rate in ("0.0019", "0.1250", "0.0313")]
-    assert group_by_size([unpack(file) for file in files]) == [[0], [1, 2]]
-    together = tiny_codec.decompress(files, 2)
-    for file, picture in zip(files, together, strict=True):
-        assert np.abs(pixels(picture) - pixels(tiny_codec.decompress(file, 2))).max() <= 1
-
-
 def test_large_photos_are_not_decoded_all_at_once():
     rate = get_rate("0.0098")
     photo = PercoFile(rate, 768, 512, "", np.zeros((16, 24), np.int64), 0)

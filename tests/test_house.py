@@ -33,7 +33,7 @@ ARROWS = {
     "unet": {"rates"},
     "tiling": {"autoencoder"},
     "refinement": {"condition", "rates"},
-    "sampling": {"condition", "rates", "tiling", "unet"},
+    "sampling": {"condition", "tiling", "unet"},
     "captioning": {"pretrained"},
     "perco_sd": {"condition", "pretrained", "rates", "stable_diffusion"},
     "stable_diffusion": {"autoencoder", "condition", "pretrained", "rates"},

@@ -8,8 +8,7 @@ import torch.nn.functional as F
 from diffusers import DPMSolverMultistepScheduler
 
 from perco_lite import sampling
-from perco_lite.rates import RATES
-from perco_lite.sampling import anchor_cell, anchor_velocity, coarse, denoise, draw_noise, guide
+from perco_lite.sampling import anchor_velocity, coarse, denoise, draw_noise, guide
 from perco_lite.unet import build_scheduler, build_unet, split_velocity
 
 
@@ -212,32 +211,14 @@ def test_anchor_moves_coarse_means_to_the_estimate_and_nothing_finer():
         torch.testing.assert_close(half, (velocity + changed) / 2, atol=1e-5, rtol=1e-5)
 
 
-def test_anchor_cells_by_hand():
-    """Where means over 4 latents are held, half a step of 8 apart is no longer free."""
-    estimate = torch.zeros(1, 4, 16, 16)
-    clean = torch.zeros(1, 4, 16, 16)
-    clean[..., :4], clean[..., 4:8] = 1.0, -1.0  # its means over 8 latents are right
-    clean[..., 8:12], clean[..., 12:] = 1.0, -1.0
-    noisy, alpha_bar = torch.zeros_like(clean), torch.tensor(0.0)
-    moved = []
-    for cell in (8, 4):
-        velocity = anchor_velocity(-clean, noisy, alpha_bar, estimate, 1.0, cell)
-        moved.append(split_velocity(noisy, velocity, alpha_bar)[0])
-    torch.testing.assert_close(moved[0], clean)
-    torch.testing.assert_close(moved[1], clean - coarse(clean, 4))
-    assert moved[1].abs().mean() < 0.6
-    cells = {rate.name: anchor_cell(rate) for rate in RATES}
-    assert {cells[name] for name in ("0.1250", "0.0313")} == {4}
-    assert {cells[name] for name in ("0.0098", "0.0019")} == {8}
-
-
 def test_anchor_is_off_unless_asked_for(unet):
     plain = run(unet, num_inference_steps=3)[-1].latents
     estimate = torch.full_like(plain, 2.0)
     off = run(unet, num_inference_steps=3, estimate=estimate, anchor=0.0)[-1].latents
     assert torch.equal(off, plain)
     held = run(unet, num_inference_steps=3, estimate=estimate, anchor=1.0)[-1].latents
-    assert (coarse(held) - 2).abs().max() < 1e-3 < (coarse(plain) - 2).abs().max()
+    # not exactly: a correction of one cell runs over into the next, so that no edges show
+    assert (coarse(held) - 2).abs().mean() < 0.1 * (coarse(plain) - 2).abs().mean()
 
 
 @pytest.mark.parametrize("size", [(16, 24), (5, 7), (1, 1), (9, 8)])
