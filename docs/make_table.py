@@ -1,6 +1,9 @@
 """Write the figures of `perco bench --json > bench.json` into README and model card.
 
 python docs/make_table.py bench.json
+python docs/make_table.py bench.json alone.json    figures of the second instead, where it has some:
+                                                   speeds by `perco bench --no-quality --json` on a
+                                                   machine that had nothing else to do
 """
 
 import json
@@ -12,7 +15,7 @@ from marked import fill
 ROOT = Path(__file__).parents[1]
 FILES = ("README.md", "perco_lite/weights/README.md")
 COLUMNS = {  # name in the report: (heading, format)
-    "bytes": ("bytes", "{:,.0f}"),
+    "bytes": ("bytes", "{:,.1f}"),
     "psnr": ("PSNR", "{:.2f} dB"),
     "ms_ssim": ("MS-SSIM", "{:.3f}"),
     "feature_distance": ("feature distance", "{:.2f}"),
@@ -62,13 +65,16 @@ def text(report: dict) -> str:
     return "\n".join(rows) + "\n\n" + below
 
 
-def main(source: str) -> None:
-    block = text(json.loads(Path(source).read_text()))
+def main(*sources: str) -> None:
+    report = {}
+    for source in sources:
+        report |= json.loads(Path(source).read_text())
+    block = text(report)
     for name in FILES:
         fill(ROOT / name, "perco bench", block)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
+    if not 2 <= len(sys.argv) <= 3:
         sys.exit(__doc__)
-    main(sys.argv[1])
+    main(*sys.argv[1:])
