@@ -143,8 +143,7 @@ class Autoencoder(ModelMixin, ConfigMixin):
                 f"image has shape {tuple(image.shape)}, expected (B,3,H,W) with H and W multiples "
                 f"of {FACTOR}; pad it first (perco_lite.data.pad_to_multiple)"
             )
-        raw = self.encoder(_channels_last(image))
-        return self._normalise(raw, self.latent_mean, self.latent_std)
+        return self._normalise(self.encoder(image), self.latent_mean, self.latent_std)
 
     @apply_forward_hook
     def decode(self, latents: Tensor) -> Tensor:
@@ -154,7 +153,7 @@ class Autoencoder(ModelMixin, ConfigMixin):
             raise ValueError(
                 f"latents have shape {tuple(latents.shape)}, expected (B,{channels},h,w)"
             )
-        return self.decoder(_channels_last(latents))
+        return self.decoder(latents)
 
     def forward(self, image: Tensor, latent_noise: float = 0.0) -> tuple[Tensor, Tensor]:
         """Training pass: ``(reconstruction, latents)``; also tracks the latents' statistics.
@@ -190,11 +189,6 @@ class Autoencoder(ModelMixin, ConfigMixin):
 
     def _normalise(self, raw: Tensor, mean: Tensor, std: Tensor) -> Tensor:
         return (raw - mean.view(1, -1, 1, 1)) / std.view(1, -1, 1, 1)
-
-
-def _channels_last(x: Tensor) -> Tensor:
-    """The same numbers, each pixel's channels side by side: a CPU decodes a quarter faster."""
-    return x.contiguous(memory_format=torch.channels_last)
 
 
 class StableDiffusionAutoencoder(AutoencoderKL):
