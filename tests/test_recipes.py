@@ -22,6 +22,7 @@ from perco_lite.photo_store import PhotoStore
 from perco_lite.recipes import (
     adopt_weights,
     load_autoencoder,
+    pack_weights,
     train_autoencoder_recipe,
     train_codec_recipe,
     train_text_recipe,
@@ -316,6 +317,19 @@ def test_latents_are_encoded_again_for_another_encoder_only(home, tmp_path):
     third = cache_latents(autoencoder, store, file)
     torch.testing.assert_close(third.latents[0].float(), first.latents[0].float() / 2)
     assert [path.name for path in tmp_path.iterdir()] == ["latents.safetensors"]
+
+
+def test_packed_weights_are_half_the_size_and_name_nobodys_folder(codec_run, tmp_path):
+    whole = codec_run[0] / "weights"
+    size = pack_weights(whole, tmp_path / "half")
+    assert size == sum(f.stat().st_size for f in (tmp_path / "half").rglob("*") if f.is_file())
+    model = "unet/diffusion_pytorch_model.safetensors"
+    ratio = (tmp_path / "half" / model).stat().st_size / (whole / model).stat().st_size
+    assert 0.45 < ratio < 0.6
+    for config in (tmp_path / "half").rglob("*.json"):
+        assert str(whole) not in config.read_text(), config
+    codec = PercoCodec.from_pretrained(str(tmp_path / "half"))
+    assert codec.model_id == PercoCodec.from_pretrained(str(whole)).model_id
 
 
 # --- what is missing ---
