@@ -31,7 +31,7 @@ REPORT = {
 def test_rows_are_rates_and_columns_what_was_measured(make_table):
     lines = make_table.text(REPORT).splitlines()
     assert lines[0] == "| rate | bytes | PSNR | MS-SSIM |"
-    assert lines[2] == "| `a` | 1 | 2.00 dB | 3.000 |" and lines[3].startswith("| `b` |")
+    assert lines[2] == "| `a` | 1.0 | 2.00 dB | 3.000 |" and lines[3].startswith("| `b` |")
     assert "25.46 dB" in lines[-1] and "LPIPS: not measured" in lines[-1]
     assert "cold start" not in lines[-1] and "v-loss" not in lines[-1]
 
@@ -49,6 +49,10 @@ def test_pages_are_rewritten_between_their_marks(make_table, tmp_path, monkeypat
         page = (tmp_path / name).read_text()
         assert page.startswith("before\n<!-- perco bench -->\n| rate |") and "old" not in page
         assert page.endswith("\n<!-- end -->\nafter\n") and page.count("| rate |") == 1
+    (tmp_path / "alone.json").write_text(json.dumps({"autoencoder_psnr": 30.0}))
+    make_table.main(tmp_path / "bench.json", tmp_path / "alone.json")
+    page = (tmp_path / "README.md").read_text()
+    assert "30.00 dB" in page and "25.46 dB" not in page and "| `a` | 1.0 |" in page
     (tmp_path / "README.md").write_text("no place\n")
     with pytest.raises(SystemExit, match="0 places for the figures, expected one"):
         make_table.main(tmp_path / "bench.json")
