@@ -86,10 +86,11 @@ def orthogonal(matrix: Tensor, turns: int = 5) -> Tensor:
     By Newton-Schulz turns, products of matrices only, in bfloat16: which way to go is enough.
     """
     a, b, c = QUINTIC
+    tall = len(matrix) > matrix.shape[1]
     x = matrix.bfloat16()
-    x = x.T if len(matrix) > matrix.shape[1] else x  # products of the shorter side
+    x = x.T if tall else x  # products of the shorter side
     x = x / x.norm().clamp_min(1e-7)
     for _ in range(turns):
         gram = x @ x.T
         x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return (x.T if len(matrix) > matrix.shape[1] else x).to(matrix.dtype)
+    return (x.T if tall else x).to(matrix.dtype)

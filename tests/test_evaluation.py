@@ -97,7 +97,7 @@ def test_a_row_says_what_the_file_cost_and_what_came_back(run, tiny_codec, folde
         assert np.abs(np.asarray(Image.open(kept)).astype(int) - np.asarray(picture)).max() <= 1
 
 
-def test_other_weights_with_the_same_codebooks_are_refused(run, tiny_codec, monkeypatch):
+def test_other_weights_with_the_same_codebooks_are_refused(run, tiny_codec):
     run(("perco",), limit=1)
     with torch.no_grad():
         first = next(tiny_codec.unet.parameters())
