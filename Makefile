@@ -52,7 +52,7 @@ train: .venv/.core ## train the two stages on DATA, MINUTES each
 
 caption-model: .venv/.core ## count captions of DATA into the table that codes captions
 	@test -d "$(DATA)" || { echo "No folder $(DATA): make caption-model DATA=folder" >&2; exit 1; }
-	PERCO_LITE_DATA="$(DATA)" $(BIN)/perco train captions -o perco_lite/caption_model.npz
+	PERCO_LITE_DATA="$(DATA)" $(BIN)/perco train captions -o perco_lite/coding/caption_model.npz
 
 bench: .venv/.core ## measure speed, memory and quality on this machine
 	$(BIN)/perco bench

@@ -28,13 +28,13 @@ from pathlib import Path
 
 import numpy as np
 
-from perco_lite import index_prior
 from perco_lite.batch import write_whole
-from perco_lite.bitstream import MAX_PRIOR_INDICES, BitstreamError, PercoFile, pack, unpack
-from perco_lite.entropy_coding import MAX_CAPTION_BYTES, caption_table_id
-from perco_lite.file_header import checksum, mixed_id, read_header
-from perco_lite.index_prior import prior_table_id
-from perco_lite.range_coder import RangeDecoder
+from perco_lite.coding import index_prior
+from perco_lite.coding.bitstream import MAX_PRIOR_INDICES, BitstreamError, PercoFile, pack, unpack
+from perco_lite.coding.entropy_coding import MAX_CAPTION_BYTES, caption_table_id
+from perco_lite.coding.file_header import checksum, mixed_id, read_header
+from perco_lite.coding.index_prior import prior_table_id
+from perco_lite.coding.range_coder import RangeDecoder
 from perco_lite.rates import RATES, get_rate
 
 ROOT = Path(__file__).parents[1]

@@ -31,9 +31,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from perco_lite.batch import write_whole
-from perco_lite.bitstream import PercoFile, pack
+from perco_lite.coding.bitstream import PercoFile, pack
+from perco_lite.coding.index_prior import find_prior, grid_contexts
 from perco_lite.data import find_data, kodak_photos, list_photos, load_photo, read_caption_lists
-from perco_lite.index_prior import find_prior, grid_contexts
 from perco_lite.loading import load_codec
 from perco_lite.metrics import bootstrap_interval
 from perco_lite.prior_training import PriorNetwork, prior_bits, train_network

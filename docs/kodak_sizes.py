@@ -24,7 +24,7 @@ from pathlib import Path
 from marked import fill
 
 from perco_lite.batch import write_whole
-from perco_lite.bitstream import bit_ledger, ledger, pack, prior_coded, unpack
+from perco_lite.coding.bitstream import bit_ledger, ledger, pack, prior_coded, unpack
 from perco_lite.data import kodak_photos
 from perco_lite.inspecting import SIZES_NAME
 from perco_lite.loading import load_codec
@@ -35,7 +35,7 @@ PAGE = ROOT / "README.md"
 PARTS = ("header", "caption", "indices", "padding")
 READ = """
 import hashlib, sys
-from perco_lite.bitstream import unpack
+from perco_lite.coding.bitstream import unpack
 file = unpack(open(sys.argv[1], "rb").read(), int(sys.argv[2]))
 assert "torch" not in sys.modules
 sys.stdout.buffer.write(hashlib.sha256(file.indices.tobytes()).hexdigest().encode())

@@ -120,9 +120,9 @@ STEPS = (
 
 def fingerprint(root: Path = ROOT) -> str:
     """Digest of what the figures depend on: weights, prior, caption table, written format."""
-    from perco_lite.bitstream import WRITTEN_VERSION
-    from perco_lite.entropy_coding import caption_table_id
-    from perco_lite.index_prior import prior_table_id
+    from perco_lite.coding.bitstream import WRITTEN_VERSION
+    from perco_lite.coding.entropy_coding import caption_table_id
+    from perco_lite.coding.index_prior import prior_table_id
 
     ids = f"version {WRITTEN_VERSION} captions {caption_table_id()} prior {prior_table_id()}"
     digest = hashlib.sha256(ids.encode())

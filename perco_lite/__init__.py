@@ -12,8 +12,8 @@ SMOKE = os.environ.get("PERCO_LITE_SMOKE") == "1"  # notebooks take their short 
 # Imported when first asked for: `perco --help` and the bitstream need no torch.
 _HOMES = {
     "PercoCodec": "codec",
-    "BitstreamError": "bitstream",
-    "ledger": "bitstream",
+    "BitstreamError": "coding.bitstream",
+    "ledger": "coding.bitstream",
     "RATES": "rates",
 }
 __all__ = ["BitstreamError", "PercoCodec", "RATES", "SMOKE", "ledger"]

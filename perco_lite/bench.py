@@ -17,7 +17,6 @@ import time
 import torch
 from tqdm import tqdm
 
-from perco_lite.bitstream import unpack
 from perco_lite.captions import embed, tokenize
 from perco_lite.codec import (
     DEFAULT_ANCHOR,
@@ -25,6 +24,7 @@ from perco_lite.codec import (
     DEFAULT_TEMPERATURE,
     PercoCodec,
 )
+from perco_lite.coding.bitstream import unpack
 from perco_lite.data import (
     find_data,
     image_to_tensor,

@@ -20,9 +20,9 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from perco_lite.bitstream import unpack
 from perco_lite.captions import embed_captions
 from perco_lite.codec import BATCH_PIXELS, PercoCodec
+from perco_lite.coding.bitstream import unpack
 from perco_lite.data import (
     Sample,
     find_data,

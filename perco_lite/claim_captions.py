@@ -18,8 +18,8 @@ from PIL import Image
 
 from perco_lite.claim_bench import Outcome, Workbench, centre, velocity_losses
 from perco_lite.claim_experiments import NOTHING
+from perco_lite.coding.entropy_coding import zlib_bytes
 from perco_lite.data import find_data, image_to_tensor, load_photo, read_caption_lists
-from perco_lite.entropy_coding import zlib_bytes
 
 WIDTH, HEIGHT = 320, 256  # of photos shrunk to that short side, as in training
 OBJECTS = 3

@@ -18,9 +18,9 @@ from PIL import Image
 from torch import Tensor
 
 from perco_lite.baselines import available, smallest
-from perco_lite.bitstream import unpack
 from perco_lite.claim_bench import Outcome, Workbench
 from perco_lite.claim_sets import patch_frechet_draws
+from perco_lite.coding.bitstream import unpack
 from perco_lite.data import tensor_to_image
 
 GUIDANCE = (1.0, 2.0, 3.0, 5.0)

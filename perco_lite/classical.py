@@ -17,7 +17,7 @@ from PIL import Image
 
 from perco_lite import baselines
 from perco_lite.baselines import BaselineResult
-from perco_lite.bitstream import PercoFile, pack
+from perco_lite.coding.bitstream import PercoFile, pack
 from perco_lite.contenders import PROBLEMS, Attempt, Job, PercoFiles
 from perco_lite.datasets import Photo
 from perco_lite.rates import get_rate

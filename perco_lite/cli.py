@@ -94,7 +94,7 @@ def compress(
     dtype: Dtype = None,
 ) -> None:
     """Compress photos to .perco files."""
-    from perco_lite.bitstream import ledger, pack, unpack
+    from perco_lite.coding.bitstream import ledger, pack, unpack
     from perco_lite.data import PHOTO_SUFFIXES, load_captions, load_photo
 
     if caption is not None and captions is not None:

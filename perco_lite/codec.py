@@ -18,8 +18,8 @@ from PIL import Image
 from torch import Tensor
 
 from perco_lite.autoencoder import Autoencoder, StableDiffusionAutoencoder
-from perco_lite.bitstream import PercoFile, pack, unpack
 from perco_lite.captions import embed_captions, use_older_names
+from perco_lite.coding.bitstream import PercoFile, pack, unpack
 from perco_lite.condition import LocalConditioner
 from perco_lite.data import image_to_tensor, pad_to_multiple, tensor_to_image
 from perco_lite.rates import RATES, RatePoint, get_rate

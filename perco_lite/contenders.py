@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-from perco_lite.bitstream import unpack
 from perco_lite.codec import (
     DEFAULT_ANCHOR,
     DEFAULT_GUIDANCE,
@@ -29,6 +28,7 @@ from perco_lite.codec import (
     PercoCodec,
     group_by_size,
 )
+from perco_lite.coding.bitstream import unpack
 from perco_lite.data import image_to_tensor, pad_to_multiple, tensor_to_image
 from perco_lite.datasets import Photo
 

@@ -22,16 +22,16 @@ from tqdm import tqdm
 
 from perco_lite import baselines, external_codecs
 from perco_lite.batch import explain
-from perco_lite.bitstream import WRITTEN_VERSION
 from perco_lite.classical import Classical, load_learned_family
 from perco_lite.codec import PercoCodec
+from perco_lite.coding.bitstream import WRITTEN_VERSION
+from perco_lite.coding.entropy_coding import caption_table_id
+from perco_lite.coding.index_prior import find_prior, prior_table_id
 from perco_lite.contenders import OURS, Ceiling, Decoding, Estimate, Perco, PercoFiles
 from perco_lite.datasets import PhotoSet
-from perco_lite.entropy_coding import caption_table_id
 from perco_lite.evaluation_files import EvaluationFiles
 from perco_lite.evaluation_rows import RowMaker, ToDo, columns, order, skip
 from perco_lite.evaluation_summary import write_summary
-from perco_lite.index_prior import find_prior, prior_table_id
 from perco_lite.learned_codecs import LEARNED_CODECS
 from perco_lite.loading import save_png, weights_digest
 from perco_lite.rates import get_rate

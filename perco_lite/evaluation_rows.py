@@ -15,8 +15,8 @@ from dataclasses import asdict
 from PIL import Image
 
 from perco_lite.batch import explain
-from perco_lite.bitstream import ledger
 from perco_lite.codec import PercoCodec
+from perco_lite.coding.bitstream import ledger
 from perco_lite.contenders import PROBLEMS, Attempt, Decoding
 from perco_lite.datasets import Photo, PhotoSet
 from perco_lite.result_table import ResultTable, Row

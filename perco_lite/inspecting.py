@@ -13,8 +13,8 @@ import json
 import math
 from pathlib import Path
 
-from perco_lite.bitstream import WRITTEN_VERSION, bit_ledger, ledger, prior_coded, unpack
-from perco_lite.entropy_coding import TABLE, caption_costs, pack_text, zlib_bytes
+from perco_lite.coding.bitstream import WRITTEN_VERSION, bit_ledger, ledger, prior_coded, unpack
+from perco_lite.coding.entropy_coding import TABLE, caption_costs, pack_text, zlib_bytes
 from perco_lite.rates import RATES
 
 KODAK = (512, 768)  # height, width

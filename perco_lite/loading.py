@@ -19,8 +19,8 @@ from PIL.PngImagePlugin import PngInfo
 
 from perco_lite import __version__
 from perco_lite.batch import SOFTWARE, explain, read_perco, write_whole
-from perco_lite.bitstream import unpack
 from perco_lite.codec import BUNDLED, PercoCodec, group_by_size
+from perco_lite.coding.bitstream import unpack
 
 SAMPLERS = ("ddim", "dpm++")
 DTYPES = ("float32", "bfloat16", "float16")

@@ -42,7 +42,7 @@ def train_prior_recipe(
 
     ``large`` of the photos are seen a second time, enlarged: at the lowest rate, an index of a
     small photo is far from its neighbours. ``settings`` are ``fit_prior``'s. The file goes into the
-    package as ``perco_lite/index_prior.npz``. The same seed gives the same file on the same
+    package as ``perco_lite/coding/index_prior.npz``. The same seed gives the same file on the same
     machine. Raises ``FileNotFoundError`` or ``ValueError`` without photos or weights.
     """
     store = PhotoStore(find_training_data(data))

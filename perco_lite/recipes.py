@@ -16,10 +16,10 @@ from transformers import AutoTokenizer, CLIPTextModel
 from perco_lite.autoencoder import Autoencoder
 from perco_lite.autoencoder_stage import AutoencoderLoss, AutoencoderStage
 from perco_lite.batch import write_whole
-from perco_lite.bitstream import unpack
 from perco_lite.captions import build_text_encoder, train_tokenizer
 from perco_lite.codec import PercoCodec
 from perco_lite.codec_stage import CodecLoss, CodecStage, build_codec
+from perco_lite.coding.bitstream import unpack
 from perco_lite.condition import LocalConditioner
 from perco_lite.data import find_data, kodak_photos, list_photos, skimage_photos, tensor_to_image
 from perco_lite.latent_store import cache_latents

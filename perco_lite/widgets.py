@@ -15,8 +15,8 @@ from pathlib import Path
 import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 
-from perco_lite.bitstream import ledger
 from perco_lite.codec import DEFAULT_GUIDANCE, PercoCodec
+from perco_lite.coding.bitstream import ledger
 from perco_lite.data import to_rgb
 from perco_lite.metrics import bits_per_pixel, psnr
 

@@ -11,10 +11,10 @@ and some of version 2) stay as they are: every later program reads them.
 import json
 from pathlib import Path
 
-from perco_lite.bitstream import prior_coded, unpack
+from perco_lite.coding.bitstream import prior_coded, unpack
+from perco_lite.coding.file_header import VERSIONS
+from perco_lite.coding.index_prior import find_prior, prior_table_id
 from perco_lite.data import skimage_photos
-from perco_lite.file_header import VERSIONS
-from perco_lite.index_prior import find_prior, prior_table_id
 from perco_lite.loading import load_codec
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perco_lite.bitstream import BitstreamError, PercoFile, ledger, pack, unpack
-from perco_lite.entropy_coding import caption_table_id, pack_text
-from perco_lite.index_prior import prior_table_id
+from perco_lite.coding.bitstream import BitstreamError, PercoFile, ledger, pack, unpack
+from perco_lite.coding.entropy_coding import caption_table_id, pack_text
+from perco_lite.coding.index_prior import prior_table_id
 from perco_lite.rates import RATES, get_rate
 
 fixed = settings(derandomize=True, deadline=None)
@@ -287,7 +287,7 @@ def test_numpy_integers_are_integers():
 
 def test_no_torch_is_needed():
     code = (
-        "import sys, perco_lite.bitstream, perco_lite.entropy_coding, perco_lite.rates\n"
+        "import sys, perco_lite.coding.bitstream, perco_lite.rates\n"
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=300).returncode == 0

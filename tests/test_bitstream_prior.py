@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from test_bitstream import KODAK_CAPTION, assert_same, fixed, make, sealed
 from test_index_prior import make as make_prior
 
-from perco_lite import index_prior
-from perco_lite.bitstream import (
+from perco_lite.coding import index_prior
+from perco_lite.coding.bitstream import (
     MAX_PRIOR_INDICES,
     BitstreamError,
     PercoFile,
@@ -19,12 +19,12 @@ from perco_lite.bitstream import (
     pack,
     unpack,
 )
-from perco_lite.entropy_coding import caption_table_id
-from perco_lite.file_header import checksum, mixed_id
-from perco_lite.index_prior import IndexPrior, PriorSet
+from perco_lite.coding.entropy_coding import caption_table_id
+from perco_lite.coding.file_header import checksum, mixed_id
+from perco_lite.coding.index_prior import IndexPrior, PriorSet
+from perco_lite.coding.range_coder import RangeDecoder
 from perco_lite.inspecting import BIT_KINDS, describe, describe_text
 from perco_lite.prior_training import fit_prior, write_priors
-from perco_lite.range_coder import RangeDecoder
 from perco_lite.rates import get_rate
 
 MODEL = 0xBEEF

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from perco_lite import caption_model
-from perco_lite.caption_model import (
+from perco_lite.coding import caption_model
+from perco_lite.coding.caption_model import (
     MAX_LETTERS,
     MAX_WORDS,
     CaptionModel,
@@ -130,7 +130,7 @@ def test_a_known_word_spelled_out_is_refused(monkeypatch):
 
 
 def test_the_table_is_small_and_named_by_its_content():
-    path = caption_model.resources.files("perco_lite").joinpath("caption_model.npz")
+    path = caption_model.resources.files("perco_lite.coding").joinpath("caption_model.npz")
     assert path.stat().st_size <= 3_000_000
     arrays = bundled().arrays()
     assert arrays_id(arrays) == bundled().table_id == TABLE_ID
@@ -154,7 +154,7 @@ def test_a_missing_or_damaged_table_is_named(tmp_path, monkeypatch, content):
 
 def test_another_process_makes_the_same_bytes():
     code = (
-        "from perco_lite.caption_model import bundled; import sys\n"
+        "from perco_lite.coding.caption_model import bundled; import sys\n"
         "print(bundled().encode('Two zebras, one giraffe.').hex(), 'torch' in sys.modules)"
     )
     run = [sys.executable, "-c", code]

@@ -6,8 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from perco_lite.caption_model import CaptionModel, arrays_id
 from perco_lite.caption_training import build_caption_model, read_sentences, train_captions
+from perco_lite.coding.caption_model import CaptionModel, arrays_id
 
 SENTENCES = ["A dog runs.", "a dog runs fast", "A cat sleeps.", "The dog sleeps."] * 3
 

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from perco_lite import data, loading
-from perco_lite.bitstream import unpack
 from perco_lite.cli import app
 from perco_lite.codec import DEFAULT_GUIDANCE
+from perco_lite.coding.bitstream import unpack
 from perco_lite.loading import weights_digest
 from perco_lite.rates import RATES
 

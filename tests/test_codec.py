@@ -9,8 +9,8 @@ from PIL import Image
 
 from conftest import build_tiny_codec
 from perco_lite import data
-from perco_lite.bitstream import BitstreamError, PercoFile, ledger, pack, unpack
 from perco_lite.codec import BATCH_PIXELS, group_by_size
+from perco_lite.coding.bitstream import BitstreamError, PercoFile, ledger, pack, unpack
 from perco_lite.rates import RATES, get_rate
 
 RATE_NAMES = ("0.0019", "0.0098", "0.0313", "0.1250")

@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from perco_lite import PercoCodec
-from perco_lite.bitstream import unpack
+from perco_lite.coding.bitstream import unpack
 from perco_lite.loading import weights_digest
 
 PHOTO = Image.linear_gradient("L").resize((90, 70))

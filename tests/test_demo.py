@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from perco_lite import demo
-from perco_lite.bitstream import unpack
 from perco_lite.cli import app
+from perco_lite.coding.bitstream import unpack
 from perco_lite.loading import load_codec
 
 RATES = ("0.0019", "0.0098", "0.0313", "0.1250")

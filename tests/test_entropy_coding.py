@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from perco_lite import entropy_coding
-from perco_lite.entropy_coding import (
+from perco_lite.coding import entropy_coding
+from perco_lite.coding.entropy_coding import (
     MAX_CAPTION_BYTES,
     pack_indices,
     pack_text,

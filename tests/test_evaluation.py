@@ -13,8 +13,8 @@ from PIL import Image
 from perco_lite import codec as codec_module
 from perco_lite import evaluation, scoring
 from perco_lite.baselines import encode_near
-from perco_lite.bitstream import ledger
 from perco_lite.classical import uniform_bytes
+from perco_lite.coding.bitstream import ledger
 from perco_lite.contenders import Decoding, Perco, PercoFiles
 from perco_lite.datasets import open_dataset
 from perco_lite.evaluation import evaluate

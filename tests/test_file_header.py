@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_bitstream import assert_same, fixed, make, sealed
 
-from perco_lite import bitstream
-from perco_lite.bitstream import BitstreamError, ledger, pack, unpack
-from perco_lite.entropy_coding import caption_table_id, pack_indices
-from perco_lite.file_header import COMMON_SIZES, checksum, mixed_id
+from perco_lite.coding import bitstream
+from perco_lite.coding.bitstream import BitstreamError, ledger, pack, unpack
+from perco_lite.coding.entropy_coding import caption_table_id, pack_indices
+from perco_lite.coding.file_header import COMMON_SIZES, checksum, mixed_id
 from perco_lite.rates import RATES
 
 BODY = pack(make(width=769, height=512, caption="Zq"))[:-2]  # 4 + 4 + 104 + 3 bytes

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from perco_lite import bitstream, index_prior
-from perco_lite.bitstream import WRITTEN_VERSION, pack, unpack
+from perco_lite.coding import bitstream, index_prior
+from perco_lite.coding.bitstream import WRITTEN_VERSION, pack, unpack
 from perco_lite.rates import RATES
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 
 from perco_lite import PercoCodec, loading
-from perco_lite.bitstream import unpack
 from perco_lite.cli import app
+from perco_lite.coding.bitstream import unpack
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perco_lite import index_prior
-from perco_lite.index_prior import BANDS, NEIGHBOURS, IndexPrior, grid_contexts
-from perco_lite.range_coder import RangeDecoder, RangeEncoder
+from perco_lite.coding import index_prior
+from perco_lite.coding.index_prior import BANDS, NEIGHBOURS, IndexPrior, grid_contexts
+from perco_lite.coding.range_coder import RangeDecoder, RangeEncoder
 
 fixed = settings(derandomize=True, deadline=None, max_examples=40)
 

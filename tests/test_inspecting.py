@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from perco_lite import inspecting
-from perco_lite.bitstream import WRITTEN_VERSION, PercoFile, bit_ledger, pack
-from perco_lite.caption_model import bundled
+from perco_lite.coding.bitstream import WRITTEN_VERSION, PercoFile, bit_ledger, pack
+from perco_lite.coding.caption_model import bundled
 from perco_lite.inspecting import describe, describe_text, measured_sizes, rate_table, rate_text
 from perco_lite.rates import get_rate
 

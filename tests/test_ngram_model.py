@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perco_lite.ngram_model import DISCOUNT_UNIT, END, Level, NgramModel, count_ngrams
+from perco_lite.coding.ngram_model import DISCOUNT_UNIT, END, Level, NgramModel, count_ngrams
 
 fixed = settings(derandomize=True, deadline=None)
 ONE = 1 << 24

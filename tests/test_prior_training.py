@@ -9,7 +9,8 @@ import torch
 from test_recipes import waves
 
 from perco_lite import train_cli
-from perco_lite.index_prior import IndexPrior, PriorSet, grid_contexts
+from perco_lite.coding.index_prior import IndexPrior, PriorSet, grid_contexts
+from perco_lite.coding.range_coder import RangeDecoder, RangeEncoder
 from perco_lite.latent_store import LatentStore
 from perco_lite.prior_recipe import reading_order, train_prior_recipe
 from perco_lite.prior_training import (
@@ -20,7 +21,6 @@ from perco_lite.prior_training import (
     prior_bits,
     write_priors,
 )
-from perco_lite.range_coder import RangeDecoder, RangeEncoder
 from perco_lite.rates import get_rate
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from perco_lite.range_coder import MAX_TOTAL, RangeDecoder, RangeEncoder
+from perco_lite.coding.range_coder import MAX_TOTAL, RangeDecoder, RangeEncoder
 
 fixed = settings(derandomize=True, deadline=None)
 

@@ -14,10 +14,10 @@ import pytest
 import torch
 from test_bitstream import KODAK_CAPTION, assert_same
 
-from perco_lite import caption_model, index_prior, ngram_model, range_coder
-from perco_lite.bitstream import PercoFile, pack, unpack
-from perco_lite.index_prior import BANDS, NEIGHBOURS, IndexPrior, PriorSet
-from perco_lite.range_coder import RangeDecoder, RangeEncoder
+from perco_lite.coding import caption_model, index_prior, ngram_model, range_coder
+from perco_lite.coding.bitstream import PercoFile, pack, unpack
+from perco_lite.coding.index_prior import BANDS, NEIGHBOURS, IndexPrior, PriorSet
+from perco_lite.coding.range_coder import RangeDecoder, RangeEncoder
 from perco_lite.rates import get_rate
 
 MODEL = 0xBEEF
@@ -158,8 +158,8 @@ FRESH = """
 import os, sys
 sys.modules["torch"] = None  # whoever imports it fails
 import numpy as np
-from perco_lite import index_prior
-from perco_lite.bitstream import PercoFile, pack, unpack
+from perco_lite.coding import index_prior
+from perco_lite.coding.bitstream import PercoFile, pack, unpack
 stored = dict(np.load(sys.argv[1]))
 found = index_prior.PriorSet.from_arrays(stored)
 index_prior.bundled = lambda: found

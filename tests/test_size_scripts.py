@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from test_same_everywhere import formula_prior
 
-from perco_lite import index_prior
-from perco_lite.bitstream import BitstreamError, pack, unpack
-from perco_lite.index_prior import PriorSet
+from perco_lite.coding import index_prior
+from perco_lite.coding.bitstream import BitstreamError, pack, unpack
+from perco_lite.coding.index_prior import PriorSet
 from perco_lite.inspecting import measured_sizes
 
 DOCS = Path(__file__).parents[1] / "docs"

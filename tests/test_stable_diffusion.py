@@ -12,8 +12,8 @@ from PIL import Image
 
 from perco_lite import PercoCodec, ledger
 from perco_lite.autoencoder import StableDiffusionAutoencoder
-from perco_lite.bitstream import unpack
 from perco_lite.captions import embed_captions
+from perco_lite.coding.bitstream import unpack
 from perco_lite.condition import LocalConditioner
 from perco_lite.rates import RATES
 from perco_lite.sampling import draw_noise

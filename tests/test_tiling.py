@@ -10,7 +10,7 @@ from PIL import Image
 from conftest import TINY_AUTOENCODER, build_telling_codec
 from perco_lite import PercoCodec
 from perco_lite.autoencoder import Autoencoder
-from perco_lite.bitstream import unpack
+from perco_lite.coding.bitstream import unpack
 from perco_lite.data import image_to_tensor, pad_to_multiple, skimage_photos
 from perco_lite.tiling import GRID, Tiling, decode_latents, encode_image
 

@@ -20,7 +20,7 @@ from math import isqrt
 
 import numpy as np
 
-from perco_lite.range_coder import RangeDecoder, RangeEncoder
+from perco_lite.coding.range_coder import RangeDecoder, RangeEncoder
 
 # (rows up, columns to the left; negative: to the right) of the codes that are looked at
 NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1), (0, 2), (2, 0))
@@ -194,7 +194,7 @@ def bundled() -> PriorSet | None:
 
     Raises ``ValueError`` for a damaged file.
     """
-    path = resources.files("perco_lite").joinpath("index_prior.npz")
+    path = resources.files("perco_lite.coding").joinpath("index_prior.npz")
     if not path.is_file():
         return None
     try:

@@ -28,8 +28,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from perco_lite import caption_model
-from perco_lite.entropy_coding import (
+from perco_lite.coding import caption_model
+from perco_lite.coding.entropy_coding import (
     TABLE,
     caption_costs,
     caption_table_id,
@@ -39,7 +39,7 @@ from perco_lite.entropy_coding import (
     unpack_text,
     zlib_bytes,
 )
-from perco_lite.file_header import (
+from perco_lite.coding.file_header import (
     CHECKSUM_BYTES,
     VERSIONS,
     BitstreamError,
@@ -51,8 +51,8 @@ from perco_lite.file_header import (
     size_problem,
     write_header,
 )
-from perco_lite.index_prior import find_prior, prior_table_id
-from perco_lite.range_coder import RangeDecoder, RangeEncoder
+from perco_lite.coding.index_prior import find_prior, prior_table_id
+from perco_lite.coding.range_coder import RangeDecoder, RangeEncoder
 from perco_lite.rates import RATES, RatePoint
 
 __all__ = ["BitstreamError", "PercoFile", "bit_ledger", "ledger", "pack", "prior_coded", "unpack"]

@@ -22,8 +22,8 @@ from importlib import resources
 import numpy as np
 from numpy.typing import ArrayLike
 
-from perco_lite.ngram_model import END, NgramModel
-from perco_lite.range_coder import RangeDecoder, RangeEncoder
+from perco_lite.coding.ngram_model import END, NgramModel
+from perco_lite.coding.range_coder import RangeDecoder, RangeEncoder
 
 UNKNOWN = 1  # the symbol before a word spelled out; 0 is END, and the vocabulary starts at 2
 FIRST_WORD = 2
@@ -223,7 +223,7 @@ def bundled() -> CaptionModel:
 
     Raises ``FileNotFoundError`` where it is missing, ``ValueError`` where it is damaged.
     """
-    path = resources.files("perco_lite").joinpath("caption_model.npz")
+    path = resources.files("perco_lite.coding").joinpath("caption_model.npz")
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; make it with `make caption-model`")
     try:

@@ -17,7 +17,7 @@ from importlib import resources
 import numpy as np
 from numpy.typing import ArrayLike
 
-from perco_lite.caption_model import bundled
+from perco_lite.coding.caption_model import bundled
 from perco_lite.rates import uniform_code_bytes
 
 MAX_CAPTION_BYTES = 65_535  # of UTF-8; also what stops a decompression bomb
@@ -224,6 +224,6 @@ def _dictionary() -> bytes:
 
     Part of the file format: with another dictionary, old captions would read as nonsense.
     """
-    path = resources.files("perco_lite").joinpath("caption_dictionary.txt")
+    path = resources.files("perco_lite.coding").joinpath("caption_dictionary.txt")
     phrases = path.read_text(encoding="utf-8").splitlines()  # any line ending, so any git setting
     return " ".join(["", *phrases, ""]).encode("utf-8")
