@@ -17,7 +17,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from perco_lite.batch import write_whole
-from perco_lite.caption_training import read_sentences
 from perco_lite.coding.caption_model import bundled
 from perco_lite.coding.entropy_coding import (
     DEFLATE_DICTIONARY,
@@ -28,6 +27,7 @@ from perco_lite.coding.entropy_coding import (
     zlib_bytes,
 )
 from perco_lite.data import find_data
+from perco_lite.training.caption_model import read_sentences
 
 RESULTS = Path(__file__).parents[1] / "data" / "results" / "caption_coders.csv"
 DICTIONARY = 110 << 10  # bytes of zstd's trained dictionary, its own default

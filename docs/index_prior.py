@@ -36,9 +36,9 @@ from perco_lite.coding.index_prior import find_prior, grid_contexts
 from perco_lite.data import find_data, kodak_photos, list_photos, load_photo, read_caption_lists
 from perco_lite.loading import load_codec
 from perco_lite.metrics import bootstrap_interval
-from perco_lite.prior_training import PriorNetwork, prior_bits, train_network
-from perco_lite.recipes import find_training_data
-from perco_lite.shards import read_training_photos
+from perco_lite.training.index_prior import PriorNetwork, prior_bits, train_network
+from perco_lite.training.recipes import find_training_data
+from perco_lite.training.shards import read_training_photos
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "data" / "results" / "index_prior.csv"

@@ -14,13 +14,13 @@ from accelerate import PartialState
 from torch import nn
 
 from perco_lite.codec import PercoCodec
-from perco_lite.codec_stage import PERCEPTUAL_FROM, CodecLoss, StreamedStage
 from perco_lite.data import read_caption_lists
 from perco_lite.photo_stream import PhotoStream
 from perco_lite.rates import get_rate
-from perco_lite.recipes import find_training_data, preview_sheet
 from perco_lite.trained_layers import choose_layers, trained_share
-from perco_lite.training import TrainingSettings, train
+from perco_lite.training.codec import PERCEPTUAL_FROM, CodecLoss, StreamedStage
+from perco_lite.training.loop import TrainingSettings, train
+from perco_lite.training.recipes import find_training_data, preview_sheet
 
 
 def train_base_recipe(

@@ -38,7 +38,7 @@ from perco_lite.loading import device_name, load_codec
 from perco_lite.metrics import flat_colour_error, load_lpips, ms_ssim, psnr
 from perco_lite.perceptual import SQUEEZENET_FILE, PerceptualDistance
 from perco_lite.rates import RATES, get_rate
-from perco_lite.shards import read_training_photos
+from perco_lite.training.shards import read_training_photos
 from perco_lite.unet import predict_velocity
 
 TARGETS = {  # what issue 2 of this project asks for, on two cores

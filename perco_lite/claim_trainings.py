@@ -20,12 +20,12 @@ from pathlib import Path
 from perco_lite.claim_bench import Outcome, Workbench, velocity_losses
 from perco_lite.claim_sets import patch_frechet_draws
 from perco_lite.codec import PercoCodec
-from perco_lite.codec_stage import CodecLoss, CodecStage
-from perco_lite.latent_store import LatentStore, cache_latents
-from perco_lite.photo_store import PhotoStore
 from perco_lite.rates import get_rate
-from perco_lite.recipes import find_training_data
-from perco_lite.training import TrainingSettings, train
+from perco_lite.training.codec import CodecLoss, CodecStage
+from perco_lite.training.latents import LatentStore, cache_latents
+from perco_lite.training.loop import TrainingSettings, train
+from perco_lite.training.photos import PhotoStore
+from perco_lite.training.recipes import find_training_data
 
 FEATURE_WEIGHT = 0.1  # as PerCo (SD) sets LPIPS's; the paper's is not known
 BATCH, CROP = 8, 24  # crops of 24x24 latents

@@ -24,7 +24,14 @@ from PIL import Image
 from torch import Tensor
 
 from perco_lite.data import list_photos, load_photo, read_caption_lists
-from perco_lite.shards import Faults, ShardPhoto, decode_sample, is_url, list_shards, read_samples
+from perco_lite.training.shards import (
+    Faults,
+    ShardPhoto,
+    decode_sample,
+    is_url,
+    list_shards,
+    read_samples,
+)
 
 SHARD_SHARE = 0.01  # of the shards may be broken, and one
 

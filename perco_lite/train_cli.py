@@ -54,7 +54,7 @@ def train_autoencoder(
     ] = None,
 ) -> None:
     """Stage 1: photos to latents and back."""
-    from perco_lite.recipes import train_autoencoder_recipe
+    from perco_lite.training.recipes import train_autoencoder_recipe
 
     _train(train_autoencoder_recipe, locals())
 
@@ -72,7 +72,7 @@ def train_text(
     mixed_precision: str = "no",
 ) -> None:
     """Tokenizer and text encoder, from photos and their captions (optional; for stage 2)."""
-    from perco_lite.recipes import train_text_recipe
+    from perco_lite.training.recipes import train_text_recipe
 
     _train(train_text_recipe, locals())
 
@@ -85,7 +85,7 @@ def train_captions(
     output: Output = Path("out/train/caption_model.npz"),
 ) -> None:
     """The table that codes captions; part of the file format, so a new one is a new format."""
-    from perco_lite.caption_training import train_captions
+    from perco_lite.training.caption_model import train_captions
 
     _train(train_captions, {"data": data, "output": output})
 
@@ -106,7 +106,7 @@ def train_prior(
     seed: int = 0,
 ) -> None:
     """The index prior of every rate of a codec, so that its indices take fewer bits."""
-    from perco_lite.prior_recipe import train_prior_recipe
+    from perco_lite.training.prior_recipe import train_prior_recipe
 
     _train(train_prior_recipe, locals())
 
@@ -228,7 +228,7 @@ def train_codec(
     if base:
         from perco_lite.base_recipe import train_base_recipe as recipe
     else:
-        from perco_lite.recipes import train_codec_recipe as recipe
+        from perco_lite.training.recipes import train_codec_recipe as recipe
 
     _train(recipe, options)
 
@@ -240,7 +240,7 @@ def pack(
 ) -> None:
     """Convert a codec's weights to float16, as they ship."""
     from perco_lite.loading import quiet_libraries
-    from perco_lite.recipes import pack_weights
+    from perco_lite.training.recipes import pack_weights
 
     quiet_libraries()
     try:

@@ -9,7 +9,7 @@ from torch import nn
 
 from conftest import TINY_AUTOENCODER
 from perco_lite.autoencoder import Autoencoder
-from perco_lite.autoencoder_stage import AutoencoderLoss, AutoencoderStage
+from perco_lite.training.autoencoder import AutoencoderLoss, AutoencoderStage
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 from perco_lite import PercoCodec, base_recipe, stable_diffusion
 from perco_lite.base_recipe import train_base_recipe
 from perco_lite.cli import app
-from perco_lite.codec_stage import CodecLoss, StreamedStage
 from perco_lite.photo_stream import PhotoStream
+from perco_lite.training.codec import CodecLoss, StreamedStage
 
 UNET = "weights/unet/diffusion_pytorch_model.safetensors"
 CONDITIONER = "weights/conditioner/diffusion_pytorch_model.safetensors"

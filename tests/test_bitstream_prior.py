@@ -24,8 +24,8 @@ from perco_lite.coding.file_header import checksum, mixed_id
 from perco_lite.coding.index_prior import IndexPrior, PriorSet
 from perco_lite.coding.range_coder import RangeDecoder
 from perco_lite.inspecting import BIT_KINDS, describe, describe_text
-from perco_lite.prior_training import fit_prior, write_priors
 from perco_lite.rates import get_rate
+from perco_lite.training.index_prior import fit_prior, write_priors
 
 MODEL = 0xBEEF
 

@@ -6,8 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from perco_lite.caption_training import build_caption_model, read_sentences, train_captions
 from perco_lite.coding.caption_model import CaptionModel, arrays_id
+from perco_lite.training.caption_model import build_caption_model, read_sentences, train_captions
 
 SENTENCES = ["A dog runs.", "a dog runs fast", "A cat sleeps.", "The dog sleeps."] * 3
 
@@ -40,7 +40,7 @@ def test_training_is_deterministic_and_reads_train_files_only(tmp_path):
     write(tmp_path, "heldout.txt", ["A secret."] * 9)
     code = (
         "import sys; from pathlib import Path\n"
-        "from perco_lite.caption_training import train_captions\n"
+        "from perco_lite.training.caption_model import train_captions\n"
         "train_captions(Path(sys.argv[1]), Path(sys.argv[2]))"
     )
     out = tmp_path / "other.npz"

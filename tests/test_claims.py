@@ -23,8 +23,8 @@ from perco_lite.coding.entropy_coding import pack_text, zlib_bytes
 from perco_lite.data import Sample
 from perco_lite.loading import weights_digest
 from perco_lite.metrics import psnr
-from perco_lite.prior_training import fit_prior, prior_bits
 from perco_lite.rates import RATES
+from perco_lite.training.index_prior import fit_prior, prior_bits
 
 TINY = ClaimSettings(crop=64, steps=1, seeds=2, draws=3, training_steps=1, training_photos=3)
 

@@ -9,12 +9,12 @@ from safetensors.torch import load_file
 from torch import nn
 
 from conftest import build_tiny_codec
-from perco_lite import codec_stage
 from perco_lite.captions import tokenize
-from perco_lite.codec_stage import COARSE_WEIGHT, CodecLoss, CodecStage
-from perco_lite.latent_store import LatentStore
 from perco_lite.rates import RATES
-from perco_lite.training import TrainingSettings, train
+from perco_lite.training import codec as codec_stage
+from perco_lite.training.codec import COARSE_WEIGHT, CodecLoss, CodecStage
+from perco_lite.training.latents import LatentStore
+from perco_lite.training.loop import TrainingSettings, train
 
 LITE = ("0.0019", "0.0098", "0.0313", "0.1250")
 CAPTIONS = [["a red barn"], ["two dogs", "a green field"], [], ["a man on a wave"]]

@@ -10,9 +10,9 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
 from conftest import build_tiny_codec, run_two_processes
-from perco_lite.codec_stage import CodecLoss, CodecStage
-from perco_lite.latent_store import LatentStore
-from perco_lite.training import TrainingSettings, step_seed, train
+from perco_lite.training.codec import CodecLoss, CodecStage
+from perco_lite.training.latents import LatentStore
+from perco_lite.training.loop import TrainingSettings, step_seed, train
 
 SEED = 3
 TOLERANCE = 2e-4  # relative: sums over ranks are added up in another order

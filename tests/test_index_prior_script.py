@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from perco_lite.prior_training import fit_prior, prior_bits
+from perco_lite.training.index_prior import fit_prior, prior_bits
 
 ROOT = Path(__file__).parents[1]
 RATE = "0.0313"
@@ -94,7 +94,7 @@ def test_the_table(ready, script, tiny_codec, tmp_path, monkeypatch, capsys):
 
 
 def test_without_captions_the_network_is_the_priors(script):
-    from perco_lite.prior_training import PriorNetwork
+    from perco_lite.training.index_prior import PriorNetwork
 
     torch.manual_seed(0)
     ours = script.CaptionedNetwork(8, words=3)

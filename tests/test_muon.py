@@ -5,8 +5,8 @@ import torch
 from test_training_options import fresh_accelerator, rows, run  # noqa: F401  (a fixture)
 from torch import nn
 
-from perco_lite.muon import Muon, is_matrix, orthogonal
-from perco_lite.training import TrainingSettings, build_optimizer
+from perco_lite.training.loop import TrainingSettings, build_optimizer
+from perco_lite.training.muon import Muon, is_matrix, orthogonal
 
 
 def draw(*shape, seed=0):

@@ -11,9 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from perco_lite import shards
-from perco_lite.photo_store import PhotoStore
 from perco_lite.photo_stream import PhotoStream, random_crop
+from perco_lite.training import shards
+from perco_lite.training.photos import PhotoStore
 
 
 def jpeg(number: int, size=(40, 30)) -> bytes:

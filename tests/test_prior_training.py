@@ -11,9 +11,8 @@ from test_recipes import waves
 from perco_lite import train_cli
 from perco_lite.coding.index_prior import IndexPrior, PriorSet, grid_contexts
 from perco_lite.coding.range_coder import RangeDecoder, RangeEncoder
-from perco_lite.latent_store import LatentStore
-from perco_lite.prior_recipe import reading_order, train_prior_recipe
-from perco_lite.prior_training import (
+from perco_lite.rates import get_rate
+from perco_lite.training.index_prior import (
     PriorNetwork,
     collect_grids,
     fit_prior,
@@ -21,7 +20,8 @@ from perco_lite.prior_training import (
     prior_bits,
     write_priors,
 )
-from perco_lite.rates import get_rate
+from perco_lite.training.latents import LatentStore
+from perco_lite.training.prior_recipe import reading_order, train_prior_recipe
 
 
 def stripes(count, size=8, seed=0):

@@ -12,14 +12,15 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from conftest import SENTENCES, TINY_AUTOENCODER
-from perco_lite import data, recipes
+from perco_lite import data
 from perco_lite.autoencoder import Autoencoder
 from perco_lite.captions import build_text_encoder
 from perco_lite.codec import PercoCodec
-from perco_lite.codec_stage import build_codec
-from perco_lite.latent_store import cache_latents
-from perco_lite.photo_store import PhotoStore
-from perco_lite.recipes import (
+from perco_lite.training import recipes
+from perco_lite.training.codec import build_codec
+from perco_lite.training.latents import cache_latents
+from perco_lite.training.photos import PhotoStore
+from perco_lite.training.recipes import (
     adopt_weights,
     load_autoencoder,
     pack_weights,

@@ -7,7 +7,7 @@ import tarfile
 import pytest
 from PIL import Image
 
-from perco_lite import shards
+from perco_lite.training import shards
 
 WIDTH, HEIGHT = 24, 16
 

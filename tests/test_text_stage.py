@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from conftest import SENTENCES
 from perco_lite.captions import build_text_encoder, embed_captions, tokenize, train_tokenizer
-from perco_lite.text_stage import TextLoss, TextStage, photo_features
+from perco_lite.training.text_encoder import TextLoss, TextStage, photo_features
 
 CAPTIONS = [["a red barn", "a barn in a field"], ["two dogs"], ["a man on a wave"], ["snow"]]
 

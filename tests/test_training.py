@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from conftest import run_two_processes
-from perco_lite.training import TrainingSettings, learning_rate_factor, step_seed, train
+from perco_lite.training.loop import TrainingSettings, learning_rate_factor, step_seed, train
 
 
 class ToyLoss(nn.Module):

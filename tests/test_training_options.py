@@ -13,8 +13,8 @@ from torch.utils.checkpoint import checkpoint
 
 from conftest import build_tiny_codec
 from perco_lite.captions import tokenize
-from perco_lite.codec_stage import CodecLoss
-from perco_lite.training import TrainingSettings, build_optimizer, learning_rate_factor, train
+from perco_lite.training.codec import CodecLoss
+from perco_lite.training.loop import TrainingSettings, build_optimizer, learning_rate_factor, train
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from perco_lite.autoencoder import FACTOR, Autoencoder
-from perco_lite.photo_store import PhotoStore
+from perco_lite.training.photos import PhotoStore
 
 
 class LatentStore:

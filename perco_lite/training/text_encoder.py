@@ -20,7 +20,7 @@ from transformers import CLIPTextModel
 
 from perco_lite.captions import draw_caption, embed, tokenize
 from perco_lite.perceptual import SqueezeNet
-from perco_lite.photo_store import PhotoStore
+from perco_lite.training.photos import PhotoStore
 
 
 class TextLoss(nn.Module):

@@ -28,8 +28,8 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from perco_lite.muon import Muon
-from perco_lite.training_log import TrainingLog, require_tensorboard
+from perco_lite.training.muon import Muon
+from perco_lite.training.training_log import TrainingLog, require_tensorboard
 
 # "adamw8bit" keeps its averages in a quarter of the memory, "muon" needs fewer steps
 OPTIMIZERS = ("adamw", "adamw8bit", "muon")

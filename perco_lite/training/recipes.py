@@ -14,21 +14,21 @@ from torch import nn
 from transformers import AutoTokenizer, CLIPTextModel
 
 from perco_lite.autoencoder import Autoencoder
-from perco_lite.autoencoder_stage import AutoencoderLoss, AutoencoderStage
 from perco_lite.batch import write_whole
 from perco_lite.captions import build_text_encoder, train_tokenizer
 from perco_lite.codec import PercoCodec
-from perco_lite.codec_stage import CodecLoss, CodecStage, build_codec
 from perco_lite.coding.bitstream import unpack
 from perco_lite.condition import LocalConditioner
 from perco_lite.data import find_data, kodak_photos, list_photos, skimage_photos, tensor_to_image
-from perco_lite.latent_store import cache_latents
 from perco_lite.perceptual import SQUEEZENET_FILE, PerceptualDistance, SqueezeNet
-from perco_lite.photo_store import PhotoStore
 from perco_lite.plotting import Tile, contact_sheet
-from perco_lite.shards import is_url
-from perco_lite.text_stage import TextLoss, TextStage, photo_features
-from perco_lite.training import TrainingSettings, train
+from perco_lite.training.autoencoder import AutoencoderLoss, AutoencoderStage
+from perco_lite.training.codec import CodecLoss, CodecStage, build_codec
+from perco_lite.training.latents import cache_latents
+from perco_lite.training.loop import TrainingSettings, train
+from perco_lite.training.photos import PhotoStore
+from perco_lite.training.shards import is_url
+from perco_lite.training.text_encoder import TextLoss, TextStage, photo_features
 
 PREVIEW_PHOTOS = 2
 

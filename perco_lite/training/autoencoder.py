@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from perco_lite.autoencoder import Autoencoder
 from perco_lite.data import image_to_tensor, load_photo, tensor_to_image
 from perco_lite.perceptual import PerceptualDistance
-from perco_lite.photo_store import PhotoStore
+from perco_lite.training.photos import PhotoStore
 
 
 class AutoencoderLoss(nn.Module):

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from perco_lite.batch import write_whole
 from perco_lite.codec import PercoCodec
 from perco_lite.coding.index_prior import BANDS, NEIGHBOURS, WEIGHT_BITS, IndexPrior, grid_contexts
-from perco_lite.latent_store import LatentStore
 from perco_lite.refinement import default_rounds, refine
+from perco_lite.training.latents import LatentStore
 
 LIMIT = 0x7FFF / (1 << WEIGHT_BITS)  # what 16 bits hold
 

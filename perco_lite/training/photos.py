@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from perco_lite.shards import read_training_photos
+from perco_lite.training.shards import read_training_photos
 
 
 class PhotoStore:

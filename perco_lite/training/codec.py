@@ -24,10 +24,10 @@ from perco_lite.autoencoder import Autoencoder
 from perco_lite.captions import build_text_encoder, draw_caption, embed, tokenize
 from perco_lite.codec import PercoCodec
 from perco_lite.condition import LocalConditioner, coarse_loss, regression_loss
-from perco_lite.latent_store import LatentStore
 from perco_lite.photo_stream import PhotoStream
 from perco_lite.rates import RATES, RatePoint, get_rate
 from perco_lite.trained_layers import without_adapters
+from perco_lite.training.latents import LatentStore
 from perco_lite.unet import build_scheduler, build_unet, predict_velocity, split_velocity
 
 PERCEPTUAL_FROM = 0.05  # bits per pixel; as in the paper

@@ -11,17 +11,17 @@ from pathlib import Path
 
 import numpy as np
 
-from perco_lite.latent_store import LatentStore, cache_latents
 from perco_lite.loading import load_codec
-from perco_lite.photo_store import PhotoStore
-from perco_lite.prior_training import (
+from perco_lite.training.index_prior import (
     collect_grids,
     fit_prior,
     order_0_bits,
     prior_bits,
     write_priors,
 )
-from perco_lite.recipes import find_training_data
+from perco_lite.training.latents import LatentStore, cache_latents
+from perco_lite.training.photos import PhotoStore
+from perco_lite.training.recipes import find_training_data
 
 HELD_OUT = 20  # one photo in so many
 CHECKED = 200  # held-out grids that are coded to see what they cost

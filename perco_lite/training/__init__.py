@@ -1,0 +1,1 @@
+"""Your own weights: one loop, and a file a stage."""
