@@ -148,7 +148,7 @@ def tiny_weights(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny_stable_diffusion(tmp_path_factory):
     """Folder of a tiny random Stable Diffusion with v-prediction; tests must not change it."""
-    from perco_lite import tiny_checkpoint
+    from perco_lite.full_scale import tiny_checkpoint
 
     return tiny_checkpoint.tiny_stable_diffusion(tmp_path_factory.mktemp("sd") / "v")
 
@@ -156,6 +156,6 @@ def tiny_stable_diffusion(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny_stable_diffusion_epsilon(tmp_path_factory):
     """The same, predicting noise."""
-    from perco_lite import tiny_checkpoint
+    from perco_lite.full_scale import tiny_checkpoint
 
     return tiny_checkpoint.tiny_stable_diffusion(tmp_path_factory.mktemp("sd") / "e", "epsilon")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from perco_lite import memory, run_config
+from perco_lite.full_scale import memory, run_config
 
 FILE = Path(__file__).with_name("full_scale.md")
 START, END = "<!-- memory table -->\n", "<!-- end -->\n"

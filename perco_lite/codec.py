@@ -74,7 +74,7 @@ class PercoCodec(Tiled, DiffusionPipeline):
         ``model_id`` is a folder, a hub id, or several to try (default: mirrors of 2.1); ``options``
         and errors: see ``stable_diffusion.build_codec``.
         """
-        from perco_lite.stable_diffusion import build_codec
+        from perco_lite.full_scale.stable_diffusion import build_codec
 
         return build_codec(cls, model_id, rates, **options)
 

@@ -88,7 +88,7 @@ def convert(
         import torch
 
         from perco_lite.codec import PercoCodec
-        from perco_lite.perco_sd import convert_checkpoint
+        from perco_lite.full_scale.perco_sd import convert_checkpoint
 
         quiet_libraries()
         dtype = torch.float16 if half else torch.float32
@@ -112,7 +112,7 @@ def _save_whole(codec, target: Path) -> None:
 
 
 def _load_captioner(model: str | None, device: str | None):
-    from perco_lite.captioning import CAPTIONER, Captioner
+    from perco_lite.full_scale.captioning import CAPTIONER, Captioner
     from perco_lite.loading import find_device, quiet_libraries
 
     quiet_libraries()

@@ -126,7 +126,7 @@ def _base(ctx: typer.Context, base: str | None) -> str | None:
 
 
 def _take_defaults(ctx: typer.Context, config: str) -> None:
-    from perco_lite.run_config import read_config
+    from perco_lite.full_scale.run_config import read_config
 
     try:
         ctx.default_map = read_config(config, [param.name for param in ctx.command.params])
@@ -226,7 +226,7 @@ def train_codec(
     for name in LITE_ONLY if base else BASE_ONLY | {"base"}:
         options.pop(name)
     if base:
-        from perco_lite.base_recipe import train_base_recipe as recipe
+        from perco_lite.full_scale.training import train_base_recipe as recipe
     else:
         from perco_lite.training.recipes import train_codec_recipe as recipe
 

@@ -14,10 +14,12 @@ from PIL import Image
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from perco_lite import PercoCodec, base_recipe, stable_diffusion
-from perco_lite.base_recipe import train_base_recipe
+from perco_lite import PercoCodec
 from perco_lite.cli import app
-from perco_lite.photo_stream import PhotoStream
+from perco_lite.full_scale import stable_diffusion
+from perco_lite.full_scale import training as base_recipe
+from perco_lite.full_scale.photo_stream import PhotoStream
+from perco_lite.full_scale.training import train_base_recipe
 from perco_lite.training.codec import CodecLoss, StreamedStage
 
 UNET = "weights/unet/diffusion_pytorch_model.safetensors"

@@ -10,11 +10,17 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
 from perco_lite import pretrained_cli
-from perco_lite.captioning import Captioner
 from perco_lite.cli import app
 from perco_lite.data import load_captions
-from perco_lite.pretrained import WrongModel
-from perco_lite.tiny_checkpoint import SMALL, WORDS, save_lively, tiny_blip, word_tokenizer
+from perco_lite.full_scale.captioning import Captioner
+from perco_lite.full_scale.pretrained import WrongModel
+from perco_lite.full_scale.tiny_checkpoint import (
+    SMALL,
+    WORDS,
+    save_lively,
+    tiny_blip,
+    word_tokenizer,
+)
 
 
 @pytest.fixture(scope="session")

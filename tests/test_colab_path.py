@@ -28,9 +28,9 @@ import nbformat
 import pytest
 from PIL import Image
 
-from perco_lite.captioning import CAPTIONER
-from perco_lite.pretrained import MIRRORS, STABLE_DIFFUSION
-from perco_lite.tiny_checkpoint import tiny_blip, tiny_stable_diffusion
+from perco_lite.full_scale.captioning import CAPTIONER
+from perco_lite.full_scale.pretrained import MIRRORS, STABLE_DIFFUSION
+from perco_lite.full_scale.tiny_checkpoint import tiny_blip, tiny_stable_diffusion
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOK = ROOT / "notebooks" / "11_stable_diffusion.ipynb"

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from perco_lite.memory import (
+from perco_lite.full_scale.memory import (
     Need,
     build_parts,
     count_flop,

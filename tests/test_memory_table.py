@@ -8,8 +8,8 @@ import pytest
 import typer
 
 from perco_lite.cli import app
-from perco_lite.memory import GIB, Need
-from perco_lite.pretrained import MIRRORS
+from perco_lite.full_scale.memory import GIB, Need
+from perco_lite.full_scale.pretrained import MIRRORS
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docs"))

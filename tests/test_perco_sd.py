@@ -22,10 +22,10 @@ from perco_lite import PercoCodec
 from perco_lite.cli import app
 from perco_lite.coding.bitstream import unpack
 from perco_lite.condition import LocalConditioner
-from perco_lite.perco_sd import FILE, convert_checkpoint, find_rate, their_name
-from perco_lite.pretrained import WrongModel
+from perco_lite.full_scale.perco_sd import FILE, convert_checkpoint, find_rate, their_name
+from perco_lite.full_scale.pretrained import WrongModel
+from perco_lite.full_scale.stable_diffusion import PAPER
 from perco_lite.rates import RATES
-from perco_lite.stable_diffusion import PAPER
 from perco_lite.unet import predict_velocity
 
 PHOTO = Image.linear_gradient("L").resize((150, 90))

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from perco_lite.photo_stream import PhotoStream, random_crop
+from perco_lite.full_scale.photo_stream import PhotoStream, random_crop
 from perco_lite.training import shards
 from perco_lite.training.photos import PhotoStore
 

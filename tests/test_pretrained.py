@@ -8,9 +8,15 @@ from huggingface_hub import constants, utils
 from safetensors.torch import load_file, save_file
 
 from perco_lite import PercoCodec
-from perco_lite.pretrained import MIRRORS, STABLE_DIFFUSION, WrongModel, candidates, fetch
-from perco_lite.stable_diffusion import check_family, find_checkpoint
-from perco_lite.tiny_checkpoint import write_vocabulary
+from perco_lite.full_scale.pretrained import (
+    MIRRORS,
+    STABLE_DIFFUSION,
+    WrongModel,
+    candidates,
+    fetch,
+)
+from perco_lite.full_scale.stable_diffusion import check_family, find_checkpoint
+from perco_lite.full_scale.tiny_checkpoint import write_vocabulary
 
 NARROW = {"width": 8, "features": 16}
 

@@ -7,9 +7,9 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from perco_lite import base_recipe
 from perco_lite.cli import app
-from perco_lite.run_config import config_names, read_config
+from perco_lite.full_scale import training as base_recipe
+from perco_lite.full_scale.run_config import config_names, read_config
 from perco_lite.training import recipes
 
 KNOWN = {p.name for p in get_command(app).commands["train"].commands["codec"].params}

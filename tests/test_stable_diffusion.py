@@ -15,9 +15,9 @@ from perco_lite.autoencoder import StableDiffusionAutoencoder
 from perco_lite.captions import embed_captions
 from perco_lite.coding.bitstream import unpack
 from perco_lite.condition import LocalConditioner
+from perco_lite.full_scale.stable_diffusion import PAPER, build_scheduler
 from perco_lite.rates import RATES
 from perco_lite.sampling import draw_noise
-from perco_lite.stable_diffusion import PAPER, build_scheduler
 from perco_lite.unet import predict_velocity
 
 PHOTO = Image.linear_gradient("L").resize((150, 90))

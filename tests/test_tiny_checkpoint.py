@@ -6,8 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from perco_lite.stable_diffusion import check_family, find_checkpoint
-from perco_lite.tiny_checkpoint import tiny_blip, tiny_stable_diffusion
+from perco_lite.full_scale.stable_diffusion import check_family, find_checkpoint
+from perco_lite.full_scale.tiny_checkpoint import tiny_blip, tiny_stable_diffusion
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from perco_lite import PercoCodec
-from perco_lite.trained_layers import choose_layers, trained_share, without_adapters
+from perco_lite.full_scale.trained_layers import choose_layers, trained_share, without_adapters
 
 SIZES = {"width": 8, "features": 8, "code_dim": 4}
 

@@ -24,9 +24,9 @@ from perco_lite.autoencoder import Autoencoder
 from perco_lite.captions import build_text_encoder, draw_caption, embed, tokenize
 from perco_lite.codec import PercoCodec
 from perco_lite.condition import LocalConditioner, coarse_loss, regression_loss
-from perco_lite.photo_stream import PhotoStream
+from perco_lite.full_scale.photo_stream import PhotoStream
+from perco_lite.full_scale.trained_layers import without_adapters
 from perco_lite.rates import RATES, RatePoint, get_rate
-from perco_lite.trained_layers import without_adapters
 from perco_lite.training.latents import LatentStore
 from perco_lite.unet import build_scheduler, build_unet, predict_velocity, split_velocity
 

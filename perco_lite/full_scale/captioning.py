@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from perco_lite.pretrained import WrongModel, fetch, load_strictly
+from perco_lite.full_scale.pretrained import WrongModel, fetch, load_strictly
 
 CAPTIONER = "Salesforce/blip-image-captioning-base"
 MAX_TOKENS = 32  # the paper's limit

@@ -15,9 +15,9 @@ from torch import nn
 
 from perco_lite.codec import PercoCodec
 from perco_lite.data import read_caption_lists
-from perco_lite.photo_stream import PhotoStream
+from perco_lite.full_scale.photo_stream import PhotoStream
+from perco_lite.full_scale.trained_layers import choose_layers, trained_share
 from perco_lite.rates import get_rate
-from perco_lite.trained_layers import choose_layers, trained_share
 from perco_lite.training.codec import PERCEPTUAL_FROM, CodecLoss, StreamedStage
 from perco_lite.training.loop import TrainingSettings, train
 from perco_lite.training.recipes import find_training_data, preview_sheet

@@ -28,8 +28,8 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from perco_lite.condition import LocalConditioner
-from perco_lite.stable_diffusion import PAPER, add_rate_embedding, extend_input
-from perco_lite.trained_layers import choose_layers
+from perco_lite.full_scale.stable_diffusion import PAPER, add_rate_embedding, extend_input
+from perco_lite.full_scale.trained_layers import choose_layers
 from perco_lite.unet import predict_velocity
 
 GIB = 2**30

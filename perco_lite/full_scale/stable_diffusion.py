@@ -23,7 +23,7 @@ from torch import nn
 
 from perco_lite.autoencoder import FACTOR, StableDiffusionAutoencoder
 from perco_lite.condition import LocalConditioner
-from perco_lite.pretrained import WrongModel, fetch, load_strictly
+from perco_lite.full_scale.pretrained import WrongModel, fetch, load_strictly
 from perco_lite.rates import RATES, get_rate
 
 GUIDANCE = 3.0  # PerCo (SD)'s

@@ -24,15 +24,15 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from perco_lite.condition import LocalConditioner
-from perco_lite.pretrained import WrongModel, check_keys
-from perco_lite.rates import RATES, RatePoint
-from perco_lite.stable_diffusion import (
+from perco_lite.full_scale.pretrained import WrongModel, check_keys
+from perco_lite.full_scale.stable_diffusion import (
     PAPER,
     assemble,
     find_checkpoint,
     load_frozen,
     read_config,
 )
+from perco_lite.rates import RATES, RatePoint
 
 FILE = "diffusion_pytorch_model.safetensors"
 RENAMED = (  # ours to theirs, tried in order

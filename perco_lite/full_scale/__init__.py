@@ -1,0 +1,1 @@
+"""The same codec around Stable Diffusion, for those with a GPU."""
