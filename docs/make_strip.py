@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from perco_lite.baselines import smallest
 from perco_lite.data import skimage_photos
+from perco_lite.evaluation.codecs.classical import smallest
 from perco_lite.loading import load_codec
 from perco_lite.plotting import Tile, contact_sheet
 

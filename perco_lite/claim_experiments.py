@@ -17,11 +17,11 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from perco_lite.baselines import available, smallest
 from perco_lite.claim_bench import Outcome, Workbench
-from perco_lite.claim_sets import patch_frechet_draws
 from perco_lite.coding.bitstream import unpack
 from perco_lite.data import tensor_to_image
+from perco_lite.evaluation.codecs.classical import available, smallest
+from perco_lite.evaluation.metrics.claim_sets import patch_frechet_draws
 
 GUIDANCE = (1.0, 2.0, 3.0, 5.0)
 STEPS = (1, 5, 20, 50)  # 50 at the lowest rate only

@@ -13,8 +13,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from perco_lite.claim_sets import draw_photos
 from perco_lite.claim_verdicts import Effect, Tables, UnmeasurableError, of_photos
+from perco_lite.evaluation.metrics.claim_sets import draw_photos
 
 LOW, HIGH = "0.0019", "0.1250"
 RATES = (LOW, "0.0098", "0.0313", HIGH)

@@ -29,11 +29,11 @@ from perco_lite.claim_experiments import bottleneck, conditions, guidance, rate,
 from perco_lite.claim_sizes import sizes
 from perco_lite.claim_trainings import trainings
 from perco_lite.codec import PercoCodec
+from perco_lite.evaluation.metrics.realism import load_inception
+from perco_lite.evaluation.metrics.semantics import load_clip, load_segmenter
+from perco_lite.evaluation.table import check_writable
 from perco_lite.loading import device_name, weights_digest
 from perco_lite.metrics import load_lpips
-from perco_lite.realism import load_inception
-from perco_lite.result_table import check_writable
-from perco_lite.semantics import load_clip, load_segmenter
 
 MADE_BY = "perco claims"
 

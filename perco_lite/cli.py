@@ -254,7 +254,7 @@ def bench(
     weights: Weights = None,
 ) -> None:
     """Measure speed, memory and quality on this machine, against the project's targets."""
-    from perco_lite.bench import run_bench
+    from perco_lite.evaluation.bench import run_bench
 
     try:
         report = run_bench(speed, quality, photos, weights, quiet=as_json)

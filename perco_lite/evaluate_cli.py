@@ -140,20 +140,20 @@ def _evaluate(
     device,
     as_json,
 ) -> dict:
-    from perco_lite.result_table import check_writable
+    from perco_lite.evaluation.table import check_writable
 
     check_writable(output)  # before torch is loaded
 
-    from perco_lite.datasets import open_dataset
+    from perco_lite.evaluation.datasets import open_dataset
 
     found = open_dataset(dataset, limit=photos, **about_photos)
     wanted = _split(codecs, "--codecs")
 
-    from perco_lite.contenders import Decoding
-    from perco_lite.evaluation import evaluate
+    from perco_lite.evaluation.codecs.ours import Decoding
+    from perco_lite.evaluation.evaluate import evaluate
+    from perco_lite.evaluation.scoring import PHOTO_METRICS, SET_METRICS, check_names
     from perco_lite.loading import load_codec
     from perco_lite.rates import RATES
-    from perco_lite.scoring import PHOTO_METRICS, SET_METRICS, check_names
 
     every = [*PHOTO_METRICS, *SET_METRICS]
     scores = every if metrics == "all" else _split(metrics, "--metrics", empty=True)

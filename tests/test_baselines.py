@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from perco_lite import baselines
-from perco_lite.baselines import CODECS, encode_near, smallest
+from perco_lite.evaluation.codecs import classical as baselines
+from perco_lite.evaluation.codecs.classical import CODECS, encode_near, smallest
 
 WIDTH, HEIGHT = 97, 61  # odd, and no multiple of a block
 

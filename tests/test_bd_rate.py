@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perco_lite.bd_rate import bd_metric, bd_rate
+from perco_lite.evaluation.metrics.bd_rate import bd_metric, bd_rate
 
 pytest.importorskip("bjontegaard", reason='pip install "perco_lite[metrics]"')
 

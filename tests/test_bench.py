@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from perco_lite import bench
 from perco_lite.cli import app
+from perco_lite.evaluation import bench
 from perco_lite.metrics import flat_colour_error, psnr
 
 RATES = ("0.0019", "0.0098", "0.0313", "0.1250")

@@ -14,13 +14,13 @@ from perco_lite.claim_bench import ClaimSettings, Workbench, centre, number, pai
 from perco_lite.claim_bits import entropy, paper_index_bytes
 from perco_lite.claim_captions import captioned_photos, fill, largest_objects, shrink
 from perco_lite.claim_experiments import conditions, unquantized
-from perco_lite.claim_sets import draw_photos, patch_frechet_draws
 from perco_lite.claim_sizes import cut, join, sizes
 from perco_lite.cli import app
 from perco_lite.coding import bitstream
 from perco_lite.coding.bitstream import ledger, pack, unpack
 from perco_lite.coding.entropy_coding import pack_text, zlib_bytes
 from perco_lite.data import Sample
+from perco_lite.evaluation.metrics.claim_sets import draw_photos, patch_frechet_draws
 from perco_lite.loading import weights_digest
 from perco_lite.metrics import psnr
 from perco_lite.rates import RATES

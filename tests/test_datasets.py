@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from perco_lite import datasets
 from perco_lite.data import SKIMAGE_PHOTOS
-from perco_lite.datasets import open_dataset, parse_size, read_captions
+from perco_lite.evaluation import datasets
+from perco_lite.evaluation.datasets import open_dataset, parse_size, read_captions
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ from PIL import Image
 from conftest import run_two_processes
 from perco_lite import evaluate_cli, loading
 from perco_lite.cli import app
-from perco_lite.contenders import Decoding
-from perco_lite.datasets import open_dataset
-from perco_lite.evaluation import evaluate
-from perco_lite.evaluation_rows import DEFAULT_CODECS
+from perco_lite.evaluation.codecs.ours import Decoding
+from perco_lite.evaluation.datasets import open_dataset
+from perco_lite.evaluation.evaluate import evaluate
+from perco_lite.evaluation.rows import DEFAULT_CODECS
 
 QUICK = ("--metrics", "psnr", "--steps", 2)
 

@@ -11,13 +11,14 @@ import torch
 from PIL import Image
 
 from perco_lite import codec as codec_module
-from perco_lite import evaluation, scoring
-from perco_lite.baselines import encode_near
-from perco_lite.classical import uniform_bytes
 from perco_lite.coding.bitstream import ledger
-from perco_lite.contenders import Decoding, Perco, PercoFiles
-from perco_lite.datasets import open_dataset
-from perco_lite.evaluation import evaluate
+from perco_lite.evaluation import evaluate as evaluation
+from perco_lite.evaluation import scoring
+from perco_lite.evaluation.codecs.classical import encode_near
+from perco_lite.evaluation.codecs.families import uniform_bytes
+from perco_lite.evaluation.codecs.ours import Decoding, Perco, PercoFiles
+from perco_lite.evaluation.datasets import open_dataset
+from perco_lite.evaluation.evaluate import evaluate
 from perco_lite.metrics import psnr
 from perco_lite.refinement import default_rounds
 
@@ -372,7 +373,7 @@ def test_learned_codecs_have_their_own_qualities(run, monkeypatch):
             return None, "mbt2018: no weights"
         return (lambda image: encode_near(image, "jpeg", 700 * quality)), ""
 
-    monkeypatch.setattr("perco_lite.learned_codecs.load_learned", load)
+    monkeypatch.setattr("perco_lite.evaluation.codecs.learned.load_learned", load)
     rows, summary = run(("hyperprior", "mbt2018"), limit=1)
     assert [row["rate"] for row in rows] == ["q1", "q2", "q3"]
     assert {row["target_bytes"] for row in rows} == {""}

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from perco_lite import external_codecs
-from perco_lite.external_codecs import (
+from perco_lite.evaluation.codecs import external as external_codecs
+from perco_lite.evaluation.codecs.external import (
     EXTERNAL_CODECS,
     available,
     encode_near,

@@ -5,7 +5,7 @@ import pytest
 import scipy.linalg
 import torch
 
-from perco_lite.frechet import (
+from perco_lite.evaluation.metrics.frechet import (
     FeatureMoments,
     frechet_distance,
     resampled_interval,

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from perco_lite.learned_codecs import compress, decompress, learned_from, load_learned
+from perco_lite.evaluation.codecs.learned import compress, decompress, learned_from, load_learned
 
 
 def noise(width, height, seed=0):

@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image, ImageFilter
 
-from perco_lite import patch_distance
 from perco_lite.data import skimage_photos
-from perco_lite.patch_distance import patch_features, patch_frechet_distance
+from perco_lite.evaluation.metrics import patch_distance
+from perco_lite.evaluation.metrics.patch_distance import patch_features, patch_frechet_distance
 
 
 @pytest.fixture(scope="module")

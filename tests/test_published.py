@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from perco_lite.published import PublishedPoint, published_points
+from perco_lite.evaluation.published import PublishedPoint, published_points
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from perco_lite import realism
-from perco_lite.realism import fid, kid, load_inception, photo_features
+from perco_lite.evaluation.metrics import realism
+from perco_lite.evaluation.metrics.realism import fid, kid, load_inception, photo_features
 
 
 class Colours(nn.Module):

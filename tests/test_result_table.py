@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from perco_lite.result_table import ResultTable, check_writable
+from perco_lite.evaluation.table import ResultTable, check_writable
 
 COLUMNS = ("photo", "codec", "rate", "note")
 

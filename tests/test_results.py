@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import matplotlib
 import pytest
 
+from perco_lite.evaluation.published import published_points
+from perco_lite.evaluation.results import CurvePoint, data_folder, load_results
 from perco_lite.metrics import bootstrap_interval
 from perco_lite.plotting import draw_curve, draw_published
-from perco_lite.published import published_points
-from perco_lite.results import CurvePoint, data_folder, load_results
 
 matplotlib.use("agg")
 
@@ -86,7 +86,7 @@ def test_what_is_not_there_or_not_ours(folder, tmp_path):
 
 def test_a_package_without_its_repository_says_where_the_data_is(tmp_path, monkeypatch):
     assert (data_folder() / "results").is_dir()
-    monkeypatch.setattr("perco_lite.results._BESIDE", tmp_path / "none")
+    monkeypatch.setattr("perco_lite.evaluation.results._BESIDE", tmp_path / "none")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError, match="git clone"):
         data_folder()

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from perco_lite import realism, scoring, semantics
-from perco_lite.datasets import open_dataset, read_instances
+from perco_lite.evaluation import scoring
+from perco_lite.evaluation.datasets import open_dataset, read_instances
+from perco_lite.evaluation.metrics import realism, semantics
+from perco_lite.evaluation.scoring import PHOTO_METRICS, SET_METRICS, SetScorer, load_photo_metrics
 from perco_lite.metrics import Score
-from perco_lite.scoring import PHOTO_METRICS, SET_METRICS, SetScorer, load_photo_metrics
 
 RED, BLUE = (250, 10, 10), (10, 10, 250)
 

@@ -9,8 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from perco_lite import semantics
-from perco_lite.semantics import confusion, label_map, load_clip, load_segmenter, miou
+from perco_lite.evaluation.metrics import semantics
+from perco_lite.evaluation.metrics.semantics import (
+    confusion,
+    label_map,
+    load_clip,
+    load_segmenter,
+    miou,
+)
 
 WORDS = ["a", "red", "dog", "barn"]
 

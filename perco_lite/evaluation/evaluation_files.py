@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from perco_lite.batch import write_whole
-from perco_lite.result_table import check_writable
+from perco_lite.evaluation.table import check_writable
 
 MADE_BY = "perco evaluate"  # says that a JSON file is ours, and may be written over
 

@@ -21,13 +21,13 @@ from importlib.metadata import PackageNotFoundError, version
 from PIL import Image
 from tqdm import tqdm
 
-from perco_lite.bd_rate import bd_metric, bd_rate
-from perco_lite.datasets import PhotoSet
-from perco_lite.evaluation_files import MADE_BY, EvaluationFiles
+from perco_lite.evaluation.datasets import PhotoSet
+from perco_lite.evaluation.evaluation_files import MADE_BY, EvaluationFiles
+from perco_lite.evaluation.metrics.bd_rate import bd_metric, bd_rate
+from perco_lite.evaluation.scoring import LOWER_IS_BETTER, Loaded, SetScorer
+from perco_lite.evaluation.table import ResultTable
 from perco_lite.loading import device_name
 from perco_lite.metrics import Score, bootstrap_interval
-from perco_lite.result_table import ResultTable
-from perco_lite.scoring import LOWER_IS_BETTER, Loaded, SetScorer
 
 PACKAGES = "perco_lite torch numpy pillow diffusers transformers torchmetrics lpips bjontegaard"
 SIZES = ("bytes", "header_bytes", "caption_bytes", "index_bytes", "bpp")

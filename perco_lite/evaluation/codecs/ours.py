@@ -30,7 +30,7 @@ from perco_lite.codec import (
 )
 from perco_lite.coding.bitstream import unpack
 from perco_lite.data import image_to_tensor, pad_to_multiple, tensor_to_image
-from perco_lite.datasets import Photo
+from perco_lite.evaluation.datasets import Photo
 
 OURS = ("perco", "perco-estimate", "autoencoder")  # those that need weights
 PROBLEMS = (MemoryError, RuntimeError, ValueError, OSError)  # of one photo, not of the run

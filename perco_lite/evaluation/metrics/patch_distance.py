@@ -27,7 +27,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from perco_lite.autoencoder import Autoencoder
-from perco_lite.frechet import FeatureMoments, frechet_distance, resampled_interval
+from perco_lite.evaluation.metrics.frechet import (
+    FeatureMoments,
+    frechet_distance,
+    resampled_interval,
+)
 from perco_lite.metrics import Score
 
 PATCH = 64  # pixels; 96 patches in a Kodak photo

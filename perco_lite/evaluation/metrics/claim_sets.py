@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from perco_lite.frechet import frechet_distance
-from perco_lite.patch_distance import RIDGE, patch_features
+from perco_lite.evaluation.metrics.frechet import frechet_distance
+from perco_lite.evaluation.metrics.patch_distance import RIDGE, patch_features
 
 
 def patch_frechet_draws(

@@ -20,23 +20,24 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from perco_lite import baselines, external_codecs
 from perco_lite.batch import explain
-from perco_lite.classical import Classical, load_learned_family
 from perco_lite.codec import PercoCodec
 from perco_lite.coding.bitstream import WRITTEN_VERSION
 from perco_lite.coding.entropy_coding import caption_table_id
 from perco_lite.coding.index_prior import find_prior, prior_table_id
-from perco_lite.contenders import OURS, Ceiling, Decoding, Estimate, Perco, PercoFiles
-from perco_lite.datasets import PhotoSet
-from perco_lite.evaluation_files import EvaluationFiles
-from perco_lite.evaluation_rows import RowMaker, ToDo, columns, order, skip
-from perco_lite.evaluation_summary import write_summary
-from perco_lite.learned_codecs import LEARNED_CODECS
+from perco_lite.evaluation.codecs import classical as baselines
+from perco_lite.evaluation.codecs import external as external_codecs
+from perco_lite.evaluation.codecs.families import Classical, load_learned_family
+from perco_lite.evaluation.codecs.learned import LEARNED_CODECS
+from perco_lite.evaluation.codecs.ours import OURS, Ceiling, Decoding, Estimate, Perco, PercoFiles
+from perco_lite.evaluation.datasets import PhotoSet
+from perco_lite.evaluation.evaluation_files import EvaluationFiles
+from perco_lite.evaluation.rows import RowMaker, ToDo, columns, order, skip
+from perco_lite.evaluation.scoring import PHOTO_METRICS, SetScorer, check_names, load_photo_metrics
+from perco_lite.evaluation.summary import write_summary
+from perco_lite.evaluation.table import ResultTable
 from perco_lite.loading import save_png, weights_digest
 from perco_lite.rates import get_rate
-from perco_lite.result_table import ResultTable
-from perco_lite.scoring import PHOTO_METRICS, SetScorer, check_names, load_photo_metrics
 
 BATCH = 4  # photos in memory
 

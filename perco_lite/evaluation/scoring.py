@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 from perco_lite import metrics
-from perco_lite.datasets import PhotoSet, read_instances
+from perco_lite.evaluation.datasets import PhotoSet, read_instances
 from perco_lite.metrics import Score
 
 PhotoMetric = Callable[[Image.Image, Image.Image, str | None], Score]
@@ -86,7 +86,7 @@ def _load(name: str) -> tuple[PhotoMetric | None, str]:
     if name == "flat_colour_error":
         return lambda a, b, caption: _flat(a, b), ""
     if name == "clip_score":
-        from perco_lite.semantics import load_clip
+        from perco_lite.evaluation.metrics.semantics import load_clip
 
         clip, reason = load_clip()
         if clip is None:
@@ -207,7 +207,7 @@ def _try(load: Callable, dataset: PhotoSet) -> "Family | str":
 
 
 def _inception(dataset: PhotoSet) -> Family | str:
-    from perco_lite import realism
+    from perco_lite.evaluation.metrics import realism
 
     network, reason = realism.load_inception()
     if network is None:
@@ -223,7 +223,7 @@ def _inception(dataset: PhotoSet) -> Family | str:
 
 
 def _patches(dataset: PhotoSet) -> Family | str:
-    from perco_lite import patch_distance
+    from perco_lite.evaluation.metrics import patch_distance
 
     encoder, reason = patch_distance.load_patch_encoder()
     if encoder is None:
@@ -238,7 +238,7 @@ def _patches(dataset: PhotoSet) -> Family | str:
 
 def _labels(dataset: PhotoSet) -> Family | str:
     """A segmenter's labels of the reconstruction against its labels of the original."""
-    from perco_lite import semantics
+    from perco_lite.evaluation.metrics import semantics
 
     segmenter, reason = semantics.load_segmenter()
     if segmenter is None:
@@ -253,7 +253,7 @@ def _labels(dataset: PhotoSet) -> Family | str:
 
 def _masks(dataset: PhotoSet) -> Family | str:
     """A segmenter's labels of the reconstruction against masks drawn by people."""
-    from perco_lite import semantics
+    from perco_lite.evaluation.metrics import semantics
 
     if dataset.instances is None:
         return f"{dataset.name} has no instances.json with masks beside its photos"

@@ -22,8 +22,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
-from perco_lite.baselines import BaselineResult
 from perco_lite.data import image_to_tensor, tensor_to_image
+from perco_lite.evaluation.codecs.classical import BaselineResult
 
 LEARNED_CODECS = {  # our name -> compressai's
     "factorized": "bmshj2018-factorized",

@@ -26,7 +26,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from perco_lite.frechet import (
+from perco_lite.evaluation.metrics.frechet import (
     SMALL_SET,
     FeatureMoments,
     frechet_distance,

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from perco_lite.baselines import BaselineResult, Tried, once, search_quality
+from perco_lite.evaluation.codecs.classical import BaselineResult, Tried, once, search_quality
 
 # Our name -> its programs, by the names they are installed under; the first one found is taken.
 PROGRAMS = {

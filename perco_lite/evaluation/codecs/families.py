@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 from PIL import Image
 
-from perco_lite import baselines
-from perco_lite.baselines import BaselineResult
 from perco_lite.coding.bitstream import PercoFile, pack
-from perco_lite.contenders import PROBLEMS, Attempt, Job, PercoFiles
-from perco_lite.datasets import Photo
+from perco_lite.evaluation.codecs import classical as baselines
+from perco_lite.evaluation.codecs.classical import BaselineResult
+from perco_lite.evaluation.codecs.ours import PROBLEMS, Attempt, Job, PercoFiles
+from perco_lite.evaluation.datasets import Photo
 from perco_lite.rates import get_rate
 
 
@@ -94,7 +94,7 @@ class Learned:
 
 def load_learned_family(name: str) -> Learned | str:
     """All qualities there are of a learned codec, or why they do not load here."""
-    from perco_lite.learned_codecs import load_learned
+    from perco_lite.evaluation.codecs.learned import load_learned
 
     networks = {}
     for quality in range(1, 9):

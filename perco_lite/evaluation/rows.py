@@ -17,10 +17,10 @@ from PIL import Image
 from perco_lite.batch import explain
 from perco_lite.codec import PercoCodec
 from perco_lite.coding.bitstream import ledger
-from perco_lite.contenders import PROBLEMS, Attempt, Decoding
-from perco_lite.datasets import Photo, PhotoSet
-from perco_lite.result_table import ResultTable, Row
-from perco_lite.scoring import PHOTO_METRICS
+from perco_lite.evaluation.codecs.ours import PROBLEMS, Attempt, Decoding
+from perco_lite.evaluation.datasets import Photo, PhotoSet
+from perco_lite.evaluation.scoring import PHOTO_METRICS
+from perco_lite.evaluation.table import ResultTable, Row
 
 DEFAULT_CODECS = ("perco", "autoencoder", "perco-estimate", "jpeg", "jpeg2000", "webp", "avif")
 SIZES = ("photo", "width", "height", "codec", "rate", "target_bytes", "reached", "quality")

@@ -1,0 +1,1 @@
+"""What is compared: perco and its parts, classical, external and learned codecs."""
