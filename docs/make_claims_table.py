@@ -11,8 +11,8 @@ from pathlib import Path
 
 from marked import fill
 
-from perco_lite.claim_table import NOT_MEASURED, Judgement, judge, markdown
-from perco_lite.claim_verdicts import VERDICTS
+from perco_lite.claims.table import NOT_MEASURED, Judgement, judge, markdown
+from perco_lite.claims.verdicts import VERDICTS
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "README.md"

@@ -46,12 +46,12 @@ def claims(
     """
     try:
         if table:
-            from perco_lite.claim_table import judge, markdown
+            from perco_lite.claims.table import judge, markdown
 
             typer.echo(markdown(judge(output)))
             return
-        from perco_lite.claim_bench import ClaimSettings
-        from perco_lite.claims import run_experiments
+        from perco_lite.claims.run import run_experiments
+        from perco_lite.claims.workbench import ClaimSettings
         from perco_lite.loading import load_codec
 
         settings = ClaimSettings(photos, crop, steps, seeds, draws, training_steps, training_photos)

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perco_lite.claim_list import CLAIMS
-from perco_lite.claim_measures import LOW, RATES, at_most, pair, sets, within
-from perco_lite.claim_table import NOT_MEASURED, Claim, judge, markdown
-from perco_lite.claim_verdicts import (
+from perco_lite.claims.claim_list import CLAIMS
+from perco_lite.claims.measures import LOW, RATES, at_most, pair, sets, within
+from perco_lite.claims.run import EXPERIMENTS, table
+from perco_lite.claims.table import NOT_MEASURED, Claim, judge, markdown
+from perco_lite.claims.verdicts import (
     FAILS,
     HOLDS,
     IN_DIRECTION,
@@ -26,7 +27,6 @@ from perco_lite.claim_verdicts import (
     of_photos,
     verdict,
 )
-from perco_lite.claims import EXPERIMENTS, table
 
 ROOT = Path(__file__).parents[1]
 

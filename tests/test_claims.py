@@ -9,12 +9,20 @@ import pytest
 import torch
 from PIL import Image
 
-from perco_lite import claim_bench, claims
-from perco_lite.claim_bench import ClaimSettings, Workbench, centre, number, paint, velocity_losses
-from perco_lite.claim_bits import entropy, paper_index_bytes
-from perco_lite.claim_captions import captioned_photos, fill, largest_objects, shrink
-from perco_lite.claim_experiments import conditions, unquantized
-from perco_lite.claim_sizes import cut, join, sizes
+from perco_lite.claims import run as claims
+from perco_lite.claims import workbench as claim_bench
+from perco_lite.claims.experiments.bits import entropy, paper_index_bytes
+from perco_lite.claims.experiments.captions import captioned_photos, fill, largest_objects, shrink
+from perco_lite.claims.experiments.pictures import conditions, unquantized
+from perco_lite.claims.experiments.sizes import cut, join, sizes
+from perco_lite.claims.workbench import (
+    ClaimSettings,
+    Workbench,
+    centre,
+    number,
+    paint,
+    velocity_losses,
+)
 from perco_lite.cli import app
 from perco_lite.coding import bitstream
 from perco_lite.coding.bitstream import ledger, pack, unpack

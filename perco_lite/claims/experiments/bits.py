@@ -10,7 +10,7 @@ Differs from the paper: the whole file counts; the paper's own accounting stands
 
 import numpy as np
 
-from perco_lite.claim_bench import Outcome, Workbench, centre, claim_photos
+from perco_lite.claims.workbench import Outcome, Workbench, centre, claim_photos
 from perco_lite.coding.bitstream import bit_ledger, ledger, pack, unpack
 from perco_lite.coding.entropy_coding import pack_text, zlib_bytes
 from perco_lite.data import find_data, list_photos, load_photo, read_caption_lists

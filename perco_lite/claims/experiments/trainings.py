@@ -17,7 +17,7 @@ import copy
 import tempfile
 from pathlib import Path
 
-from perco_lite.claim_bench import Outcome, Workbench, velocity_losses
+from perco_lite.claims.workbench import Outcome, Workbench, velocity_losses
 from perco_lite.codec import PercoCodec
 from perco_lite.evaluation.metrics.claim_sets import patch_frechet_draws
 from perco_lite.rates import get_rate

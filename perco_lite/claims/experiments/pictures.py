@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from perco_lite.claim_bench import Outcome, Workbench
+from perco_lite.claims.workbench import Outcome, Workbench
 from perco_lite.coding.bitstream import unpack
 from perco_lite.data import tensor_to_image
 from perco_lite.evaluation.codecs.classical import available, smallest

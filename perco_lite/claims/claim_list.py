@@ -16,9 +16,9 @@ Differs from the paper: the words are ours.
 
 import math
 
-from perco_lite import claim_measures as how
-from perco_lite.claim_measures import HIGH, LOW, at_most, pair, sets, within
-from perco_lite.claim_table import Claim
+from perco_lite.claims import measures as how
+from perco_lite.claims.measures import HIGH, LOW, at_most, pair, sets, within
+from perco_lite.claims.table import Claim
 
 DB, FEATURE, V_LOSS, SIMILARITY, PERCENT = 0.1, 0.05, 0.002, 0.01, 5.0
 SMALL = "A 20 M model and 24 crops of 256 pixels"

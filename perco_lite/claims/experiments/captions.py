@@ -16,8 +16,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from perco_lite.claim_bench import Outcome, Workbench, centre, velocity_losses
-from perco_lite.claim_experiments import NOTHING
+from perco_lite.claims.experiments.pictures import NOTHING
+from perco_lite.claims.workbench import Outcome, Workbench, centre, velocity_losses
 from perco_lite.coding.entropy_coding import zlib_bytes
 from perco_lite.data import find_data, image_to_tensor, load_photo, read_caption_lists
 

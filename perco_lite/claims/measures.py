@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from perco_lite.claim_verdicts import Effect, Tables, UnmeasurableError, of_photos
+from perco_lite.claims.verdicts import Effect, Tables, UnmeasurableError, of_photos
 from perco_lite.evaluation.metrics.claim_sets import draw_photos
 
 LOW, HIGH = "0.0019", "0.1250"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from perco_lite.claim_verdicts import (
+from perco_lite.claims.verdicts import (
     POSITIVE,
     UNKNOWN,
     Effect,
@@ -59,7 +59,7 @@ class Judgement:
 
 def judge(folder, claims: Iterable[Claim] | None = None) -> list[Judgement]:
     """Judge all claims by the tables in ``folder``."""
-    from perco_lite.claim_list import CLAIMS
+    from perco_lite.claims.claim_list import CLAIMS
 
     results, judged = Tables(folder), {}
     for claim in CLAIMS if claims is None else claims:

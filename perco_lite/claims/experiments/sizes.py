@@ -17,7 +17,7 @@ import time
 
 from PIL import Image
 
-from perco_lite.claim_bench import Outcome, Workbench, centre, claim_photos
+from perco_lite.claims.workbench import Outcome, Workbench, centre, claim_photos
 
 MOSAIC = 4  # photos a side
 

@@ -1,0 +1,1 @@
+"""The experiments that decide the claims."""
