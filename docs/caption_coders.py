@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from perco_lite.batch import write_whole
+from perco_lite.cli.files import write_whole
 from perco_lite.coding.caption_model import bundled
 from perco_lite.coding.entropy_coding import (
     DEFLATE_DICTIONARY,

@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from perco_lite.batch import write_whole
+from perco_lite.cli.files import write_whole
 from perco_lite.loading import device_name
 
 RESULTS = Path(__file__).parents[1] / "data" / "results" / "evaluate_time.json"

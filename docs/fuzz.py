@@ -28,7 +28,7 @@ from pathlib import Path
 
 import numpy as np
 
-from perco_lite.batch import write_whole
+from perco_lite.cli.files import write_whole
 from perco_lite.coding import index_prior
 from perco_lite.coding.bitstream import MAX_PRIOR_INDICES, BitstreamError, PercoFile, pack, unpack
 from perco_lite.coding.entropy_coding import MAX_CAPTION_BYTES, caption_table_id

@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from perco_lite.batch import write_whole
+from perco_lite.cli.files import write_whole
 from perco_lite.coding.bitstream import PercoFile, pack
 from perco_lite.coding.index_prior import find_prior, grid_contexts
 from perco_lite.data import find_data, kodak_photos, list_photos, load_photo, read_caption_lists

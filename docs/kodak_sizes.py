@@ -23,10 +23,10 @@ from pathlib import Path
 
 from marked import fill
 
-from perco_lite.batch import write_whole
+from perco_lite.cli.files import write_whole
+from perco_lite.cli.inspecting import SIZES_NAME
 from perco_lite.coding.bitstream import bit_ledger, ledger, pack, prior_coded, unpack
 from perco_lite.data import kodak_photos
-from perco_lite.inspecting import SIZES_NAME
 from perco_lite.loading import load_codec
 
 ROOT = Path(__file__).parents[1]

@@ -8,7 +8,7 @@
 import re
 from pathlib import Path
 
-from perco_lite.batch import write_whole
+from perco_lite.cli.files import write_whole
 
 
 def fill(page: Path, name: str, block: str) -> None:

@@ -23,7 +23,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from perco_lite.batch import write_whole
+from perco_lite.cli.files import write_whole
 
 ROOT = Path(__file__).resolve().parents[1]
 CODECS = "perco,perco-estimate,autoencoder"

@@ -18,7 +18,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from perco_lite import __version__
-from perco_lite.batch import SOFTWARE, explain, read_perco, write_whole
+from perco_lite.cli.files import SOFTWARE, explain, read_perco, write_whole
 from perco_lite.codec import BUNDLED, PercoCodec, group_by_size
 from perco_lite.coding.bitstream import unpack
 

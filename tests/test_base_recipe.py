@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from perco_lite import PercoCodec
-from perco_lite.cli import app
+from perco_lite.cli.main import app
 from perco_lite.full_scale import stable_diffusion
 from perco_lite.full_scale import training as base_recipe
 from perco_lite.full_scale.photo_stream import PhotoStream

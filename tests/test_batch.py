@@ -8,8 +8,8 @@ import typer
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from perco_lite import batch as module
-from perco_lite.batch import Batch, expand, explain, plan_outputs, read_perco, write_whole
+from perco_lite.cli import files as module
+from perco_lite.cli.files import Batch, expand, explain, plan_outputs, read_perco, write_whole
 
 PNG = frozenset({".png", ".jpg"})
 

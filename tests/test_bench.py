@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from perco_lite.cli import app
+from perco_lite.cli.main import app
 from perco_lite.evaluation import bench
 from perco_lite.metrics import flat_colour_error, psnr
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from test_bitstream import KODAK_CAPTION, assert_same, fixed, make, sealed
 from test_index_prior import make as make_prior
 
+from perco_lite.cli.inspecting import BIT_KINDS, describe, describe_text
 from perco_lite.coding import index_prior
 from perco_lite.coding.bitstream import (
     MAX_PRIOR_INDICES,
@@ -23,7 +24,6 @@ from perco_lite.coding.entropy_coding import caption_table_id
 from perco_lite.coding.file_header import checksum, mixed_id
 from perco_lite.coding.index_prior import IndexPrior, PriorSet
 from perco_lite.coding.range_coder import RangeDecoder
-from perco_lite.inspecting import BIT_KINDS, describe, describe_text
 from perco_lite.rates import get_rate
 from perco_lite.training.index_prior import fit_prior, write_priors
 

@@ -9,8 +9,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
-from perco_lite import pretrained_cli
-from perco_lite.cli import app
+from perco_lite.cli import pretrained as pretrained_cli
+from perco_lite.cli.main import app
 from perco_lite.data import load_captions
 from perco_lite.full_scale.captioning import Captioner
 from perco_lite.full_scale.pretrained import WrongModel

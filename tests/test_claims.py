@@ -23,7 +23,7 @@ from perco_lite.claims.workbench import (
     paint,
     velocity_losses,
 )
-from perco_lite.cli import app
+from perco_lite.cli.main import app
 from perco_lite.coding import bitstream
 from perco_lite.coding.bitstream import ledger, pack, unpack
 from perco_lite.coding.entropy_coding import pack_text, zlib_bytes

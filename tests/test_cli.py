@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from perco_lite import data, loading
-from perco_lite.cli import app
+from perco_lite.cli.main import app
 from perco_lite.codec import DEFAULT_GUIDANCE
 from perco_lite.coding.bitstream import unpack
 from perco_lite.loading import weights_digest
@@ -82,7 +82,7 @@ def test_what_needs_no_torch_does_not_wait_for_it(codec, tmp_path, arguments):
     file.write_bytes(codec.compress(Image.new("RGB", (9, 9)), "dot"))
     arguments = [str(file) if a == "FILE" else a for a in arguments]
     code = (
-        "import sys; from perco_lite.cli import app\n"
+        "import sys; from perco_lite.cli.main import app\n"
         f"try: app({arguments!r})\n"
         "except SystemExit as end: code = end.code\n"
         "print(sorted({'torch', 'diffusers', 'matplotlib'} & set(sys.modules)), code)"

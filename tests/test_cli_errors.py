@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from perco_lite import loading
-from perco_lite.cli import app
+from perco_lite.cli.main import app
 from perco_lite.coding.bitstream import pack, unpack
 
 SERVED = "0.0019, 0.0098, 0.0313, 0.1250"

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from perco_lite import demo
-from perco_lite.cli import app
+from perco_lite.cli import demo
+from perco_lite.cli.main import app
 from perco_lite.coding.bitstream import unpack
 from perco_lite.loading import load_codec
 

@@ -7,8 +7,8 @@ import threading
 import pytest
 from typer.testing import CliRunner
 
-from perco_lite.cli import app
-from perco_lite.downloads import SOURCES, download_photos, read_list
+from perco_lite.cli.downloads import SOURCES, download_photos, read_list
+from perco_lite.cli.main import app
 
 
 def content(name: str) -> bytes:

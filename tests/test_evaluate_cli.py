@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from conftest import run_two_processes
-from perco_lite import evaluate_cli, loading
-from perco_lite.cli import app
+from perco_lite import loading
+from perco_lite.cli import evaluate as evaluate_cli
+from perco_lite.cli.main import app
 from perco_lite.evaluation.codecs.ours import Decoding
 from perco_lite.evaluation.datasets import open_dataset
 from perco_lite.evaluation.evaluate import evaluate
@@ -135,7 +136,7 @@ def test_one_line_for_what_is_wrong(perco, folder, tmp_path):
 
 def test_an_output_that_cannot_be_written_is_told_before_torch_is_loaded(folder):
     code = (
-        "import sys; from perco_lite.cli import app\n"
+        "import sys; from perco_lite.cli.main import app\n"
         "try: app(['evaluate', 'nowhere', '-o', sys.argv[1]])\n"
         "except SystemExit as stop: sys.exit(stop.code + 100 * ('torch' in sys.modules))"
     )

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from perco_lite import PercoCodec, loading
-from perco_lite.cli import app
+from perco_lite.cli.main import app
 from perco_lite.coding.bitstream import unpack
 
 

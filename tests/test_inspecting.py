@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from perco_lite import inspecting
+from perco_lite.cli import inspecting
+from perco_lite.cli.inspecting import describe, describe_text, measured_sizes, rate_table, rate_text
 from perco_lite.coding.bitstream import WRITTEN_VERSION, PercoFile, bit_ledger, pack
 from perco_lite.coding.caption_model import bundled
-from perco_lite.inspecting import describe, describe_text, measured_sizes, rate_table, rate_text
 from perco_lite.rates import get_rate
 
 SPOKEN, WRITTEN = "A brown dog on a sandy beach.", "§§ 4711 ÆØÅ"

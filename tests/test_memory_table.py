@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from perco_lite.cli import app
+from perco_lite.cli.main import app
 from perco_lite.full_scale.memory import GIB, Need
 from perco_lite.full_scale.pretrained import MIRRORS
 

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from perco_lite import PercoCodec
-from perco_lite.cli import app
+from perco_lite.cli.main import app
 from perco_lite.coding.bitstream import unpack
 from perco_lite.condition import LocalConditioner
 from perco_lite.full_scale.perco_sd import FILE, convert_checkpoint, find_rate, their_name

@@ -8,7 +8,7 @@ import pytest
 import torch
 from test_recipes import waves
 
-from perco_lite import train_cli
+from perco_lite.cli import train as train_cli
 from perco_lite.coding.index_prior import IndexPrior, PriorSet, grid_contexts
 from perco_lite.coding.range_coder import RangeDecoder, RangeEncoder
 from perco_lite.rates import get_rate

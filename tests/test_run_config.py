@@ -7,7 +7,7 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from perco_lite.cli import app
+from perco_lite.cli.main import app
 from perco_lite.full_scale import training as base_recipe
 from perco_lite.full_scale.run_config import config_names, read_config
 from perco_lite.training import recipes

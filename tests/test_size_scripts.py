@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from test_same_everywhere import formula_prior
 
+from perco_lite.cli.inspecting import measured_sizes
 from perco_lite.coding import index_prior
 from perco_lite.coding.bitstream import BitstreamError, pack, unpack
 from perco_lite.coding.index_prior import PriorSet
-from perco_lite.inspecting import measured_sizes
 
 DOCS = Path(__file__).parents[1] / "docs"
 CAPTIONS = ["A dog runs.", "A cat on a bed", "two dogs on a beach"]

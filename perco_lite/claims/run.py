@@ -21,7 +21,6 @@ from dataclasses import asdict, fields
 from importlib.metadata import version
 from pathlib import Path
 
-from perco_lite.batch import write_whole
 from perco_lite.claims.experiments.bits import entropy, ledgers
 from perco_lite.claims.experiments.captions import captions
 from perco_lite.claims.experiments.pictures import (
@@ -35,6 +34,7 @@ from perco_lite.claims.experiments.pictures import (
 from perco_lite.claims.experiments.sizes import sizes
 from perco_lite.claims.experiments.trainings import trainings
 from perco_lite.claims.workbench import ClaimSettings, Outcome, Workbench, claim_photos, number
+from perco_lite.cli.files import write_whole
 from perco_lite.codec import PercoCodec
 from perco_lite.evaluation.metrics.realism import load_inception
 from perco_lite.evaluation.metrics.semantics import load_clip, load_segmenter

@@ -74,7 +74,7 @@ print(json.dumps({"encode_s": sorted(encode)[1], "decode_s": sorted(decode)[1],
 """
 _COLD = """
 import sys, time
-import perco_lite.cli  # what the `perco` command imports
+import perco_lite.cli.main  # what the `perco` command imports
 from perco_lite.loading import load_codec
 codec = load_codec(sys.argv[1] or None)
 def stop(*_): sys.exit(0)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from perco_lite.batch import explain
+from perco_lite.cli.files import explain
 from perco_lite.codec import PercoCodec
 from perco_lite.coding.bitstream import WRITTEN_VERSION
 from perco_lite.coding.entropy_coding import caption_table_id

@@ -14,7 +14,7 @@ from dataclasses import asdict
 
 from PIL import Image
 
-from perco_lite.batch import explain
+from perco_lite.cli.files import explain
 from perco_lite.codec import PercoCodec
 from perco_lite.coding.bitstream import ledger
 from perco_lite.evaluation.codecs.ours import PROBLEMS, Attempt, Decoding

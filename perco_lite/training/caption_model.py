@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from perco_lite.batch import write_whole
+from perco_lite.cli.files import write_whole
 from perco_lite.coding.caption_model import FIRST_WORD, UNKNOWN, CaptionModel, split
 from perco_lite.coding.ngram_model import count_ngrams
 from perco_lite.data import find_data

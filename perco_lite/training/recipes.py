@@ -14,8 +14,8 @@ from torch import nn
 from transformers import AutoTokenizer, CLIPTextModel
 
 from perco_lite.autoencoder import Autoencoder
-from perco_lite.batch import write_whole
 from perco_lite.captions import build_text_encoder, train_tokenizer
+from perco_lite.cli.files import write_whole
 from perco_lite.codec import PercoCodec
 from perco_lite.coding.bitstream import unpack
 from perco_lite.condition import LocalConditioner

@@ -18,7 +18,7 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
-from perco_lite.batch import write_whole
+from perco_lite.cli.files import write_whole
 from perco_lite.coding.bitstream import ledger
 from perco_lite.data import Sample, sample_photos
 from perco_lite.evaluation.codecs.classical import BaselineResult, available, encode_near, smallest

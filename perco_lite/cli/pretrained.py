@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from perco_lite.batch import Batch, explain, write_whole
+from perco_lite.cli.files import Batch, explain, write_whole
 
 
 def caption(

@@ -17,12 +17,12 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from perco_lite.batch import Batch, expand, explain, plan_outputs, read_perco, write_whole
-from perco_lite.claims_cli import claims
-from perco_lite.download_cli import download
-from perco_lite.evaluate_cli import evaluate_command
-from perco_lite.pretrained_cli import caption, convert
-from perco_lite.train_cli import train_app
+from perco_lite.cli.claims import claims
+from perco_lite.cli.download import download
+from perco_lite.cli.evaluate import evaluate_command
+from perco_lite.cli.files import Batch, expand, explain, plan_outputs, read_perco, write_whole
+from perco_lite.cli.pretrained import caption, convert
+from perco_lite.cli.train import train_app
 
 app = typer.Typer(
     help="Photos in a hundred bytes or so: PerCo, small enough for a laptop.",
@@ -181,7 +181,7 @@ def decompress(
 @app.command()
 def inspect(files: Files, as_json: Json = False) -> None:
     """Show a file's header, caption, where its bytes went, and its indices as a map."""
-    from perco_lite.inspecting import describe, describe_text
+    from perco_lite.cli.inspecting import describe, describe_text
 
     batch = Batch()
     rows = []
@@ -201,7 +201,7 @@ def inspect(files: Files, as_json: Json = False) -> None:
 @app.command()
 def rates(as_json: Json = False, weights: Weights = None) -> None:
     """List the paper's rates, what they cost on a Kodak photo, and which these weights serve."""
-    from perco_lite.inspecting import rate_table, rate_text
+    from perco_lite.cli.inspecting import rate_table, rate_text
 
     try:
         table = rate_table(weights)
@@ -235,7 +235,7 @@ def demo(
     weights: Weights = None,
 ) -> None:
     """Compress the sample photos at every rate, decode them in another process, compare."""
-    from perco_lite.demo import run_demo
+    from perco_lite.cli.demo import run_demo
 
     try:
         run_demo(output, photos, steps, weights)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from perco_lite.batch import explain
+from perco_lite.cli.files import explain
 
 
 def download(
@@ -21,7 +21,7 @@ def download(
     workers: Annotated[int, typer.Option(help="Downloads at a time.", min=1)] = 16,
 ) -> None:
     """Download the photos of a list; run it again after a break to go on."""
-    from perco_lite.downloads import download_photos, read_list
+    from perco_lite.cli.downloads import download_photos, read_list
 
     try:
         names = read_list(photos)

@@ -1,0 +1,1 @@
+"""The `perco` command; nothing imports it."""
