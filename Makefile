@@ -35,15 +35,15 @@ notebooks: $(if $(NOTEBOOKS),.venv/.notebooks) ## run every notebook again and s
 ifeq ($(NOTEBOOKS),)
 	@echo "There are no notebooks yet: they come with the course, in notebooks/."
 else
-	$(BIN)/python docs/course.py address $(NOTEBOOKS)
+	$(BIN)/python scripts/course.py address $(NOTEBOOKS)
 	$(BIN)/jupyter execute --inplace $(NOTEBOOKS)
 	$(BIN)/nbstripout --keep-output --keep-count --keep-id \
 	    --extra-keys "metadata.language_info cell.metadata.execution" $(NOTEBOOKS)
-	$(BIN)/python docs/course.py tidy $(NOTEBOOKS)
+	$(BIN)/python scripts/course.py tidy $(NOTEBOOKS)
 endif
 
 notebooks-blank: .venv/.notebooks ## write notebooks/blank/: no outputs, no solutions
-	$(BIN)/python docs/course.py blank $(NOTEBOOKS)
+	$(BIN)/python scripts/course.py blank $(NOTEBOOKS)
 
 train: .venv/.core ## train the two stages on DATA, MINUTES each
 	@test -d "$(DATA)" || { echo "No folder $(DATA): make train DATA=folder" >&2; exit 1; }
@@ -59,7 +59,7 @@ bench: .venv/.core ## measure speed, memory and quality on this machine
 
 evidence: .venv/.metrics ## measure data/results/ anew: hours; EVIDENCE_ARGS="--only kodak", --list
 	@test -d "$(DATA)" || { echo "No folder $(DATA): make evidence DATA=folder" >&2; exit 1; }
-	PERCO_LITE_DATA="$(abspath $(DATA))" $(BIN)/python docs/measure.py $(EVIDENCE_ARGS)
+	PERCO_LITE_DATA="$(abspath $(DATA))" $(BIN)/python scripts/measure.py $(EVIDENCE_ARGS)
 
 clean: ## remove out/ (checkpoints in it too) and the caches
 	rm -rf out build .pytest_cache .ruff_cache .hypothesis

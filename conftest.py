@@ -79,7 +79,7 @@ def run_two_processes(imports: str, code: str, *arguments: object) -> None:
     root = Path(__file__).parent
     environment = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     environment |= {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    environment |= {"PYTHONPATH": os.pathsep.join([str(root / "tests"), str(root)])}
+    environment |= {"PYTHONPATH": str(root)}
     program = TWO_PROCESSES.format(imports=imports, code=code)
     process = subprocess.Popen(
         [sys.executable, "-c", program, *map(str, arguments)],

@@ -6,7 +6,7 @@ from perco_lite import PercoCodec, BitstreamError, ledger, RATES
 import importlib
 import os
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 SMOKE = os.environ.get("PERCO_LITE_SMOKE") == "1"  # notebooks take their short run (tests set it)
 
 # Imported when first asked for: `perco --help` and the bitstream need no torch.

@@ -4,7 +4,6 @@ weights, device ──► load_codec ──► PercoCodec ──► decompress_f
 """
 
 import hashlib
-import io
 import json
 import platform
 import re
@@ -14,13 +13,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from perco_lite import __version__
-from perco_lite.cli.files import SOFTWARE, explain, read_perco, write_whole
 from perco_lite.codec import BUNDLED, PercoCodec, group_by_size
 from perco_lite.coding.bitstream import unpack
+from perco_lite.files import explain, read_perco, save_png
 
 SAMPLERS = ("ddim", "dpm++")
 DTYPES = ("float32", "bfloat16", "float16")
@@ -181,14 +178,6 @@ def decompress_files(
                 "height": parsed.height,
                 "seconds": round(seconds, 3),
             }
-
-
-def save_png(image: Image.Image, path: Path) -> None:
-    """Write a PNG that says who made it, whole or not at all."""
-    about, stream = PngInfo(), io.BytesIO()
-    about.add_text("Software", SOFTWARE)
-    image.save(stream, format="PNG", pnginfo=about)
-    write_whole(path, stream.getvalue())
 
 
 def describe_installation(weights: str | None = None) -> dict[str, str]:

@@ -34,11 +34,11 @@ from perco_lite.claims.experiments.pictures import (
 from perco_lite.claims.experiments.sizes import sizes
 from perco_lite.claims.experiments.trainings import trainings
 from perco_lite.claims.workbench import ClaimSettings, Outcome, Workbench, claim_photos, number
-from perco_lite.cli.files import write_whole
 from perco_lite.codec import PercoCodec
 from perco_lite.evaluation.metrics.realism import load_inception
 from perco_lite.evaluation.metrics.semantics import load_clip, load_segmenter
 from perco_lite.evaluation.table import check_writable
+from perco_lite.files import write_whole
 from perco_lite.loading import device_name, weights_digest
 from perco_lite.metrics import load_lpips
 

@@ -90,7 +90,7 @@ def claims_folder() -> Path:
 
     Raises ``FileNotFoundError``: a package installed by pip brings no data.
     """
-    beside = Path(__file__).resolve().parent.parent / "data"
+    beside = Path(__file__).resolve().parents[2] / "data"
     for place in (*map(Path, ("data", "../data", "repository/data")), beside):
         if (place / "results" / "claims").is_dir():
             return place / "results" / "claims"

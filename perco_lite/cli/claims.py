@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from perco_lite.cli.files import explain
+from perco_lite.files import explain
 
 
 def claims(

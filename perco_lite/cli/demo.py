@@ -18,10 +18,10 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
-from perco_lite.cli.files import write_whole
 from perco_lite.coding.bitstream import ledger
 from perco_lite.data import Sample, sample_photos
 from perco_lite.evaluation.codecs.classical import BaselineResult, available, encode_near, smallest
+from perco_lite.files import write_whole
 from perco_lite.loading import device_name, load_codec
 from perco_lite.metrics import load_lpips, ms_ssim, psnr
 from perco_lite.plotting import Tile, contact_sheet

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from perco_lite.cli.files import explain
+from perco_lite.files import explain
 
 
 def download(

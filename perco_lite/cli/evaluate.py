@@ -1,7 +1,7 @@
 """The `perco evaluate` command: its options.
 
     perco evaluate kodak -o out/kodak.csv ──► kodak.csv, kodak.json, kodak_pictures/
-    accelerate launch --num_processes 8 -m perco_lite.cli.main evaluate …   the same, on several GPUs
+    accelerate launch --num_processes 8 -m perco_lite.cli evaluate …   the same, on several GPUs
 
 As in ``cli``, what the command needs is imported when it runs.
 """
@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from perco_lite.cli.files import explain
+from perco_lite.files import explain
 
 CODECS = "perco,autoencoder,perco-estimate,jpeg,jpeg2000,webp,avif"
 OURS = {"perco", "autoencoder", "perco-estimate"}

@@ -14,8 +14,7 @@ from pathlib import Path
 import typer
 from PIL import Image
 
-SOFTWARE = "perco_lite"  # written into our PNGs: these may be painted over
-MAX_PERCO_BYTES = 2**22  # no valid file is half as long
+from perco_lite.files import SOFTWARE, explain
 
 
 class Batch:
@@ -34,18 +33,6 @@ class Batch:
     def finish(self) -> None:
         if self.failed:
             raise typer.Exit(2)
-
-
-def explain(error: Exception) -> str:
-    """What went wrong, in one line without the library's own decoration."""
-    if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{error.filename}: {error.strerror}"
-    message = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, MemoryError) or "allocate" in message or "out of memory" in message:
-        return (
-            "not enough memory for a photo of this size; make it smaller, or use another --device"
-        )
-    return message
 
 
 def expand(paths: list[Path], suffixes: frozenset[str], batch: Batch) -> list[Path]:
@@ -134,33 +121,3 @@ def _is_foreign_picture(path: Path) -> bool:
     with suppress(OSError, ValueError, SyntaxError), Image.open(path) as image:
         return image.info.get("Software") != SOFTWARE
     return True
-
-
-def read_perco(path: Path) -> bytes:
-    """Bytes of a file, of which no more are read than a `.perco` file can have."""
-    with path.open("rb") as stream:
-        data = stream.read(MAX_PERCO_BYTES + 1)
-    if len(data) > MAX_PERCO_BYTES:
-        raise ValueError(
-            f"over {MAX_PERCO_BYTES:,} bytes, not a .perco file: make one with `perco compress`"
-        )
-    return data
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write under another name, then rename: nobody ever sees half a file, Ctrl-C or not.
-
-    Raises ``OSError`` naming ``path``.
-    """
-    fresh = path.with_name(f".perco_lite-{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fresh.write_bytes(data)
-        fresh.replace(path)
-    except OSError as error:
-        raise OSError(
-            f"cannot write {path} ({error.strerror or error}); name another output with -o"
-        ) from error
-    finally:
-        with suppress(OSError):
-            fresh.unlink()

@@ -93,7 +93,7 @@ def served_rates(weights: str | None = None) -> list[str]:
 
     Raises ``FileNotFoundError`` or ``ValueError`` for a folder that holds no codec.
     """
-    folder = Path(__file__).parent / "weights" if weights is None else Path(weights)
+    folder = Path(__file__).parents[1] / "weights" if weights is None else Path(weights)
     config = folder / "conditioner" / "config.json"
     if weights is None and not config.exists():
         return []
@@ -108,13 +108,13 @@ def served_rates(weights: str | None = None) -> list[str]:
 def measured_sizes(
     path: str | Path | None = None, version: int = WRITTEN_VERSION
 ) -> dict[str, dict]:
-    """Measured bytes of whole files by rate name, from what `docs/kodak_sizes.py` wrote.
+    """Measured bytes of whole files by rate name, from what `scripts/kodak_sizes.py` wrote.
 
     Each is ``{"format_version", "photos", "mean", "minimum", "maximum"}``; empty where there
     is no such file, as in a package installed without ``data/``. Raises ``ValueError`` for another
     kind of file.
     """
-    path = Path(path) if path else Path(__file__).parent.parent / "data" / "results" / SIZES_NAME
+    path = Path(path) if path else Path(__file__).parents[2] / "data" / "results" / SIZES_NAME
     if not path.is_file():
         return {}
     sizes: dict[str, list[int]] = {}
@@ -124,7 +124,7 @@ def measured_sizes(
             for row in csv.DictReader(stream):
                 sizes.setdefault(row["rate"], []).append(int(row[column]))
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged; run docs/kodak_sizes.py again") from error
+        raise ValueError(f"{path} is damaged; run scripts/kodak_sizes.py again") from error
     return {
         name: {
             "format_version": version,
@@ -176,6 +176,6 @@ def rate_text(table: list[dict]) -> str:
     lines.append(
         "Index bytes and bpp: indices only, uniformly coded, as the paper names its rates. File "
         f"bytes: measured, whole files of format version {WRITTEN_VERSION}, mean over the Kodak "
-        "photos (docs/kodak_sizes.py; - where not measured). Served = by these weights."
+        "photos (scripts/kodak_sizes.py; - where not measured). Served = by these weights."
     )
     return "\n".join(lines)

@@ -20,9 +20,10 @@ import typer
 from perco_lite.cli.claims import claims
 from perco_lite.cli.download import download
 from perco_lite.cli.evaluate import evaluate_command
-from perco_lite.cli.files import Batch, expand, explain, plan_outputs, read_perco, write_whole
+from perco_lite.cli.files import Batch, expand, plan_outputs
 from perco_lite.cli.pretrained import caption, convert
 from perco_lite.cli.train import train_app
+from perco_lite.files import explain, read_perco, write_whole
 
 app = typer.Typer(
     help="Photos in a hundred bytes or so: PerCo, small enough for a laptop.",

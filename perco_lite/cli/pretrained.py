@@ -13,7 +13,8 @@ from typing import Annotated
 
 import typer
 
-from perco_lite.cli.files import Batch, explain, write_whole
+from perco_lite.cli.files import Batch
+from perco_lite.files import explain, write_whole
 
 
 def caption(

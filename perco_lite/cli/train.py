@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from perco_lite.cli.files import explain
+from perco_lite.files import explain
 
 train_app = typer.Typer(help="Train your own weights.", no_args_is_help=True, rich_markup_mode=None)
 

@@ -20,7 +20,6 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from perco_lite.cli.files import explain
 from perco_lite.codec import PercoCodec
 from perco_lite.coding.bitstream import WRITTEN_VERSION
 from perco_lite.coding.entropy_coding import caption_table_id
@@ -36,7 +35,8 @@ from perco_lite.evaluation.rows import RowMaker, ToDo, columns, order, skip
 from perco_lite.evaluation.scoring import PHOTO_METRICS, SetScorer, check_names, load_photo_metrics
 from perco_lite.evaluation.summary import write_summary
 from perco_lite.evaluation.table import ResultTable
-from perco_lite.loading import save_png, weights_digest
+from perco_lite.files import explain, save_png
+from perco_lite.loading import weights_digest
 from perco_lite.rates import get_rate
 
 BATCH = 4  # photos in memory

@@ -10,8 +10,8 @@ import json
 from contextlib import suppress
 from pathlib import Path
 
-from perco_lite.cli.files import write_whole
 from perco_lite.evaluation.table import check_writable
+from perco_lite.files import write_whole
 
 MADE_BY = "perco evaluate"  # says that a JSON file is ours, and may be written over
 

@@ -12,7 +12,7 @@ import csv
 from pathlib import Path
 from typing import NamedTuple
 
-_FILE = Path(__file__).resolve().parent.parent / "data" / "reference_points.csv"
+_FILE = Path(__file__).resolve().parents[2] / "data" / "reference_points.csv"
 _PHOTOS = {"mscoco": "coco30k", "kodak": "kodak", "clic": "clic2020"}
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-_BESIDE = Path(__file__).resolve().parent.parent / "data"
+_BESIDE = Path(__file__).resolve().parents[2] / "data"
 
 
 class CurvePoint(NamedTuple):

@@ -14,13 +14,13 @@ from dataclasses import asdict
 
 from PIL import Image
 
-from perco_lite.cli.files import explain
 from perco_lite.codec import PercoCodec
 from perco_lite.coding.bitstream import ledger
 from perco_lite.evaluation.codecs.ours import PROBLEMS, Attempt, Decoding
 from perco_lite.evaluation.datasets import Photo, PhotoSet
 from perco_lite.evaluation.scoring import PHOTO_METRICS
 from perco_lite.evaluation.table import ResultTable, Row
+from perco_lite.files import explain
 
 DEFAULT_CODECS = ("perco", "autoencoder", "perco-estimate", "jpeg", "jpeg2000", "webp", "avif")
 SIZES = ("photo", "width", "height", "codec", "rate", "target_bytes", "reached", "quality")

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from perco_lite.cli.files import write_whole
 from perco_lite.coding.caption_model import FIRST_WORD, UNKNOWN, CaptionModel, split
 from perco_lite.coding.ngram_model import count_ngrams
 from perco_lite.data import find_data
+from perco_lite.files import write_whole
 
 WORD_ORDER = LETTER_ORDER = 4
 RARE = 3  # words seen at most this often teach how unknown words are spelled

@@ -18,9 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from perco_lite.cli.files import write_whole
 from perco_lite.codec import PercoCodec
 from perco_lite.coding.index_prior import BANDS, NEIGHBOURS, WEIGHT_BITS, IndexPrior, grid_contexts
+from perco_lite.files import write_whole
 from perco_lite.refinement import default_rounds, refine
 from perco_lite.training.latents import LatentStore
 

@@ -15,11 +15,11 @@ from transformers import AutoTokenizer, CLIPTextModel
 
 from perco_lite.autoencoder import Autoencoder
 from perco_lite.captions import build_text_encoder, train_tokenizer
-from perco_lite.cli.files import write_whole
 from perco_lite.codec import PercoCodec
 from perco_lite.coding.bitstream import unpack
 from perco_lite.condition import LocalConditioner
 from perco_lite.data import find_data, kodak_photos, list_photos, skimage_photos, tensor_to_image
+from perco_lite.files import write_whole
 from perco_lite.perceptual import SQUEEZENET_FILE, PerceptualDistance, SqueezeNet
 from perco_lite.plotting import Tile, contact_sheet
 from perco_lite.training.autoencoder import AutoencoderLoss, AutoencoderStage

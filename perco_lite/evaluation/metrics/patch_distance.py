@@ -41,7 +41,7 @@ SMALL_SET = 200  # photos; above it no interval, which would be narrow and need 
 # and without the floor a photo with much sky would decide the whole figure by its grain.
 _FLOOR = 0.1
 _MARGIN = 32  # pixels around a photo, its edge repeated; wider than what a cell of the encoder sees
-_WEIGHTS = Path(__file__).resolve().parent / "weights"
+_WEIGHTS = Path(__file__).resolve().parents[2] / "weights"
 
 
 @cache

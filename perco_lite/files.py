@@ -1,0 +1,70 @@
+"""Bytes on disk, whole or not at all, and errors in one line; needs no torch.
+
+    picture, table, bytes ──write_whole──► a file that is never seen half written
+    path ──read_perco──► the bytes of a `.perco` file, and no more than one can have
+
+Paper: nothing on this.
+"""
+
+import io
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+SOFTWARE = "perco_lite"  # written into our PNGs: these may be painted over
+
+
+MAX_PERCO_BYTES = 2**22  # no valid file is half as long
+
+
+def explain(error: Exception) -> str:
+    """What went wrong, in one line without the library's own decoration."""
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    message = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, MemoryError) or "allocate" in message or "out of memory" in message:
+        return (
+            "not enough memory for a photo of this size; make it smaller, or use another --device"
+        )
+    return message
+
+
+def read_perco(path: Path) -> bytes:
+    """Bytes of a file, of which no more are read than a `.perco` file can have."""
+    with path.open("rb") as stream:
+        data = stream.read(MAX_PERCO_BYTES + 1)
+    if len(data) > MAX_PERCO_BYTES:
+        raise ValueError(
+            f"over {MAX_PERCO_BYTES:,} bytes, not a .perco file: make one with `perco compress`"
+        )
+    return data
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write under another name, then rename: nobody ever sees half a file, Ctrl-C or not.
+
+    Raises ``OSError`` naming ``path``.
+    """
+    fresh = path.with_name(f".perco_lite-{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh.write_bytes(data)
+        fresh.replace(path)
+    except OSError as error:
+        raise OSError(
+            f"cannot write {path} ({error.strerror or error}); name another output with -o"
+        ) from error
+    finally:
+        with suppress(OSError):
+            fresh.unlink()
+
+
+def save_png(image: Image.Image, path: Path) -> None:
+    """Write a PNG that says who made it, whole or not at all."""
+    about, stream = PngInfo(), io.BytesIO()
+    about.add_text("Software", SOFTWARE)
+    image.save(stream, format="PNG", pnginfo=about)
+    write_whole(path, stream.getvalue())

@@ -1,0 +1,86 @@
+"""Upkeep of the notebooks.
+
+course.py address NOTEBOOK…   write the repository's address (pyproject.toml) into them
+course.py blank NOTEBOOK…     write exercise versions without solutions to blank/
+course.py tidy NOTEBOOK…      shorten stored error outputs to the cell and the message
+"""
+
+import re
+import sys
+from pathlib import Path
+
+import nbformat
+
+ROOT = Path(__file__).parents[1]
+
+
+def repository() -> str:
+    """Address of the repository: the one place where a fork changes it."""
+    return re.search(r'^Repository = "(.*)"', (ROOT / "pyproject.toml").read_text(), re.M)[1]
+
+
+def with_address(source: str) -> str:
+    """The text with the badge, the install line and the clone line of this repository."""
+    place = repository().removeprefix("https://github.com/")
+    source = re.sub(
+        r"(colab\.research\.google\.com/github/)[^/]+/[^/]+(/blob/)", rf"\g<1>{place}\2", source
+    )
+    source = re.sub(r"git\+https://[^\"\s]+", f"git+{repository()}", source)
+    return re.sub(r"(git clone [^\n]*?)https://[^\"\s]+", rf"\g<1>{repository()}", source)
+
+
+def blank(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The notebook without outputs, and without what follows the heading "Solutions"."""
+    kept = []
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            # the heading may stand in the middle of a cell, behind the exercises
+            before, *solutions = re.split(r"^#+ .*Solutions", cell.source, maxsplit=1, flags=re.M)
+            if solutions:
+                cell.source = before.strip()
+                kept += [cell] * bool(cell.source)
+                return nbformat.v4.new_notebook(cells=kept, metadata=notebook.metadata)
+        else:
+            cell.outputs, cell.execution_count = [], None
+        kept.append(cell)
+    raise ValueError('no heading "Solutions" found, expected one before the solutions')
+
+
+def short_errors(notebook: nbformat.NotebookNode) -> None:
+    """Keep of each stored traceback its header, the notebook's own lines and the message.
+
+    What lies between are the package's lines, under a path of the machine that ran the notebook.
+    """
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if output.output_type == "error" and len(output.traceback) > 4:
+                output.traceback = [*output.traceback[:3], output.traceback[-1]]
+
+
+def _write(notebook: nbformat.NotebookNode, path: Path) -> None:
+    """Whole or not at all."""
+    fresh = path.with_name(path.name + ".new")
+    nbformat.write(notebook, fresh)
+    fresh.replace(path)
+
+
+def main(action: str, paths: list[Path]) -> None:
+    for path in paths:
+        notebook = nbformat.read(path, as_version=4)
+        if action == "blank":
+            target = path.parent / "blank" / path.name
+            target.parent.mkdir(exist_ok=True)
+            _write(blank(notebook), target)
+            continue
+        if action == "tidy":
+            short_errors(notebook)
+        else:
+            for cell in notebook.cells:
+                cell.source = with_address(cell.source)
+        _write(notebook, path)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 3 or sys.argv[1] not in ("address", "blank", "tidy"):
+        sys.exit(__doc__)
+    main(sys.argv[1], [Path(argument) for argument in sys.argv[2:]])

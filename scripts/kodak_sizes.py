@@ -1,0 +1,158 @@
+"""Sizes of the Kodak photos' files, part by part, beside the paper's account of the same.
+
+    python scripts/kodak_sizes.py [--photos 24] [-o data/results/kodak_sizes.csv]
+
+Compresses the 24 photos at every rate of the bundled weights with the captions of
+data/captions.json into version 2 of the format (and into version 1 and into version 2 without the
+index prior, of which the sizes are kept), reads each file back in a fresh process, which must find
+the same caption and indices, and writes one row a photo and rate. Prints means, minima and maxima,
+and puts them into the README; `perco rates` shows the means.
+
+The paper's account is nominal: log2 K bits an index, and zlib's bytes of the caption; no header.
+"""
+
+import argparse
+import csv
+import hashlib
+import io
+import subprocess
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from marked import fill
+
+from perco_lite.cli.inspecting import SIZES_NAME
+from perco_lite.coding.bitstream import bit_ledger, ledger, pack, prior_coded, unpack
+from perco_lite.data import kodak_photos
+from perco_lite.files import write_whole
+from perco_lite.loading import load_codec
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "data" / "results" / SIZES_NAME
+PAGE = ROOT / "README.md"
+PARTS = ("header", "caption", "indices", "padding")
+READ = """
+import hashlib, sys
+from perco_lite.coding.bitstream import unpack
+file = unpack(open(sys.argv[1], "rb").read(), int(sys.argv[2]))
+assert "torch" not in sys.modules
+sys.stdout.buffer.write(hashlib.sha256(file.indices.tobytes()).hexdigest().encode())
+sys.stdout.buffer.write(file.caption.encode("utf-8", "surrogatepass"))
+"""
+
+
+def reads_back(data: bytes, caption: str, indices, model_id: int) -> bool:
+    """Whether another process finds the same in these bytes, with no more than the bytes."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "photo.perco"
+        path.write_bytes(data)
+        run = [sys.executable, "-c", READ, str(path), str(model_id)]
+        out = subprocess.run(run, stdout=subprocess.PIPE, check=True).stdout
+    sent = hashlib.sha256(indices.tobytes()).hexdigest().encode()
+    return out == sent + caption.encode("utf-8", "surrogatepass")
+
+
+def measure(codec, photos) -> list[dict]:
+    """One row for each photo and rate."""
+    rows = []
+    for rate in codec.rates:
+        for photo in photos:
+            file = unpack(codec.compress(photo.image, photo.caption, rate))
+            first, data = pack(file, version=1), pack(file, version=2)
+            # no prior is of these weights, and the file is as long as without one
+            others = replace(file, model_id=file.model_id ^ 1)
+            indices = codec.encode(photo.image, rate)[0].cpu().numpy().astype("int64")
+            for each in (first, data):
+                if not reads_back(each, photo.caption, indices, codec.model_id):
+                    raise SystemExit(f"{photo.name} at {rate} came back as something else")
+            bits = bit_ledger(data)
+            nominal = sum(part["nominal"] for part in bits.values())
+            row = {
+                "rate": rate,
+                "photo": photo.name,
+                "width": file.width,
+                "height": file.height,
+                "bytes": len(data),
+                "bpp": round(8 * len(data) / (file.width * file.height), 6),
+                **{f"{part}_bytes": ledger(data)[part] for part in PARTS},
+                "caption_model_bits": round(bits["caption"]["model"], 2),
+                "index_model_bits": round(bits["indices"]["model"], 2),
+                "caption_paper_bytes": round(bits["caption"]["nominal"] / 8),
+                "paper_bytes": round(nominal / 8, 2),
+                "prior_coded": int(prior_coded(data)),
+                "without_prior_bytes": len(pack(others)),
+                "version_1_bytes": len(first),
+            }
+            rows.append(row)
+    return rows
+
+
+def summary(rows: list[dict]) -> str:
+    """Mean (minimum to maximum) of each part at each rate."""
+    columns = [*(f"{part}_bytes" for part in PARTS[:3]), "bytes", "without_prior_bytes"]
+    columns += ["version_1_bytes", "paper_bytes"]
+    lines = ["rate    " + "".join(f"{name:>26}" for name in columns)]
+    for rate in dict.fromkeys(row["rate"] for row in rows):
+        line = f"{rate:8}"
+        for name in columns:
+            values = [row[name] for row in rows if row["rate"] == rate]
+            mean = sum(values) / len(values)
+            line += f"{f'{mean:.1f} ({min(values):g} to {max(values):g})':>26}"
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def markdown(rows: list[dict]) -> str:
+    """The same for the README, with the paper's account beside it."""
+    titles = (
+        "bytes, mean (from to)",
+        "header",
+        "caption",
+        "indices",
+        "no prior",
+        "as the paper counts",
+    )
+    lines = [f"| rate | {' | '.join(titles)} |", "|---" * 7 + "|"]
+    columns = ("header_bytes", "caption_bytes", "indices_bytes", "without_prior_bytes")
+    for rate in dict.fromkeys(row["rate"] for row in rows):
+        table = [row for row in rows if row["rate"] == rate]
+        mean = {
+            name: sum(float(row[name]) for row in table) / len(table)
+            for name in ("bytes", *columns, "paper_bytes")
+        }
+        sizes = [int(row["bytes"]) for row in table]
+        cells = [f"{mean[name]:,.1f}" for name in (*columns, "paper_bytes")]
+        whole = f"**{mean['bytes']:,.1f}** ({min(sizes):,} to {max(sizes):,})"
+        lines.append(f"| `{rate}` | {whole} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def write_page(rows: list[dict], page: Path) -> None:
+    """Put the table into the README, between its marks."""
+    fill(page, "kodak sizes", markdown(rows))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("-o", "--output", type=Path, default=RESULTS)
+    parser.add_argument("--photos", type=int, default=24, help="at most this many")
+    options = parser.parse_args()
+    photos = kodak_photos()[: options.photos]
+    if not photos:
+        raise SystemExit("no Kodak photos: set PERCO_LITE_DATA (see data/README.md)")
+    rows = measure(load_codec(device="cpu"), photos)
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(options.output, stream.getvalue().encode())
+    if options.output == RESULTS:
+        write_page(rows, PAGE)
+    print(summary(rows))
+    print(f"{2 * len(rows)} files read back by as many fresh processes; wrote {options.output}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,265 @@
+"""Measure anew everything that data/results/ keeps, one command after another: `make evidence`.
+
+    python scripts/measure.py                      all steps; what is finished is not run again
+    python scripts/measure.py --only kodak claims  some steps; --skip leaves some out
+    python scripts/measure.py --list               the steps, their commands, and how they stand
+
+A step is the commands that data/results/README.md records, run in the repository's folder. What it
+wrote before is taken away when weights, index prior, caption table, file format or commands have
+changed since, or with --force; a step that was broken off goes on where it stopped. A step that
+fails does not stop the others; the exit code is then 1. Logs: out/evidence/STEP.log.
+Some three hours on two cores; photos where PERCO_LITE_DATA points (data/README.md).
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from perco_lite.files import write_whole
+
+ROOT = Path(__file__).resolve().parents[1]
+CODECS = "perco,perco-estimate,autoencoder"
+CLASSICAL = "jpeg,jpeg2000,webp,avif"
+LADDER = "0.05,0.1,0.2,0.4,0.7,1"
+
+
+@dataclass(frozen=True)
+class Step:
+    """Commands in order, the folders of photos they need, and what must be there afterwards.
+
+    ``stale``: files and folders to take away before the step starts anew.
+    """
+
+    name: str
+    commands: tuple[str, ...]
+    photos: tuple[str, ...] = ()
+    makes: tuple[str, ...] = ()
+    stale: tuple[str, ...] = ()
+
+
+def evaluation(name: str, dataset: str, options: str) -> Step:
+    """A table of `perco evaluate`, kept in data/results/ with its command."""
+    table = f"out/{name}.csv"
+    return Step(
+        name,
+        (
+            f"perco evaluate {dataset} -o {table} {options}",
+            f"python scripts/keep_results.py {table}",
+        ),
+        () if dataset == "samples" else (dataset,),
+        (table, f"data/results/{name}.csv", f"data/results/{name}.json"),
+        (table, f"out/{name}.json", f"out/{name}_pictures"),
+    )
+
+
+def script(name: str, photos: tuple[str, ...], makes: str) -> Step:
+    """A script of scripts/ that writes its table whole or not at all."""
+    return Step(name, (f"python scripts/{name}.py",), photos, (f"data/results/{makes}",))
+
+
+STEPS = (
+    Step(
+        "bench",
+        ("perco bench --json > out/bench.json", "python scripts/make_table.py out/bench.json"),
+        ("kodak", "coco_eval", "val"),
+        ("out/bench.json",),
+    ),
+    evaluation(
+        "kodak",
+        "kodak",
+        f"--metrics psnr,ms_ssim,patch_frechet,flat_colour_error --ladder {LADDER}",
+    ),
+    evaluation(
+        "kodak_nearest",
+        "kodak",
+        "--rounds 0 --photos 8 --codecs perco,perco-estimate --metrics psnr,flat_colour_error",
+    ),
+    evaluation(
+        "coco_squashed",
+        "coco_eval",
+        f"--resize 512x512 --photos 24 --codecs {CODECS},{CLASSICAL} "
+        "--metrics psnr,ms_ssim,patch_frechet",
+    ),
+    evaluation(
+        "coco_native",
+        "coco_eval",
+        f"--photos 10 --codecs {CODECS} --metrics psnr,ms_ssim,patch_frechet",
+    ),
+    evaluation("samples", "samples", "--metrics psnr,ms_ssim,lpips_alex"),
+    Step(
+        "claims",
+        (
+            "perco claims -o data/results/claims",
+            "python scripts/make_claims_table.py data/results/claims",
+        ),
+        ("kodak", "coco_eval", "train", "weights"),
+        ("data/results/claims/README.md",),
+        ("data/results/claims/*.json",),
+    ),
+    script("caption_coders", ("captions",), "caption_coders.csv"),
+    script("kodak_sizes", ("kodak",), "kodak_sizes.csv"),
+    script("caption_in_prior", ("kodak", "coco_eval", "train"), "index_prior.csv"),
+    Step(
+        "fuzz",
+        ("python scripts/fuzz.py --jobs 2 --resume",),
+        makes=("data/results/fuzz.json",),
+        stale=("data/results/fuzz.json",),
+    ),
+    script("evaluate_time", ("kodak",), "evaluate_time.json"),
+    Step("strip", ("python scripts/make_strip.py",), (), ("docs/strip.png",)),
+)
+
+
+def fingerprint(root: Path = ROOT) -> str:
+    """Digest of what the figures depend on: weights, prior, caption table, written format."""
+    from perco_lite.coding.bitstream import WRITTEN_VERSION
+    from perco_lite.coding.entropy_coding import caption_table_id
+    from perco_lite.coding.index_prior import prior_table_id
+
+    ids = f"version {WRITTEN_VERSION} captions {caption_table_id()} prior {prior_table_id()}"
+    digest = hashlib.sha256(ids.encode())
+    for path in sorted((root / "perco_lite" / "weights").rglob("*")):
+        if path.suffix in (".safetensors", ".json"):
+            digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+class Evidence:
+    """The steps of one repository, and how they stand: ``out/evidence/stamps.json``."""
+
+    def __init__(self, steps: tuple[Step, ...], root: Path, made_of: str):
+        self.steps, self.root, self.made_of = steps, root, made_of
+        self.folder = root / "out" / "evidence"
+        self.path = self.folder / "stamps.json"
+        self.stamps: dict[str, dict] = {}
+        if self.path.exists():
+            self.stamps = json.loads(self.path.read_text(encoding="utf-8"))
+
+    def key(self, step: Step) -> str:
+        return f"{self.made_of} {hashlib.sha256(repr(step).encode()).hexdigest()[:8]}"
+
+    def state(self, step: Step) -> str:
+        """ "finished", "broken off", "out of date" or "not run"."""
+        stamp = self.stamps.get(step.name)
+        if stamp is None:
+            return "not run"
+        if stamp["key"] != self.key(step):
+            return "out of date"
+        whole = all((self.root / path).exists() for path in step.makes)
+        return "finished" if "seconds" in stamp and whole else "broken off"
+
+    def describe(self, step: Step) -> str:
+        stamp = self.stamps.get(step.name, {})
+        when = f", {stamp['date']}, {stamp['seconds']:,.0f} s" if "seconds" in stamp else ""
+        return f"{step.name:15} {self.state(step)}{when}"
+
+    def run(self, step: Step, force: bool = False) -> bool:
+        """Run a step unless it is finished; tells in one line; returns whether it is finished."""
+        state = self.state(step)
+        if state == "finished" and not force:
+            print(self.describe(step), flush=True)
+            return True
+        if missing := missing_photos(step):
+            print(f"{step.name:15} FAILED: no photos in {', '.join(missing)} (data/README.md)")
+            return False
+        if state != "broken off" or force:
+            self._clear(step)
+        self._stamp(step, {})
+        started, log = time.monotonic(), self.folder / f"{step.name}.log"
+        problem = self._commands(step, log)
+        took = time.monotonic() - started
+        if problem:
+            print(f"{step.name:15} FAILED after {took:,.0f} s: {problem}; {log}", flush=True)
+            return False
+        self._stamp(step, {"seconds": round(took, 1), "date": time.strftime("%Y-%m-%d")})
+        print(f"{step.name:15} done in {took:,.0f} s", flush=True)
+        return True
+
+    def _commands(self, step: Step, log: Path) -> str:
+        """Run the commands of a step; what went wrong, or an empty text."""
+        with log.open("w", encoding="utf-8") as stream:
+            for command in step.commands:
+                stream.write(f"$ {command}\n")
+                stream.flush()
+                try:
+                    code = run_command(command, self.root, stream)
+                except OSError as error:
+                    return f"{command.split()[0]}: {error}"
+                if code:
+                    return f"exit code {code} of `{command}`: {last_line(log)}"
+        absent = [path for path in step.makes if not (self.root / path).exists()]
+        return f"did not make {', '.join(absent)}" if absent else ""
+
+    def _clear(self, step: Step) -> None:
+        for pattern in step.stale:
+            for path in sorted(self.root.glob(pattern)):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def _stamp(self, step: Step, facts: dict) -> None:
+        self.stamps[step.name] = {"key": self.key(step), **facts}
+        write_whole(self.path, (json.dumps(self.stamps, indent=1) + "\n").encode())
+
+
+def run_command(command: str, root: Path, log) -> int:
+    """Run a command as recorded, without a shell; `> FILE` is written whole or not at all."""
+    words = shlex.split(command)
+    words, target = (words[:-2], root / words[-1]) if ">" in words[-2:-1] else (words, None)
+    if words[0] == "python":
+        words[0] = sys.executable
+    elif words[0] == "perco":  # of this environment, before any other on the path
+        beside = Path(sys.executable).with_name("perco")
+        words[0] = str(beside) if beside.exists() else "perco"
+    if target is None:
+        return subprocess.run(words, cwd=root, stdout=log, stderr=log).returncode
+    done = subprocess.run(words, cwd=root, stdout=subprocess.PIPE, stderr=log)
+    if done.returncode == 0:
+        write_whole(target, done.stdout)
+    return done.returncode
+
+
+def missing_photos(step: Step) -> list[str]:
+    """Folders that a step needs and `find_data` does not find."""
+    if not step.photos:
+        return []
+    from perco_lite.data import find_data
+
+    return [name for name in step.photos if find_data(name) is None]
+
+
+def last_line(log: Path) -> str:
+    """What a program said last, without the bars that it drew over and over."""
+    lines = log.read_text(encoding="utf-8", errors="replace").replace("\r", "\n").split("\n")
+    return next((line.strip()[:300] for line in reversed(lines) if line.strip()), "")
+
+
+def main(arguments: list[str] | None = None, steps: tuple[Step, ...] = STEPS) -> int:
+    """Exit code: 0 where every chosen step is finished, 1 where one failed, 2 for a wrong name."""
+    names = [step.name for step in steps]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", nargs="+", choices=names, metavar="STEP", default=names)
+    parser.add_argument("--skip", nargs="+", choices=names, metavar="STEP", default=[])
+    parser.add_argument("--list", action="store_true", help="say how the steps stand; run none")
+    parser.add_argument("--force", action="store_true", help="run finished steps again")
+    options = parser.parse_args(arguments)
+    evidence = Evidence(steps, ROOT, fingerprint())
+    chosen = [s for s in steps if s.name in options.only and s.name not in options.skip]
+    if options.list:
+        for step in chosen:
+            print("\n    ".join([evidence.describe(step), *step.commands]))
+        return 0
+    os.environ.setdefault("TQDM_MININTERVAL", "30")  # bars in a log file
+    finished = [evidence.run(step, options.force) for step in chosen]
+    print(f"{sum(finished)} of {len(chosen)} steps finished; logs in {evidence.folder}")
+    return 0 if all(finished) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,211 @@
+"""`perco evaluate` as its users run it, in one process and in two."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import run_two_processes
+from perco_lite import loading
+from perco_lite.cli import evaluate as evaluate_cli
+from perco_lite.cli.main import app
+from perco_lite.evaluation.codecs.ours import Decoding
+from perco_lite.evaluation.datasets import open_dataset
+from perco_lite.evaluation.evaluate import evaluate
+from perco_lite.evaluation.rows import DEFAULT_CODECS
+
+QUICK = ("--metrics", "psnr", "--steps", 2)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for seed in range(5):
+        small = np.random.default_rng(seed).integers(0, 256, (5, 7, 3), np.uint8)
+        photo = Image.fromarray(small).resize((72, 48), Image.Resampling.BICUBIC)
+        photo.save(folder / f"{seed}.png")
+    (folder / "captions.json").write_text(json.dumps({f"{n}.png": "two dogs" for n in range(5)}))
+    return folder
+
+
+@pytest.fixture
+def perco(tiny_codec, monkeypatch, capsys):
+    """Run the command in this process, its weights already loaded: (exit code, stdout, stderr)."""
+    monkeypatch.setattr(loading, "load_codec", lambda weights=None, device=None: tiny_codec)
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as caught:
+            app(["evaluate", *map(str, arguments)])
+        out, err = capsys.readouterr()
+        return caught.value.code, out, err
+
+    return run
+
+
+def read(path):
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def without_seconds(rows):
+    return [{k: v for k, v in row.items() if "seconds" not in k} for row in rows]
+
+
+def test_table_summary_and_pictures(perco, folder, tmp_path):
+    output = tmp_path / "made" / "out.csv"
+    code, out, err = perco(folder, "-o", output, "--photos", 2, *QUICK, "--rates", "0.0019,0.0098")
+    assert code == 0, err
+    rows = read(output)
+    assert {row["codec"] for row in rows} == set(DEFAULT_CODECS)
+    assert len(rows) == 2 * (6 * 2 + 1) and {row["steps"] for row in rows} == {"2", ""}
+    summary = json.loads(output.with_suffix(".json").read_text())
+    assert summary["finished"] and "evaluate" not in summary["notes"]
+    lines = out.splitlines()
+    assert lines[0].split()[:5] == ["codec", "rate", "photos", "reached", "bytes"]
+    assert len(lines) == 1 + 13 + 1 and lines[-1].endswith("out.json")
+    perco_line = next(line.split() for line in lines if line.startswith("perco "))
+    assert perco_line[:3] == ["perco", "0.0019", "2"]
+    assert len(list((tmp_path / "made" / "out_pictures").rglob("*.png"))) == len(rows)
+
+
+def test_json_and_every_option(perco, folder, tmp_path):
+    (tmp_path / "list.txt").write_text("3.png\n1.png\n2.png\n")
+    (tmp_path / "c.json").write_text(json.dumps({"1.png": "given", "9.png": "nobody's"}))
+    options = "--codecs perco,webp --rates 0.0019 --ladder 2 --photos 2 --resize 64x40 --guidance 2"
+    options += " --temperature 0.5 --anchor 0 --seed 7 --batch 1 --no-keep --json"
+    files = ("--list", tmp_path / "list.txt", "--captions", tmp_path / "c.json")
+    code, out, err = perco(folder, "-o", tmp_path / "o.csv", *QUICK, *files, *options.split())
+    assert code == 0, err
+    summary = json.loads(out)
+    assert summary == json.loads((tmp_path / "o.json").read_text())
+    assert summary["settings"]["resize"] == "squashed to 64x40, Pillow bicubic"
+    rows = read(tmp_path / "o.csv")
+    points = [(r["photo"], r["codec"], r["rate"]) for r in rows]
+    assert points == [
+        (photo, codec, rate)
+        for photo in ("1.png", "2.png")
+        for codec, rate in (("perco", "0.0019"), ("webp", "0.0019"), ("webp", "2bpp"))
+    ]
+    how = [rows[0][n] for n in ("guidance", "temperature", "anchor", "seed", "width", "height")]
+    assert how == ["2", "0.5", "0", "7", "64", "40"]
+    assert "note: 1 of 2 photos have no caption (2.png)" in err
+    assert "captions for 1 photos that do not exist (9.png)" in err
+    assert not (tmp_path / "o_pictures").exists()
+
+
+def test_a_second_run_goes_on(perco, folder, tmp_path):
+    common = (folder, "-o", tmp_path / "o.csv", *QUICK, "--codecs", "webp", "--rates", "0.0019")
+    assert perco(*common, "--photos", 1)[0] == 0
+    first = read(tmp_path / "o.csv")
+    assert perco(*common)[0] == 0
+    assert len(read(tmp_path / "o.csv")) == 5 and read(tmp_path / "o.csv")[0] == first[0]
+
+
+def refused(result, *words):
+    code, out, err = result
+    last = err.splitlines()[-1]
+    assert (code, out) == (2, "") and last.startswith("error: "), err
+    for word in words:
+        assert word in last
+
+
+def test_one_line_for_what_is_wrong(perco, folder, tmp_path):
+    good = (folder, "-o", tmp_path / "o.csv", *QUICK)
+    refused(perco("nowhere", *good[1:]), "no folder at nowhere; give a folder of photos, or one")
+    refused(perco(*good, "--codecs", "gif"), "got codec 'gif'")
+    refused(perco(*good, "--codecs", ","), "got nothing in --codecs")
+    refused(perco(*good, "--metrics", "beauty"), "got metric 'beauty'")
+    refused(perco(*good, "--rates", "7"), "got rate '7'")
+    refused(perco(*good, "--ladder", "much"), "got 'much' in --ladder")
+    refused(perco(*good, "--resize", "big"), "got resize rule 'big'")
+    refused(perco(*good, "--captions", tmp_path / "no.json"), "no captions at")
+    refused(perco(*good, "--anchor", 2), "got anchor 2")
+    refused(perco(*good, "--rounds", -1), "got -1 rounds")
+    refused(perco("coco30k", "--folder", folder, *good[1:]), "no list of names at")
+    refused(perco(folder, "-o", tmp_path / "o.txt"), "expected a name ending in .csv")
+    refused(perco(folder, "-o", tmp_path), "is a folder; name a file")
+    refused(perco(folder, "-o", folder / "0.png" / "o.csv"), "cannot write")
+    assert not list(tmp_path.glob("o*"))
+
+
+def test_an_output_that_cannot_be_written_is_told_before_torch_is_loaded(folder):
+    code = (
+        "import sys; from perco_lite.cli.main import app\n"
+        "try: app(['evaluate', 'nowhere', '-o', sys.argv[1]])\n"
+        "except SystemExit as stop: sys.exit(stop.code + 100 * ('torch' in sys.modules))"
+    )
+    target = folder / "0.png" / "o.csv"
+    done = subprocess.run([sys.executable, "-c", code, target], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.startswith("error: cannot write"), done.stderr
+
+
+def test_a_foreign_table_is_left_alone(perco, folder, tmp_path):
+    table = tmp_path / "o.csv"
+    table.write_text("name,price\ntea,3\n")
+    refused(perco(folder, "-o", table, *QUICK, "--codecs", "jpeg"), "is another table")
+    assert table.read_text() == "name,price\ntea,3\n"
+    assert [file.name for file in tmp_path.glob("o*")] == ["o.csv"]
+
+
+def test_photos_that_fail_make_the_exit_code_two(perco, folder, tmp_path):
+    (folder / "bad.png").write_bytes(b"no photo")
+    common = (folder, "-o", tmp_path / "o.csv", *QUICK, "--codecs", "jpeg", "--rates", "0.0019")
+    code, out, err = perco(*common)
+    assert code == 2 and len(read(tmp_path / "o.csv")) == 5
+    assert "error: bad.png: " in err.splitlines()[-1] and "no image that Pillow knows" in err
+
+
+def test_a_gpu_for_each_process(monkeypatch):
+    for name in ("LOCAL_RANK", "ACCELERATE_USE_CPU"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert evaluate_cli._own_device() is None
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert evaluate_cli._own_device() == "cuda:3"
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    assert evaluate_cli._own_device() == "cpu"
+
+
+def measure_shard(folder, output, weights):
+    """Measure as one of the processes of a run, or as the only one."""
+    summary = evaluate(
+        open_dataset(str(folder)),
+        output,
+        ("perco", "autoencoder", "webp"),
+        ("psnr",),
+        ("0.0019", "0.0313"),
+        loading.load_codec(str(weights), "cpu"),
+        decoding=Decoding(steps=2),
+        batch=2,
+        quiet=True,
+        say=lambda line: None,
+    )
+    if int(os.environ.get("RANK", 0)) == 0:
+        assert summary["photos"] == 5
+        assert summary["processes"] == int(os.environ.get("WORLD_SIZE", 1))
+    else:
+        assert summary == {}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_two_processes_make_the_table_of_one(folder, tiny_weights, tmp_path):
+    (folder / "2.png").write_bytes((folder / "2.png").read_bytes()[:200])  # both go on without it
+    measure_shard(folder, tmp_path / "1.csv", tiny_weights)
+    run_two_processes(
+        "import pathlib; from tests.cli.test_evaluate import measure_shard",
+        "measure_shard(*map(pathlib.Path, sys.argv[1:]))",
+        *(folder, tmp_path / "2.csv", tiny_weights),
+    )
+    tables = []
+    for output in (tmp_path / "1.csv", tmp_path / "2.csv"):
+        tables.append(without_seconds(read(output)))
+        skipped = json.loads(output.with_suffix(".json").read_text())["skipped"]
+        assert [one["photo"] for one in skipped] == ["2.png"]
+    assert len(tables[0]) == 4 * 5 and tables[0] == tables[1]
+    assert not list(tmp_path.glob("*.part*"))

@@ -1,0 +1,71 @@
+"""One list of requirements: environment.yml, Makefile, workflow keep in step with pyproject."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+EXTRAS = set(PROJECT["optional-dependencies"])
+# compressai wants numpy below 2, which has no wheels for newer Pythons: an environment of its own
+APART = {"baselines"}
+OLDEST_PYTHON = PROJECT["requires-python"].removeprefix(">=")
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def conda_entries() -> list[tuple[str, str]]:
+    """(entry, comment) of every list item in environment.yml."""
+    items = re.findall(r"^ *- +([^#\n]*?) *(?:# *(.*))?$", read("environment.yml"), re.MULTILINE)
+    return [(entry, comment) for entry, comment in items if entry != "pip:"]
+
+
+def test_conda_leaves_the_requirements_to_pyproject():
+    entries = [entry for entry, _ in conda_entries()]
+    assert [re.match(r"-e|[\w-]+", entry)[0] for entry in entries] == [
+        "conda-forge",
+        "python",
+        "pip",
+        "-e",
+    ]
+    assert f"python>={OLDEST_PYTHON}" in entries
+
+
+def test_conda_installs_every_extra():
+    used = re.search(r"-e \.\[(.*)\]", read("environment.yml"))[1].split(",")
+    missing = "an extra in one of environment.yml, pyproject.toml but not in both"
+    assert set(used) == EXTRAS - APART, missing
+    assert len(used) == len(set(used))
+
+
+def test_conda_says_who_needs_each_line():
+    for entry, comment in conda_entries():
+        assert comment, f"environment.yml: who needs `{entry}`?"
+
+
+def test_make_installs_extras_that_exist():
+    stamps = set(re.findall(r"\.venv/\.(\w+)", read("Makefile"))) - {"core", "installing", "NAME"}
+    assert stamps and stamps <= EXTRAS
+
+
+def test_workflow_runs_the_oldest_python():
+    assert f'"{OLDEST_PYTHON}"' in read(".github/workflows/test.yml")
+
+
+@pytest.mark.parametrize("name", ["dependencies", *sorted(EXTRAS)])
+def test_requirements_are_lower_bounds(name):
+    every = {"dependencies": PROJECT["dependencies"], **PROJECT["optional-dependencies"]}
+    for requirement in every[name]:
+        requirement = requirement.split(";")[0].strip()
+        assert re.fullmatch(r"[\w-]+>=[\d.]+", requirement) or requirement == "nbval==0.11.*", (
+            f"{requirement}: a lower bound only, so that Colab keeps the versions it comes with"
+        )

@@ -1,0 +1,214 @@
+"""What readers rely on in every notebook and nbval cannot see: template, sizes, install cell."""
+
+import ast
+import re
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "docs"))
+
+from course import blank, repository, short_errors, with_address  # noqa: E402
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+HEADINGS = (
+    "You will",
+    "Set-up",
+    "By hand",
+    "The module",
+    "See it",
+    "What it costs",
+    "Where it breaks",
+    "Differs from the paper",
+    "Summary",
+    "Exercises",
+    "References",
+    "Solutions",
+)
+TAGS = {"nbval-skip", "nbval-check-output", "raises-exception", "kodak"}
+CELLS, CODE_LINES, LONGEST_CELL, WORDS, KILOBYTES = (40, 70), 250, 30, (1000, 2000), 600
+
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def read(path):
+    return nbformat.read(path, as_version=4)
+
+
+def cells(path, kind):
+    return [cell for cell in read(path).cells if cell.cell_type == kind]
+
+
+def tags(cell) -> set[str]:
+    return set(cell.metadata.get("tags", []))
+
+
+@each_notebook
+def test_title_badge_question_and_place(path):
+    first = read(path).cells[0].source
+    assert re.match(rf"# {int(path.stem[:2])} · \S", first), "the title, numbered"
+    assert f"/blob/main/notebooks/{path.name}" in first, "the badge must open this notebook"
+    assert "?" in first and "you are here" in first, "one question, and the place in the pipeline"
+
+
+@each_notebook
+def test_headings_of_the_template_in_order(path):
+    text = "\n".join(cell.source for cell in cells(path, "markdown"))
+    found = [re.search(rf"^## (?:\d+ · )?{heading}", text, re.M) for heading in HEADINGS]
+    missing = [h for h, match in zip(HEADINGS, found, strict=True) if not match]
+    assert not missing, f"headings missing: {missing}"
+    places = [match.start() for match in found]
+    assert places == sorted(places), "the headings are not in the template's order"
+
+
+@each_notebook
+def test_orientation(path):
+    text = "\n".join(cell.source for cell in cells(path, "markdown")[:4])
+    for word in ("**You need**", "**Runs in**", "**Paper**"):
+        assert word in text, word
+    assert text.count("\n- ") >= 3, "three bullets: what you will do"
+
+
+@each_notebook
+def test_sizes(path):
+    notebook = read(path)
+    assert CELLS[0] <= len(notebook.cells) <= CELLS[1]
+    lengths = [len(cell.source.splitlines()) for cell in cells(path, "code")]
+    assert max(lengths) <= LONGEST_CELL and sum(lengths) <= CODE_LINES
+    prose = " ".join(cell.source for cell in cells(path, "markdown"))
+    assert WORDS[0] <= len(prose.split()) <= WORDS[1], len(prose.split())
+    assert path.stat().st_size <= 1024 * KILOBYTES, "shrink the stored figures"
+
+
+@each_notebook
+def test_outputs_are_of_one_full_run(path):
+    counts = []
+    for number, cell in enumerate(read(path).cells):
+        if cell.cell_type != "code":
+            continue
+        assert tags(cell) <= TAGS, f"cell {number}: unknown tags {tags(cell) - TAGS}"
+        errors = [output for output in cell.outputs if output.output_type == "error"]
+        assert not errors or "raises-exception" in tags(cell), f"cell {number} failed"
+        if "raises-exception" in tags(cell):
+            # the tag alone accepts any error; this pins its name and message
+            assert "nbval-check-output" in tags(cell), f"cell {number}"
+        counts.append(cell.execution_count)
+    assert counts == list(range(1, len(counts) + 1)), "run all cells in order: make notebooks"
+
+
+@each_notebook
+def test_no_photo_of_others_is_stored(path):
+    for number, cell in enumerate(cells(path, "code")):
+        if "kodak" in tags(cell) or re.search("kodak_photos|coco", cell.source):
+            pictures = [o for o in cell.outputs if any("image/" in k for k in o.get("data", {}))]
+            allowed = "savefig" not in cell.source and "plt." in cell.source
+            assert not pictures or allowed, f"code cell {number} stores photos; clear its output"
+
+
+@each_notebook
+def test_shell_and_pip_are_guarded_and_skipped(path):
+    for number, cell in enumerate(cells(path, "code")):
+        if re.search(r"^\s*(!|%pip|%conda)", cell.source, re.M):
+            # a failing `!command` or `%pip` raises nothing, so a test would never notice
+            assert "nbval-skip" in tags(cell), f"code cell {number}"
+            assert re.search(r'^if "google.colab" in sys.modules:', cell.source, re.M)
+
+
+@each_notebook
+def test_no_error_is_swallowed(path):
+    """A handler that takes everything, or does nothing, would hide a broken cell."""
+    for number, cell in enumerate(cells(path, "code")):
+        source = re.sub(r"^(\s*)[!%].*$", r"\1pass", cell.source, flags=re.M)
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.ExceptHandler):
+                caught = ast.unparse(node.type) if node.type else "everything"
+                assert caught not in ("everything", "Exception", "BaseException"), f"cell {number}"
+                idle = all(isinstance(line, (ast.Pass, ast.Continue)) for line in node.body)
+                assert not idle, f"code cell {number} catches {caught} and says nothing"
+
+
+@each_notebook
+def test_the_address_is_that_of_pyproject(path):
+    for cell in read(path).cells:
+        assert with_address(cell.source) == cell.source, "make notebooks writes it"
+
+
+@each_notebook
+def test_install_cell_as_on_colab(path, monkeypatch, tmp_path):
+    """Runs the install cell with a stand-in for Colab and for pip: it installs us and no torch."""
+    (cell,) = [c for c in cells(path, "code") if "%pip" in c.source]
+    source = re.sub(r"%pip (.*)", r"run_pip('''\1''')", cell.source)
+    called = []
+    exec(source, {"run_pip": called.append})  # not on Colab: nothing happens
+    assert not called
+    monkeypatch.setitem(sys.modules, "google.colab", types.ModuleType("google.colab"))
+    exec(source, {"run_pip": called.append})
+    (arguments,) = called
+    assert f"git+{repository()}" in arguments and "torch" not in arguments.lower()
+    assert "-U" not in arguments.split() and "--upgrade" not in arguments
+
+
+@each_notebook
+def test_has_a_blank_version(path):
+    cells = blank(read(path)).cells
+    assert cells and "Exercises" in "".join(cell.source for cell in cells[-6:])
+    assert not any(re.search("^## Solutions", cell.source, re.M) for cell in cells)
+
+
+def test_a_fork_changes_one_line():
+    badge = "https://colab.research.google.com/github/a/b/blob/main/notebooks/00_start_here.ipynb"
+    place = repository().removeprefix("https://github.com/")
+    assert with_address(badge) == badge.replace("a/b", place)
+    line = '%pip install -q "perco_lite @ git+https://github.com/a/b"'
+    assert with_address(line) == line.replace("https://github.com/a/b", repository())
+    line = "    !git clone -q --depth 1 https://github.com/a/b repository\n"
+    assert with_address(line) == line.replace("https://github.com/a/b", repository())
+    other = "read https://github.com/a/b, and clone git@github.com:a/b"
+    assert with_address(other) == other  # what is not ours to rewrite
+
+
+def test_blank_versions_have_no_solutions():
+    new = nbformat.v4
+    notebook = new.new_notebook(
+        cells=[
+            new.new_code_cell("1 + 1", outputs=[], execution_count=3),
+            new.new_markdown_cell("## Solutions"),
+            new.new_code_cell("42"),
+        ]
+    )
+    (only,) = blank(notebook).cells
+    assert only.source == "1 + 1" and only.execution_count is None
+    in_one_cell = new.new_markdown_cell("## Exercises\n\n1. Try.\n\n## Solutions\n\n**1**")
+    (only,) = blank(new.new_notebook(cells=[in_one_cell, new.new_code_cell("42")])).cells
+    assert only.source == "## Exercises\n\n1. Try."
+    with pytest.raises(ValueError, match="Solutions"):
+        blank(new.new_notebook(cells=[new.new_code_cell("1")]))
+
+
+def test_stored_errors_are_short():
+    new = nbformat.v4
+    lines = [
+        "---",
+        "ValueError  Traceback",
+        "Cell In[1], line 2",
+        "File /home/me/x.py",
+        "ValueError: y",
+    ]
+    error = new.new_output("error", ename="ValueError", evalue="y", traceback=lines)
+    notebook = new.new_notebook(cells=[new.new_code_cell("f()", outputs=[error])])
+    short_errors(notebook)
+    assert notebook.cells[0].outputs[0].traceback == [*lines[:3], lines[-1]]
+    short_errors(notebook)  # again: nothing more to take away
+    assert len(notebook.cells[0].outputs[0].traceback) == 4
+
+
+def test_course_command_explains_itself():
+    result = subprocess.run(
+        [sys.executable, ROOT / "scripts/course.py"], capture_output=True, text=True
+    )
+    assert result.returncode == 1 and "blank NOTEBOOK" in result.stderr

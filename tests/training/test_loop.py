@@ -1,0 +1,221 @@
+"""The training loop, on a toy stage: resume, schedule, checkpoints, EMA, faults, two processes."""
+
+import csv
+import json
+import math
+import os
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from conftest import run_two_processes
+from perco_lite.training.loop import TrainingSettings, learning_rate_factor, step_seed, train
+from tests.training.conftest import ToyStage
+
+
+def run(output, stage=None, **changes):
+    settings = {"steps": 8, "batch_size": 4, "warmup_steps": 2, "learning_rate": 0.05, **changes}
+    return train(stage or ToyStage(), TrainingSettings(output=str(output), **settings))
+
+
+def log(output) -> list[dict]:
+    with (output / "log.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def losses(output) -> list[tuple]:
+    return [(r["step"], r["loss"], r["twice"], r["lr"], r["grad_norm"]) for r in log(output)]
+
+
+def weights(output, file="weights/toy.safetensors") -> dict:
+    return load_file(output / file)
+
+
+def assert_same(one: dict, other: dict):
+    assert one.keys() == other.keys()
+    for name in one:
+        assert torch.equal(one[name], other[name]), name
+
+
+# --- resume ---
+
+
+def test_slices_of_time_repeat_the_uninterrupted_run(tmp_path):
+    whole = run(tmp_path / "whole")
+    done = []
+    while not done or done[-1]["steps"] < 8:
+        done.append(run(tmp_path / "slices", minutes=1e-7))  # over after one step
+    assert [summary["steps"] for summary in done] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert losses(tmp_path / "slices") == losses(tmp_path / "whole")
+    for file in ("weights/toy.safetensors", "checkpoint/model.safetensors"):
+        assert_same(weights(tmp_path / "slices", file), weights(tmp_path / "whole", file))
+    assert done[-1]["samples"] == whole["samples"] == 32
+    assert done[-1]["seconds"] >= done[0]["seconds"]
+
+
+def test_steps_after_the_last_checkpoint_are_repeated_once(tmp_path):
+    run(tmp_path / "whole")
+    run(tmp_path / "cut", minutes=1e-7)
+
+    def interrupt(step):
+        if step == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut", ToyStage(interrupt))
+    assert [row["step"] for row in log(tmp_path / "cut")] == list("12345")
+    stage = ToyStage()
+    run(tmp_path / "cut", stage)
+    assert len(stage.seen) == 7  # steps 2 to 8
+    assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
+    assert_same(weights(tmp_path / "cut"), weights(tmp_path / "whole"))
+
+
+def test_a_run_killed_before_its_first_step_can_start_again(tmp_path):
+    (tmp_path / "log.csv").touch()
+    run(tmp_path, steps=2)
+    assert [row["step"] for row in log(tmp_path)] == ["1", "2"]
+
+
+def test_a_finished_run_is_left_as_it_is(tmp_path):
+    run(tmp_path)
+    before = weights(tmp_path)
+    stage = ToyStage()
+    assert run(tmp_path, stage)["steps"] == 8
+    assert not stage.seen and len(log(tmp_path)) == 8
+    assert_same(weights(tmp_path), before)
+    assert_same(stage.module.state_dict(), weights(tmp_path, "checkpoint/model.safetensors"))
+
+
+def test_seed_and_step_decide_what_is_drawn(tmp_path):
+    run(tmp_path / "a", steps=2)
+    run(tmp_path / "b", steps=2, seed=1)
+    assert losses(tmp_path / "a")[0] != losses(tmp_path / "b")[0]
+    seeds = {step_seed(s, step, p) for s in range(3) for step in range(200) for p in range(4)}
+    assert len(seeds) == 3 * 200 * 4
+
+
+# --- schedule and learning ---
+
+
+def test_learning_rate_by_hand(tmp_path):
+    settings = TrainingSettings(output="", steps=110, warmup_steps=10)
+    expected = {0: 0.1, 4: 0.5, 9: 1, 10: 1, 35: (1 + math.sqrt(0.5)) / 2, 60: 0.5, 110: 0, 999: 0}
+    for step, factor in expected.items():
+        assert learning_rate_factor(step, settings) == pytest.approx(factor, abs=1e-9), step
+    no_warmup = TrainingSettings(output="", steps=10, warmup_steps=0)
+    assert [learning_rate_factor(s, no_warmup) for s in (0, 5)] == pytest.approx([1, 0.5])
+
+    run(tmp_path, steps=6, minutes=1e-7)
+    run(tmp_path, steps=6)  # a slice does not change the schedule
+    rates = [float(row["lr"]) for row in log(tmp_path)]
+    cosine = [0.5 * (1 + math.cos(math.pi * step / 4)) for step in range(4)]
+    assert rates == pytest.approx([0.025, 0.05, *(0.05 * c for c in cosine)], rel=1e-4)
+
+
+def test_loss_falls_and_the_summary_tells(tmp_path):
+    summary = run(tmp_path, steps=120, batch_size=16)
+    values = [float(row["loss"]) for row in log(tmp_path)]
+    assert sum(values[-10:]) < 0.1 * sum(values[:10])
+    assert all(
+        float(r["twice"]) == pytest.approx(2 * float(r["loss"]), rel=1e-4) for r in log(tmp_path)
+    )
+    assert summary == json.loads((tmp_path / "summary.json").read_text())
+    assert summary["samples"] == 120 * 16 and summary["settings"]["learning_rate"] == 0.05
+    assert "cpu" in summary["device"] or "cuda" in summary["device"]
+
+
+def test_weights_not_in_use_stay(tmp_path):
+    stage = ToyStage()
+    before = stage.module.idle.weight.clone()
+    stage.module.idle.requires_grad_(False)
+    run(tmp_path, stage, steps=3)
+    assert torch.equal(stage.module.idle.weight, before)
+    assert torch.equal(weights(tmp_path)["idle.weight"], before)
+
+
+def test_ema_is_what_is_exported(tmp_path):
+    stage = ToyStage()
+    run(tmp_path, stage, ema_decay=0.6)
+    live = stage.module.layer.weight.detach()
+    expected = None
+    for number, after in enumerate([*stage.seen[1:], live], start=1):
+        decay = min(0.6, 1 - number**-0.75)  # the warm-up forgets the random start
+        expected = after if expected is None else decay * expected + (1 - decay) * after
+    exported = weights(tmp_path)["layer.weight"]
+    torch.testing.assert_close(exported, expected)
+    assert not torch.allclose(exported, live)
+    assert torch.equal(weights(tmp_path, "checkpoint/model.safetensors")["layer.weight"], live)
+
+
+# --- what is on disk ---
+
+
+def test_nothing_unfinished_is_left(tmp_path):
+    run(tmp_path, checkpoint_minutes=1e-9)  # replaces everything after every step
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"checkpoint", "weights", "log.csv", "preview.png", "summary.json"}
+    assert (tmp_path / "preview.png").stat().st_size == 12
+
+
+def test_checkpoints_and_previews_do_not_change_what_is_learned(tmp_path):
+    run(tmp_path / "often", checkpoint_minutes=1e-9)
+    run(tmp_path / "once")
+    assert losses(tmp_path / "often") == losses(tmp_path / "once")
+    assert_same(weights(tmp_path / "often"), weights(tmp_path / "once"))
+
+
+def test_an_export_that_fails_leaves_the_last_one(tmp_path):
+    run(tmp_path, minutes=1e-7)
+    before = weights(tmp_path)
+
+    class Broken(ToyStage):
+        def export(self, folder):
+            folder.mkdir(parents=True)
+            (folder / "toy.safetensors").write_bytes(b"half a fi")
+            raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space"):
+        run(tmp_path, Broken())
+    assert_same(weights(tmp_path), before)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_spares_the_checkpoint(tmp_path):
+    run(tmp_path / "whole")
+    run(tmp_path / "bad", minutes=1e-7)
+    before = weights(tmp_path / "bad", "checkpoint/model.safetensors")
+    with pytest.raises(FloatingPointError, match=r"loss is nan at step 4; lower the learning rate"):
+        run(tmp_path / "bad", ToyStage(poison=3), checkpoint_minutes=60)
+    assert_same(weights(tmp_path / "bad", "checkpoint/model.safetensors"), before)
+    run(tmp_path / "bad")
+    assert losses(tmp_path / "bad") == losses(tmp_path / "whole")
+
+
+# --- several processes ---
+
+TRAIN_IN_TWO = """
+if rank:  # by this clock no checkpoint is due, by the other's one at every step
+    clock = time.monotonic
+    time.monotonic = lambda: clock() / 1000
+stage = ToyStage()
+summary = run(sys.argv[1], stage, checkpoint_minutes=1e-4)
+told = {"weight": stage.module.layer.weight.tolist(), "drawn": len(stage.drawn), **summary}
+pathlib.Path(sys.argv[1], f"rank{rank}.json").write_text(json.dumps(told))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="two processes would share one GPU")
+def test_two_processes_train_one_model(tmp_path):
+    """`idle` has no part in the loss, as the U-Net has none in the first steps of stage 2."""
+    imports = "import json, pathlib, time; from tests.training.test_loop import ToyStage, run"
+    run_two_processes(imports, TRAIN_IN_TWO, tmp_path)
+    one, other = (json.loads((tmp_path / f"rank{i}.json").read_text()) for i in range(2))
+    assert one["weight"] == other["weight"]
+    assert one["processes"] == 2 and one["samples"] == 32
+    assert one["drawn"] == other["drawn"] == 2  # of a batch of four
+    assert [row["step"] for row in log(tmp_path)] == list("12345678")
+    trained = weights(tmp_path, "checkpoint/model.safetensors")
+    found = [value.tolist() for name, value in trained.items() if name.endswith("layer.weight")]
+    assert found == [one["weight"]]
