@@ -99,7 +99,7 @@ def build_tiny_codec():
 
     from perco_lite.autoencoder import Autoencoder
     from perco_lite.captions import train_tokenizer
-    from perco_lite.training.codec import build_codec
+    from perco_lite.loading import build_codec
 
     torch.manual_seed(0)
     autoencoder = Autoencoder(encoder_widths=(16, 16), decoder_widths=(16, 16)).eval()

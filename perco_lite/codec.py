@@ -10,6 +10,7 @@ refined in a closed loop; the diffusion model is this project's small one, or a 
 Diffusion in place of a private model.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -19,22 +20,21 @@ from torch import Tensor
 
 from perco_lite.autoencoder import Autoencoder, StableDiffusionAutoencoder
 from perco_lite.captions import embed_captions, use_older_names
-from perco_lite.coding.bitstream import PercoFile, pack, unpack
+from perco_lite.coding.bitstream import BitstreamError, PercoFile, pack, unpack, wrong_model
 from perco_lite.condition import LocalConditioner
-from perco_lite.data import image_to_tensor, pad_to_multiple, tensor_to_image
+from perco_lite.data import image_to_tensor, pad_to_multiple, tensor_to_image, upright_size
 from perco_lite.rates import RATES, RatePoint, get_rate
 from perco_lite.refinement import default_rounds, refine
 from perco_lite.sampling import denoise, draw_noise
-from perco_lite.tiling import WHOLE_PIXELS, Tiled, decode_latents, encode_image
+from perco_lite.tiling import Tiling, decode_latents, encode_image, group_by_size
 
 BUNDLED = Path(__file__).parent / "weights"
 DEFAULT_GUIDANCE = 1.0  # off: it costs twice the time and hardly changes what these weights paint
 DEFAULT_TEMPERATURE = 0.9  # 1 = the paper; at 1 these weights paint a little too roughly
 DEFAULT_ANCHOR = 1.0  # 0 = off, as in the paper
-BATCH_PIXELS = WHOLE_PIXELS  # photos decoded together, so that memory stays bounded
 
 
-class PercoCodec(Tiled, DiffusionPipeline):
+class PercoCodec(DiffusionPipeline):
     """The codec: a ``diffusers.DiffusionPipeline``, so saving, offloading and hubs work as usual.
 
     Components: autoencoder, conditioner (hyper-encoders, codebooks), unet, text_encoder,
@@ -42,6 +42,7 @@ class PercoCodec(Tiled, DiffusionPipeline):
     """
 
     model_cpu_offload_seq = "text_encoder->conditioner->unet->autoencoder"
+    tiling: Tiling | None = Tiling()  # photos of over 1.5 megapixels go through in tiles
 
     def __init__(
         self,
@@ -126,6 +127,19 @@ class PercoCodec(Tiled, DiffusionPipeline):
         """16-bit id of the codebooks; stored in each file, checked before decoding."""
         return self.conditioner.fingerprint()
 
+    def enable_tiling(
+        self, tile_pixels: int = 1024, overlap: int = 256, above: int | None = None
+    ) -> None:
+        """Work through photos of more than ``above`` pixels (default: one tile) in tiles.
+
+        Smaller tiles take less memory and more time. Raises ValueError as ``Tiling`` does.
+        """
+        self.tiling = Tiling(tile_pixels, overlap, tile_pixels**2 if above is None else above)
+
+    def disable_tiling(self) -> None:
+        """Work through photos of every size whole; a large one takes many gigabytes."""
+        self.tiling = None
+
     def encode(self, image: Image.Image, rate: str, rounds: int | None = None) -> Tensor:
         """Indices (1,h,w) int64 of one PIL image, its edges repeated up to the rate's stride.
 
@@ -161,21 +175,12 @@ class PercoCodec(Tiled, DiffusionPipeline):
             pairs = zip(image, captions, strict=True)
             return [self.compress(i, c, rate, rounds) for i, c in pairs]
         indices = self.encode(image, rate, rounds)[0].cpu().numpy()
-        width, height = _upright_size(image)
-        return pack(
-            PercoFile(
-                rate=self.rate(rate),
-                width=width,
-                height=height,
-                caption=caption,
-                indices=indices,
-                model_id=self.model_id,
-            )
-        )
+        size = upright_size(image)
+        return pack(PercoFile(self.rate(rate), *size, caption, indices, self.model_id))
 
     def decompress(
         self,
-        data: bytes | list[bytes],
+        data: bytes | PercoFile | list[bytes | PercoFile],
         num_inference_steps: int = 20,
         guidance_scale: float | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
@@ -186,7 +191,8 @@ class PercoCodec(Tiled, DiffusionPipeline):
         """Paint the photo (or photos) back from the bytes of `.perco` files.
 
         Args:
-            data: one file's bytes or a list; files of equal padded size share U-Net calls.
+            data: one file's bytes, or what ``unpack`` made of them, or a list; files of equal
+                padded size share U-Net calls.
             num_inference_steps: denoising steps; 20 is usual, 5 are nearly as good above 0.05 bpp.
             guidance_scale: weight of the caption; 1 = off and twice as fast. None for this and
                 ``temperature``: what suits these weights.
@@ -200,31 +206,30 @@ class PercoCodec(Tiled, DiffusionPipeline):
             BitstreamError: not a `.perco` file of these weights, or damaged.
         """
         single = not isinstance(data, (list, tuple))
-        files = [unpack(d, self.model_id) for d in ([data] if single else data)]
-        for file in files:
-            self.rate(file.rate.name)
+        files = [self._parsed(d) for d in ([data] if single else data)]
         seeds = generator if generator is not None else seed
         seeds = list(seeds) if isinstance(seeds, (list, tuple)) else [seeds] * len(files)
         if len(seeds) != len(files):
             raise ValueError(f"got {len(seeds)} seeds for {len(files)} files; pass one for each")
-        defaults = self.config
-        guidance_scale = defaults.guidance_scale if guidance_scale is None else guidance_scale
-        temperature = defaults.temperature if temperature is None else temperature
         images: list[Image.Image | None] = [None] * len(files)
         for group in group_by_size(files):
-            decoded = self._decode_group(
-                [files[i] for i in group],
-                [seeds[i] for i in group],
-                num_inference_steps,
-                guidance_scale,
-                anchor,
-                temperature,
-            )
-            for i, image in zip(group, decoded, strict=True):
-                images[i] = image
+            condition = torch.cat([self.condition(files[i]) for i in group])
+            texts, rates = [files[i].caption for i in group], [files[i].rate.name for i in group]
+            options = num_inference_steps, guidance_scale, [seeds[i] for i in group]
+            painted = self.paint(condition, texts, rates, *options, anchor, temperature)
+            for i, image in zip(group, painted, strict=True):
+                images[i] = image.crop((0, 0, files[i].width, files[i].height))
         return images[0] if single else images
 
     __call__ = decompress
+
+    def _parsed(self, data: bytes | PercoFile) -> PercoFile:
+        """A file of these weights and of a rate they serve, unpacked where it is not yet."""
+        file = data if isinstance(data, PercoFile) else unpack(data, self.model_id)
+        if file.model_id != self.model_id:
+            raise BitstreamError(wrong_model(file.model_id, self.model_id))
+        self.rate(file.rate.name)
+        return file
 
     @torch.no_grad()
     def condition(self, file: PercoFile) -> Tensor:
@@ -235,55 +240,57 @@ class PercoCodec(Tiled, DiffusionPipeline):
         )
 
     @torch.no_grad()
-    def _decode_group(self, files, seeds, steps, guidance_scale, anchor, temperature):
+    def estimate(self, file: PercoFile) -> Image.Image | None:
+        """The picture that the bits imply without any diffusion: the condition's first estimate.
+
+        None for weights whose condition estimates nothing (the paper's, Stable Diffusion's).
+        """
+        latents = self.conditioner.estimate(self.condition(file))
+        if latents is None:
+            return None
+        return self._decode(latents)[0].crop((0, 0, file.width, file.height))
+
+    @torch.no_grad()
+    def paint(
+        self,
+        condition: Tensor,
+        captions: Sequence[str],
+        rate: str | Sequence[str],
+        num_inference_steps: int = 20,
+        guidance_scale: float | None = None,
+        seed: int | list[int | torch.Generator] = 0,
+        anchor: float = DEFAULT_ANCHOR,
+        temperature: float | None = None,
+    ) -> list[Image.Image]:
+        """Paint local conditions (B,C,h',w') and captions, whatever they come from, as RGB images.
+
+        ``rate``, ``seed``: one for all or one each; all else as ``decompress``, which is this after
+        unpacking, in groups that fit into memory (``group_by_size``). Images are 8h' × 8w' pixels.
+        """
         device, dtype = self._execution_device, self.unet.dtype
-        condition = torch.cat([self.condition(file) for file in files]).to(dtype)
+        count, defaults = len(condition), self.config
+        rates = [rate] * count if isinstance(rate, str) else rate
+        seeds = seed if isinstance(seed, list) else [seed] * count
+        condition = condition.to(device, dtype)
         noise = draw_noise((self.autoencoder.config.latent_channels, *condition.shape[-2:]), seeds)
-        noise = temperature * noise
-        embeddings = embed_captions(
-            self.tokenizer, self.text_encoder, [file.caption for file in files] + [""]
-        )
-        rate_ids = torch.tensor([RATES.index(file.rate) for file in files], device=device)
-        with self.progress_bar(total=steps) as bar:
-            for step in denoise(
-                self.unet,
-                self.scheduler,
-                noise.to(device, dtype),
-                condition,
-                embeddings[:-1],
-                embeddings[-1:],
-                rate_ids,
-                steps,
-                guidance_scale,
-                self.conditioner.estimate(condition),
-                anchor,
-                self.tiling,
-            ):
+        noise = (defaults.temperature if temperature is None else temperature) * noise
+        guidance_scale = defaults.guidance_scale if guidance_scale is None else guidance_scale
+        embeddings = embed_captions(self.tokenizer, self.text_encoder, [*captions, ""])
+        rate_ids = torch.tensor([RATES.index(self.rate(name)) for name in rates], device=device)
+        with self.progress_bar(total=num_inference_steps) as bar:
+            texts = embeddings[:-1], embeddings[-1:]
+            inputs = noise.to(device, dtype), condition, *texts, rate_ids
+            options = num_inference_steps, guidance_scale
+            coarse = self.conditioner.estimate(condition), anchor
+            steps = denoise(self.unet, self.scheduler, *inputs, *options, *coarse, self.tiling)
+            for step in steps:
                 latents = step.latents
                 bar.update()
-        images = []
-        for file, one in zip(files, latents, strict=True):
-            one = one[None].to(self.autoencoder.dtype)
-            image = decode_latents(self.autoencoder, one, self.tiling)
-            images.append(tensor_to_image(image[0, :, : file.height, : file.width]))
+        images = self._decode(latents)
         self.maybe_free_model_hooks()
         return images
 
-
-def _upright_size(image: Image.Image) -> tuple[int, int]:
-    """Width and height after EXIF orientation; values 5 to 8 swap them."""
-    width, height = image.size
-    return (height, width) if image.getexif().get(0x0112, 1) in (5, 6, 7, 8) else (width, height)
-
-
-def group_by_size(files: list[PercoFile]) -> list[list[int]]:
-    """Numbers of files whose latents have the same size, at most BATCH_PIXELS together."""
-    by_size: dict[tuple[int, int], list[int]] = {}
-    for number, file in enumerate(files):
-        h, w = file.indices.shape
-        by_size.setdefault((h * file.rate.stride, w * file.rate.stride), []).append(number)
-    groups = []
-    for (height, width), numbers in by_size.items():
-        count = max(1, BATCH_PIXELS // (height * width))
-        groups += [numbers[i : i + count] for i in range(0, len(numbers), count)]
-    return groups
+    def _decode(self, latents: Tensor) -> list[Image.Image]:
+        """One image after the other: a decoder takes more memory than all that comes before."""
+        parts = latents.to(self.autoencoder.dtype).split(1)
+        return [tensor_to_image(decode_latents(self.autoencoder, p, self.tiling)) for p in parts]

@@ -159,6 +159,12 @@ def image_to_tensor(image: Image.Image) -> Tensor:
     return pixels.permute(2, 0, 1)[None].to(torch.float32) / 127.5 - 1
 
 
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height after EXIF orientation; values 5 to 8 swap them."""
+    width, height = image.size
+    return (height, width) if image.getexif().get(0x0112, 1) in (5, 6, 7, 8) else (width, height)
+
+
 def tensor_to_image(tensor: Tensor) -> Image.Image | list[Image.Image]:
     """Convert [-1, 1] (clamped) to RGB: (3, H, W) or (1, 3, H, W) to one image, more to a list.
 

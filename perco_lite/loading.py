@@ -15,9 +15,14 @@ from pathlib import Path
 import torch
 
 from perco_lite import __version__
-from perco_lite.codec import BUNDLED, PercoCodec, group_by_size
+from perco_lite.autoencoder import Autoencoder
+from perco_lite.captions import build_text_encoder
+from perco_lite.codec import BUNDLED, PercoCodec
 from perco_lite.coding.bitstream import unpack
+from perco_lite.condition import LocalConditioner
 from perco_lite.files import explain, read_perco, save_png
+from perco_lite.tiling import group_by_size
+from perco_lite.unet import build_scheduler, build_unet
 
 SAMPLERS = ("ddim", "dpm++")
 DTYPES = ("float32", "bfloat16", "float16")
@@ -72,6 +77,20 @@ def quiet_libraries() -> None:
     for library in (diffusers, transformers):
         library.utils.logging.set_verbosity_error()
         library.utils.logging.disable_progress_bar()
+
+
+def build_codec(
+    autoencoder: Autoencoder,
+    tokenizer,
+    conditioner: dict | None = None,
+    unet: dict | None = None,
+    text_encoder: dict | None = None,
+) -> PercoCodec:
+    """A codec with random weights around a trained autoencoder; the dicts override lite sizes."""
+    local = LocalConditioner(**(conditioner or {}))
+    text = build_text_encoder(len(tokenizer), **(text_encoder or {}))
+    denoiser = build_unet(local.channels, text.config.hidden_size, **(unet or {}))
+    return PercoCodec(autoencoder, local, denoiser, text, tokenizer, build_scheduler())
 
 
 def find_device(name: str | None = None) -> torch.device:

@@ -12,6 +12,7 @@ samples drift in colour over flat areas; the anchor holds their means over 32 pi
 estimate that the bits themselves imply, and leaves everything finer to the dice.
 """
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -103,40 +104,52 @@ def denoise(
     """Yield the state after every step; the last one's ``latents`` are the result.
 
     Args:
+        scheduler: any of diffusers' for v-prediction; a copy of it is used, so that calls at the
+            same time do not disturb each other.
         noise: (B,4,h',w'), standard normal.
         condition: (B,C,h',w').
         text_embeddings: (B,T,channels) of the captions; ``empty_embeddings`` (1,T,channels) of "".
         rate_ids: (B,) int64.
-        guidance_scale: 1 costs one U-Net pass per step, anything else two.
-        estimate: (B,4,h',w') latents to anchor to; ``anchor`` in [0,1] is how firmly.
-        tiling: where it applies, the U-Net sees a tile at a time; all else stays whole.
     Raises:
         ValueError: fewer than 1 or more than 1000 steps.
     """
-    longest = scheduler.config.num_train_timesteps
-    if not 1 <= num_inference_steps <= longest:
-        raise ValueError(
-            f"num_inference_steps is {num_inference_steps}, expected 1 to {longest}; 20 is usual"
-        )
-    scheduler.set_timesteps(num_inference_steps, device=noise.device)
-    latents = noise * scheduler.init_noise_sigma
+    # what the options change of predict(), one line each:
+    #   guidance_scale ≠ 1   two U-Net passes instead of one: with the caption, and with ""
+    #   estimate, anchor     means over 32 pixels pulled to the estimate's (B,4,h',w'), 0 … 1
+    #   tiling               where it applies, the U-Net sees a tile at a time; all else is whole
     guided = guidance_scale != 1
     if guided:
-        condition = torch.cat([condition, condition])
+        condition, rate_ids = torch.cat([condition] * 2), torch.cat([rate_ids] * 2)
         text_embeddings = torch.cat([text_embeddings, empty_embeddings.expand_as(text_embeddings)])
-        rate_ids = torch.cat([rate_ids, rate_ids])
-    # for some counts (61, 103, …) diffusers rounds "trailing" steps to one more, at timestep -1
-    timesteps = scheduler.timesteps[scheduler.timesteps >= 0]
-    for number, timestep in enumerate(timesteps):
-        scaled = scheduler.scale_model_input(latents, timestep)
-        inputs = torch.cat([scaled, scaled]) if guided else scaled
+
+    def predict(noisy: Tensor, timestep: Tensor) -> Tensor:
+        inputs = torch.cat([noisy, noisy]) if guided else noisy
         velocity = predict_tiles(
             unet, inputs, timestep, condition, text_embeddings, rate_ids, tiling
         )
         if guided:
             velocity = guide(*velocity.chunk(2), guidance_scale)
         if estimate is not None and anchor:
-            alpha_bar = scheduler.alphas_cumprod[int(timestep)].to(latents)
-            velocity = anchor_velocity(velocity, scaled, alpha_bar, estimate, anchor)
+            alpha_bar = scheduler.alphas_cumprod[int(timestep)].to(noisy)
+            velocity = anchor_velocity(velocity, noisy, alpha_bar, estimate, anchor)
+        return velocity
+
+    scheduler = copy.deepcopy(scheduler)
+    latents = noise * start_schedule(scheduler, num_inference_steps, noise.device)
+    # for some counts (61, 103, …) diffusers rounds "trailing" steps to one more, at timestep -1
+    for number, timestep in enumerate(scheduler.timesteps[scheduler.timesteps >= 0]):
+        noisy = scheduler.scale_model_input(latents, timestep)
+        velocity = predict(noisy, timestep)
         latents = scheduler.step(velocity, timestep, latents).prev_sample
         yield Step(number, int(timestep), latents, velocity)
+
+
+def start_schedule(scheduler, num_inference_steps: int, device) -> Tensor | float:
+    """Set a scheduler's timesteps; returns the standard deviation its first noise must have."""
+    longest = scheduler.config.num_train_timesteps
+    if not 1 <= num_inference_steps <= longest:
+        raise ValueError(
+            f"num_inference_steps is {num_inference_steps}, expected 1 to {longest}; 20 is usual"
+        )
+    scheduler.set_timesteps(num_inference_steps, device=device)
+    return scheduler.init_noise_sigma

@@ -25,6 +25,7 @@ from perco_lite.autoencoder import FACTOR
 
 GRID = 64  # pixels; tiles start on multiples, so that every level of a U-Net stays aligned
 WHOLE_PIXELS = 4 * 768 * 512  # photos up to this size are never tiled unless asked for
+BATCH_PIXELS = WHOLE_PIXELS  # photos decoded together, so that memory stays bounded
 
 
 @dataclass(frozen=True)
@@ -145,23 +146,17 @@ class Tiling:
         return joined.to(part.dtype)
 
 
-class Tiled:
-    """The switch that a codec inherits; photos of over 1.5 megapixels are tiled by default."""
-
-    tiling: Tiling | None = Tiling()
-
-    def enable_tiling(
-        self, tile_pixels: int = 1024, overlap: int = 256, above: int | None = None
-    ) -> None:
-        """Work through photos of more than ``above`` pixels (default: one tile) in tiles.
-
-        Smaller tiles take less memory and more time. Raises ValueError as ``Tiling`` does.
-        """
-        self.tiling = Tiling(tile_pixels, overlap, tile_pixels**2 if above is None else above)
-
-    def disable_tiling(self) -> None:
-        """Work through photos of every size whole; a large one takes many gigabytes."""
-        self.tiling = None
+def group_by_size(files: list) -> list[list[int]]:
+    """Numbers of files whose latents have the same size, at most BATCH_PIXELS together."""
+    by_size: dict[tuple[int, int], list[int]] = {}
+    for number, file in enumerate(files):
+        h, w = file.indices.shape
+        by_size.setdefault((h * file.rate.stride, w * file.rate.stride), []).append(number)
+    groups = []
+    for (height, width), numbers in by_size.items():
+        count = max(1, BATCH_PIXELS // (height * width))
+        groups += [numbers[i : i + count] for i in range(0, len(numbers), count)]
+    return groups
 
 
 def encode_image(autoencoder, image: Tensor, tiling: Tiling | None) -> Tensor:

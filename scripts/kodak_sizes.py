@@ -24,7 +24,7 @@ from pathlib import Path
 from marked import fill
 
 from perco_lite.cli.inspecting import SIZES_NAME
-from perco_lite.coding.bitstream import bit_ledger, ledger, pack, prior_coded, unpack
+from perco_lite.coding.bitstream import pack, unpack
 from perco_lite.data import kodak_photos
 from perco_lite.files import write_whole
 from perco_lite.loading import load_codec
@@ -32,7 +32,7 @@ from perco_lite.loading import load_codec
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "data" / "results" / SIZES_NAME
 PAGE = ROOT / "README.md"
-PARTS = ("header", "caption", "indices", "padding")
+PARTS = ("header", "caption", "indices")
 READ = """
 import hashlib, sys
 from perco_lite.coding.bitstream import unpack
@@ -67,7 +67,8 @@ def measure(codec, photos) -> list[dict]:
             for each in (first, data):
                 if not reads_back(each, photo.caption, indices, codec.model_id):
                     raise SystemExit(f"{photo.name} at {rate} came back as something else")
-            bits = bit_ledger(data)
+            again = unpack(data)
+            bits = again.bits()
             nominal = sum(part["nominal"] for part in bits.values())
             row = {
                 "rate": rate,
@@ -76,12 +77,12 @@ def measure(codec, photos) -> list[dict]:
                 "height": file.height,
                 "bytes": len(data),
                 "bpp": round(8 * len(data) / (file.width * file.height), 6),
-                **{f"{part}_bytes": ledger(data)[part] for part in PARTS},
+                **{f"{part}_bytes": again.ledger[part] for part in PARTS},
                 "caption_model_bits": round(bits["caption"]["model"], 2),
                 "index_model_bits": round(bits["indices"]["model"], 2),
                 "caption_paper_bytes": round(bits["caption"]["nominal"] / 8),
                 "paper_bytes": round(nominal / 8, 2),
-                "prior_coded": int(prior_coded(data)),
+                "prior_coded": int(again.header.prior_coded),
                 "without_prior_bytes": len(pack(others)),
                 "version_1_bytes": len(first),
             }
@@ -91,7 +92,7 @@ def measure(codec, photos) -> list[dict]:
 
 def summary(rows: list[dict]) -> str:
     """Mean (minimum to maximum) of each part at each rate."""
-    columns = [*(f"{part}_bytes" for part in PARTS[:3]), "bytes", "without_prior_bytes"]
+    columns = [*(f"{part}_bytes" for part in PARTS), "bytes", "without_prior_bytes"]
     columns += ["version_1_bytes", "paper_bytes"]
     lines = ["rate    " + "".join(f"{name:>26}" for name in columns)]
     for rate in dict.fromkeys(row["rate"] for row in rows):

@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from perco_lite.captions import embed_captions
-from perco_lite.codec import BATCH_PIXELS, PercoCodec
+from perco_lite.codec import PercoCodec
 from perco_lite.coding.bitstream import unpack
 from perco_lite.data import (
     Sample,
@@ -35,6 +35,7 @@ from perco_lite.metrics import ms_ssim, psnr
 from perco_lite.perceptual import SQUEEZENET_FILE, PerceptualDistance
 from perco_lite.rates import RATES
 from perco_lite.sampling import denoise, draw_noise
+from perco_lite.tiling import BATCH_PIXELS
 from perco_lite.unet import predict_velocity
 
 FIGURES = ("psnr", "ms_ssim", "feature_distance")

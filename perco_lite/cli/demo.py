@@ -34,7 +34,6 @@ COLUMNS = (
     "header",
     "caption",
     "indices",
-    "padding",
     "bpp",
     "psnr",
     "ms_ssim",

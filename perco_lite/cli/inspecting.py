@@ -13,8 +13,8 @@ import json
 import math
 from pathlib import Path
 
-from perco_lite.coding.bitstream import WRITTEN_VERSION, bit_ledger, ledger, prior_coded, unpack
-from perco_lite.coding.entropy_coding import TABLE, caption_costs, pack_text, zlib_bytes
+from perco_lite.coding.bitstream import WRITTEN_VERSION, unpack
+from perco_lite.coding.entropy_coding import TABLE, caption_costs, zlib_bytes
 from perco_lite.rates import RATES
 
 KODAK = (512, 768)  # height, width
@@ -26,11 +26,12 @@ _MAP_COLUMNS = 96
 
 def describe(data: bytes) -> dict:
     """Everything a file says of itself, as JSON-ready values; BitstreamError if it is damaged."""
-    file, parts = unpack(data), ledger(data)
+    file = unpack(data)
+    parts = file.ledger
     pixels = file.width * file.height
     nominal = file.indices.size * file.rate.bits_per_index
-    version, by_word = data[0] & 0b111, None
-    if version == 2 and pack_text(file.caption, with_table=True)[0] == TABLE:
+    version, by_word = file.header.version, None
+    if file.method == TABLE:
         by_word = caption_costs(file.caption)
     return {
         "bytes": len(data),
@@ -45,10 +46,10 @@ def describe(data: bytes) -> dict:
         "caption_zlib_bytes": zlib_bytes(file.caption) if file.caption else 0,
         "ledger": parts,
         "bits_per_pixel_by_part": {k: 8 * v / pixels for k, v in parts.items()},
-        "bits": bit_ledger(data),
+        "bits": file.bits(),
         "caption_bits_by_word": by_word,  # as this program would code it
         "index_bits_nominal": nominal,
-        "index_prior": prior_coded(data),
+        "index_prior": file.header.prior_coded,
         "codebook_size": file.rate.codebook_size,
         "grid": list(file.indices.shape),
         "indices": file.indices.tolist(),

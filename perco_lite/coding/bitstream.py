@@ -55,8 +55,8 @@ from perco_lite.coding.index_prior import find_prior, prior_table_id
 from perco_lite.coding.range_coder import RangeDecoder, RangeEncoder
 from perco_lite.rates import RATES, RatePoint
 
-__all__ = ["BitstreamError", "PercoFile", "bit_ledger", "ledger", "pack", "prior_coded", "unpack"]
-__all__ += ["WRITTEN_VERSION"]
+__all__ = ["BitstreamError", "PercoFile", "UnpackedFile", "WRITTEN_VERSION"]
+__all__ += ["bit_ledger", "ledger", "pack", "unpack"]
 
 WRITTEN_VERSION = 2
 MAX_PRIOR_INDICES = 8192  # of a grid coded with a prior, which takes some 30 µs for each
@@ -75,13 +75,33 @@ class PercoFile:
 
 
 @dataclass(frozen=True, eq=False)
-class _Decoded:
-    """A file and how many of its bytes its indices took; the caption has the rest."""
+class UnpackedFile(PercoFile):
+    """A file that was read, with where its bytes went: ``ledger``, and ``bits()`` in detail."""
 
     header: Header
-    file: PercoFile
+    ledger: dict[str, int]  # bytes of header (with checksum), caption and indices
     method: int  # of the caption
-    index_bytes: int
+
+    def bits(self) -> dict[str, dict[str, float]]:
+        """Bits by part, three times: nominal, model, actual.
+
+        nominal: the paper's account, log2 K an index, zlib's bytes of the caption, no header;
+        model: -log2 of the probability our models gave what was sent, before rounding to bytes;
+        actual: on disk, 8 times ``ledger``.
+        """
+        actual = {name: 8 * count for name, count in self.ledger.items()}
+        indices = self.indices.size * self.rate.bits_per_index
+        nominal = {"header": 0, "caption": 0, "indices": indices}
+        if self.caption:
+            nominal["caption"] = 8 * zlib_bytes(self.caption)
+        model = actual | {"indices": indices}
+        if self.method == TABLE:
+            model["caption"] = sum(bits for _, bits in caption_costs(self.caption))
+        if self.header.prior_coded:
+            shares = find_prior(self.model_id, self.rate.name).walk(self.indices)
+            model["indices"] = sum(math.log2(total / size) for _, size, total in shares)
+        kinds = {"nominal": nominal, "model": model, "actual": actual}
+        return {part: {kind: of[part] for kind, of in kinds.items()} for part in actual}
 
 
 def pack(file: PercoFile, version: int = WRITTEN_VERSION) -> bytes:
@@ -127,77 +147,39 @@ def pack(file: PercoFile, version: int = WRITTEN_VERSION) -> bytes:
     return body + checksum(body, used)
 
 
-def unpack(data: bytes, model_id: int | None = None) -> PercoFile:
-    """Read a file back; with ``model_id``, only one made by those weights.
-
-    Raises ``BitstreamError`` for any other bytes, in time and memory bounded by ``len(data)``.
-    """
-    return _decode(data, model_id).file
-
-
 def ledger(data: bytes) -> dict[str, int]:
-    """Bytes of a file by part: header (with checksum), caption, indices, padding.
+    """Bytes of a file by part: header (with checksum), caption, indices; they add up to all.
 
-    The parts add up to ``len(data)``. Padding counts whole bytes that carry nothing; this format
-    has none, so it is 0. The up to 7 spare bits of the index code belong to the indices, as in
-    ``RatePoint.index_bytes``; a byte that indices and caption share under a prior does too. Raises
-    ``BitstreamError`` for what ``unpack`` refuses.
+    The up to 7 spare bits of the index code belong to the indices, as in ``RatePoint.index_bytes``;
+    a byte that indices and caption share under a prior does too. Raises ``BitstreamError`` for what
+    ``unpack`` refuses; who needs the file as well takes ``unpack(data).ledger``.
     """
-    return _ledger(data, _decode(data))
-
-
-def _ledger(data: bytes, decoded: _Decoded) -> dict[str, int]:
-    header = decoded.header.size + CHECKSUM_BYTES
-    caption = len(data) - header - decoded.index_bytes
-    parts = {"header": header, "caption": caption, "indices": decoded.index_bytes}
-    return parts | {"padding": len(data) - sum(parts.values())}
-
-
-def prior_coded(data: bytes) -> bool:
-    """Whether a file's header says that a prior coded its indices; what follows is not decoded.
-
-    Raises ``BitstreamError`` for a damaged header or checksum.
-    """
-    return read_header(data, caption_table_id(), prior_table_id()).prior_coded
+    return unpack(data).ledger
 
 
 def bit_ledger(data: bytes) -> dict[str, dict[str, float]]:
-    """Bits of a file by part, three times: nominal, model, actual.
+    """Bits of a file by part, three times, as ``UnpackedFile.bits``; errors as ``unpack``."""
+    return unpack(data).bits()
 
-    nominal: the paper's account, log2 K an index, zlib's bytes of the caption, no header;
-    model: -log2 of the probability our models gave what was sent, before rounding to bytes;
-    actual: on disk, 8 times ``ledger``. Raises ``BitstreamError`` for what ``unpack`` refuses.
+
+def unpack(data: bytes, model_id: int | None = None) -> UnpackedFile:
+    """Read a file back; with ``model_id``, only one made by those weights.
+
+    Raises ``BitstreamError`` for any other bytes, in bounded time and memory: allocates nothing
+    that the bytes do not fill, but for a grid under a prior, of at most ``MAX_PRIOR_INDICES``.
     """
-    decoded = _decode(data)
-    file, actual = decoded.file, {k: 8 * v for k, v in _ledger(data, decoded).items()}
-    indices = file.indices.size * file.rate.bits_per_index
-    nominal = {"caption": 8 * zlib_bytes(file.caption) if file.caption else 0, "indices": indices}
-    model = {"header": actual["header"], "caption": actual["caption"], "indices": indices}
-    if decoded.method == TABLE:
-        model["caption"] = sum(bits for _, bits in caption_costs(file.caption))
-    if decoded.header.prior_coded:
-        shares = find_prior(file.model_id, file.rate.name).walk(file.indices)
-        model["indices"] = sum(math.log2(total / size) for _, size, total in shares)
-    return {
-        name: {"nominal": nominal.get(name, 0), "model": model.get(name, 0), "actual": count}
-        for name, count in actual.items()
-    }
-
-
-def _decode(data: bytes, model_id: int | None = None) -> _Decoded:
     header = read_header(data, caption_table_id(), prior_table_id())
     if model_id is not None and header.model_id != model_id:
-        raise BitstreamError(
-            f"made by model {header.model_id:#06x}, but the loaded weights are model "
-            f"{model_id:#06x}: load the weights that made it"
-        )
+        raise BitstreamError(wrong_model(header.model_id, model_id))
     body = bytes(data)[header.size : -CHECKSUM_BYTES]
     try:
         if header.prior_coded:
-            method, (caption, indices, used) = TABLE, _unpack_together(header, body)
+            method, (caption, indices, spent) = TABLE, _unpack_together(header, body)
         else:
             method, coded, packed = _split(header, body)
-            caption, used = unpack_text(method, coded), len(packed)
+            caption = unpack_text(method, coded)
+            named = header.version == 2 and not header.table_coded  # a byte that names the method
+            spent = {"caption": named + len(coded), "indices": len(packed)}
             shape = header.rate.grid_shape(header.height, header.width)
             flat = unpack_indices(packed, shape[0] * shape[1], header.rate.codebook_size)
             indices = flat.reshape(shape)
@@ -205,9 +187,19 @@ def _decode(data: bytes, model_id: int | None = None) -> _Decoded:
         raise
     except ValueError as error:
         raise BitstreamError(f"{error}; get the file again from its source") from error
+    parts = {"header": header.size + CHECKSUM_BYTES, **spent}
     size = header.width, header.height
-    file = PercoFile(header.rate, *size, caption, indices, header.model_id)
-    return _Decoded(header, file, method, used)
+    return UnpackedFile(
+        header.rate, *size, caption, indices, header.model_id, header, parts, method
+    )
+
+
+def wrong_model(made_by: int, loaded: int) -> str:
+    """What to say of a file that other weights made."""
+    return (
+        f"made by model {made_by:#06x}, but the loaded weights are model {loaded:#06x}: load the "
+        "weights that made it"
+    )
 
 
 def _split(header: Header, body: bytes) -> tuple[int, bytes, bytes]:
@@ -243,8 +235,8 @@ def _pack_together(file: PercoFile, model_id: int) -> bytes | None:
     return coder.finish()
 
 
-def _unpack_together(header: Header, code: bytes) -> tuple[str, np.ndarray, int]:
-    """Caption, indices (h, w), and the bytes that the indices alone would have taken."""
+def _unpack_together(header: Header, code: bytes) -> tuple[str, np.ndarray, dict[str, int]]:
+    """Caption, indices (h, w), and the bytes each took: the indices what they alone would have."""
     prior = find_prior(header.model_id, header.rate.name)
     if prior is None:
         raise BitstreamError(
@@ -256,8 +248,8 @@ def _unpack_together(header: Header, code: bytes) -> tuple[str, np.ndarray, int]
         raise damaged(f"a prior for {shape[0]}x{shape[1]} indices, at most {MAX_PRIOR_INDICES}")
     decoder, again = RangeDecoder(code), RangeEncoder()
     indices = prior.decode(decoder, shape, again)
-    used = min(len(again.finish()), len(code))
+    index_bytes = min(len(again.finish()), len(code))
     caption = caption_model.bundled().decode_from(decoder, again)
     if again.finish() != code:
         raise damaged("not the code of the indices and the caption it decodes to")
-    return caption, indices, used
+    return caption, indices, {"caption": len(code) - index_bytes, "indices": index_bytes}

@@ -103,7 +103,7 @@ class RowMaker:
             sizes["bpp"] = 8 * len(attempt.data) / (width * height)
             if attempt.codec in self.how:
                 parts = ledger(attempt.data)
-                sizes["header_bytes"] = parts["header"] + parts["padding"]
+                sizes["header_bytes"] = parts["header"]
                 sizes["caption_bytes"] = parts["caption"]
                 sizes["index_bytes"] = parts["indices"]
         numbers = {

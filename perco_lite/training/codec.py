@@ -20,15 +20,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from perco_lite.autoencoder import Autoencoder
-from perco_lite.captions import build_text_encoder, draw_caption, embed, tokenize
+from perco_lite.captions import draw_caption, embed, tokenize
 from perco_lite.codec import PercoCodec
-from perco_lite.condition import LocalConditioner, coarse_loss, regression_loss
+from perco_lite.condition import coarse_loss, regression_loss
 from perco_lite.full_scale.photo_stream import PhotoStream
 from perco_lite.full_scale.trained_layers import without_adapters
 from perco_lite.rates import RATES, RatePoint, get_rate
 from perco_lite.training.latents import LatentStore
-from perco_lite.unet import build_scheduler, build_unet, predict_velocity, split_velocity
+from perco_lite.unet import predict_velocity, split_velocity
 
 PERCEPTUAL_FROM = 0.05  # bits per pixel; as in the paper
 COARSE_WEIGHT = 2.0
@@ -211,17 +210,3 @@ def _check_timesteps(count: int | None, total: int) -> int:
             f"timesteps is {count}, expected a number that divides {total}; the paper's is 50"
         )
     return count
-
-
-def build_codec(
-    autoencoder: Autoencoder,
-    tokenizer,
-    conditioner: dict | None = None,
-    unet: dict | None = None,
-    text_encoder: dict | None = None,
-) -> PercoCodec:
-    """A codec with random weights around a trained autoencoder; the dicts override lite sizes."""
-    local = LocalConditioner(**(conditioner or {}))
-    text = build_text_encoder(len(tokenizer), **(text_encoder or {}))
-    denoiser = build_unet(local.channels, text.config.hidden_size, **(unet or {}))
-    return PercoCodec(autoencoder, local, denoiser, text, tokenizer, build_scheduler())

@@ -20,10 +20,11 @@ from perco_lite.coding.bitstream import unpack
 from perco_lite.condition import LocalConditioner
 from perco_lite.data import find_data, kodak_photos, list_photos, skimage_photos, tensor_to_image
 from perco_lite.files import write_whole
+from perco_lite.loading import build_codec
 from perco_lite.perceptual import SQUEEZENET_FILE, PerceptualDistance, SqueezeNet
 from perco_lite.plotting import Tile, contact_sheet
 from perco_lite.training.autoencoder import AutoencoderLoss, AutoencoderStage
-from perco_lite.training.codec import CodecLoss, CodecStage, build_codec
+from perco_lite.training.codec import CodecLoss, CodecStage
 from perco_lite.training.latents import cache_latents
 from perco_lite.training.loop import TrainingSettings, train
 from perco_lite.training.photos import PhotoStore

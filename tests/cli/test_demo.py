@@ -49,7 +49,7 @@ def test_the_whole_of_it(photos, tiny_weights, tmp_path, capsys):
     for row in rows:
         name = f"{row['photo'].removesuffix('.png')}_{row['rate']}"
         encoded = (output / "files" / f"{name}.perco").read_bytes()
-        parts = [int(row[part]) for part in ("header", "caption", "indices", "padding")]
+        parts = [int(row[part]) for part in ("header", "caption", "indices")]
         assert len(encoded) == int(row["bytes"]) == sum(parts)
         assert float(row["bpp"]) == pytest.approx(8 * len(encoded) / 2400, abs=1e-5)
         assert parts[1] > 0 and unpack(encoded).caption, "the captions are our own"

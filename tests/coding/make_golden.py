@@ -11,7 +11,7 @@ and some of version 2) stay as they are: every later program reads them.
 import json
 from pathlib import Path
 
-from perco_lite.coding.bitstream import prior_coded, unpack
+from perco_lite.coding.bitstream import unpack
 from perco_lite.coding.file_header import VERSIONS
 from perco_lite.coding.index_prior import find_prior, prior_table_id
 from perco_lite.data import skimage_photos
@@ -36,7 +36,7 @@ def main() -> None:
         for sample in samples[number:] + samples[:number]:
             image = sample.image.crop((0, 0, *SIZES.get(rate, OTHER_SIZE)))
             data = codec.compress(image, sample.caption, rate)
-            if prior_coded(data):
+            if unpack(data).header.prior_coded:
                 break
         else:
             raise SystemExit(f"the prior makes none of the photos shorter at {rate}")

@@ -62,7 +62,7 @@ def test_what_is_expected_is_shorter_and_comes_back(steady, with_prior):
     assert len(data) < len(plain) - 60 and data[1] == plain[1] | 0b100
     assert_same(unpack(data, MODEL), file)
     parts = ledger(data)
-    assert sum(parts.values()) == len(data) and parts["header"] == 6 and parts["padding"] == 0
+    assert sum(parts.values()) == len(data) and parts["header"] == 6
     assert parts["indices"] < 40 and 0 < parts["caption"] <= ledger(plain)["caption"] + 1
 
 
@@ -74,7 +74,7 @@ def test_what_is_certain_takes_no_byte_at_all(monkeypatch, width):
     file = make("0.0019", width, 512, "", MODEL)
     file.indices[:] = 0
     data = pack(file)
-    assert ledger(data) == {"header": len(data), "caption": 0, "indices": 0, "padding": 0}
+    assert ledger(data) == {"header": len(data), "caption": 0, "indices": 0}
     assert_same(unpack(data, MODEL), file)
 
 

@@ -15,8 +15,8 @@ from perco_lite import data
 from perco_lite.autoencoder import Autoencoder
 from perco_lite.captions import build_text_encoder
 from perco_lite.codec import PercoCodec
+from perco_lite.loading import build_codec
 from perco_lite.training import recipes
-from perco_lite.training.codec import build_codec
 from perco_lite.training.latents import cache_latents
 from perco_lite.training.photos import PhotoStore
 from perco_lite.training.recipes import (

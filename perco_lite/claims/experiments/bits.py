@@ -11,7 +11,7 @@ Differs from the paper: the whole file counts; the paper's own accounting stands
 import numpy as np
 
 from perco_lite.claims.workbench import Outcome, Workbench, centre, claim_photos
-from perco_lite.coding.bitstream import bit_ledger, ledger, pack, unpack
+from perco_lite.coding.bitstream import pack, unpack
 from perco_lite.coding.entropy_coding import pack_text, zlib_bytes
 from perco_lite.data import find_data, list_photos, load_photo, read_caption_lists
 from perco_lite.rates import get_rate
@@ -53,7 +53,8 @@ def ledgers(bench: Workbench) -> Outcome:
         for rate in bench.codec.rates:
             file = unpack(bench.codec.compress(image, sample.caption, rate))
             first, data = pack(file, version=1), pack(file, version=2)
-            parts, bits, text = ledger(data), bit_ledger(data), zlib_bytes(sample.caption)
+            again, text = unpack(data), zlib_bytes(sample.caption)
+            parts, bits = again.ledger, again.bits()
             rows.append(
                 {
                     "photo": sample.name,
@@ -66,7 +67,7 @@ def ledgers(bench: Workbench) -> Outcome:
                     "index_model_bits": bits["indices"]["model"],
                     "index_saving": 1 - bits["indices"]["model"] / bits["indices"]["nominal"],
                     "version_1_bytes": len(first),
-                    "uniform_index_bytes": ledger(first)["indices"],
+                    "uniform_index_bytes": unpack(first).ledger["indices"],
                     "paper_index_bytes": paper_index_bytes(rate, width * height),
                     "zlib_bytes": text,
                     "paper_bytes": paper_index_bytes(rate, width * height) + text,

@@ -26,11 +26,11 @@ from perco_lite.codec import (
     DEFAULT_GUIDANCE,
     DEFAULT_TEMPERATURE,
     PercoCodec,
-    group_by_size,
 )
 from perco_lite.coding.bitstream import unpack
 from perco_lite.data import image_to_tensor, pad_to_multiple, tensor_to_image
 from perco_lite.evaluation.datasets import Photo
+from perco_lite.tiling import group_by_size
 
 OURS = ("perco", "perco-estimate", "autoencoder")  # those that need weights
 PROBLEMS = (MemoryError, RuntimeError, ValueError, OSError)  # of one photo, not of the run
