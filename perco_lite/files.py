@@ -6,8 +6,10 @@
 Paper: nothing on this.
 """
 
+import csv
 import io
 import os
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,8 +17,6 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 SOFTWARE = "perco_lite"  # written into our PNGs: these may be painted over
-
-
 MAX_PERCO_BYTES = 2**22  # no valid file is half as long
 
 
@@ -60,6 +60,27 @@ def write_whole(path: Path, data: bytes) -> None:
     finally:
         with suppress(OSError):
             fresh.unlink()
+
+
+def write_csv(
+    path: Path,
+    rows: Iterable[Mapping],
+    columns: Sequence[str] = (),
+    digits: int | None = None,
+) -> None:
+    """Write a table, whole or not at all; default: every column that any row has.
+
+    Empty where a row has none or None; ``digits``: significant ones of a float, None = all of them.
+    """
+    rows, text = list(rows), io.StringIO()
+    columns = columns or tuple(dict.fromkeys(key for row in rows for key in row))
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        cells = (row.get(column) for column in columns)
+        short = (f"{c:.{digits}g}" if digits and isinstance(c, float) else c for c in cells)
+        writer.writerow(short)
+    write_whole(path, text.getvalue().encode())
 
 
 def save_png(image: Image.Image, path: Path) -> None:

@@ -1,16 +1,12 @@
-"""Which files a command reads and writes, what must never be overwritten, one line per failure."""
-
-import errno
-import os
+"""Which files a command reads and writes, what must never be overwritten, what fails alone."""
 
 import pytest
 import typer
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from perco_lite.cli import files as module
 from perco_lite.cli.files import Batch, expand, plan_outputs
-from perco_lite.files import explain, read_perco, write_whole
+from perco_lite.files import SOFTWARE
 
 PNG = frozenset({".png", ".jpg"})
 
@@ -118,62 +114,9 @@ def test_pictures_of_others_stay(tmp_path, capsys):
     assert plan_outputs([file], None, ".png", Batch()) == []
     assert "perco did not make" in capsys.readouterr().err
     ours = PngInfo()
-    ours.add_text("Software", module.SOFTWARE)
+    ours.add_text("Software", SOFTWARE)
     Image.new("RGB", (2, 2)).save(photo, pnginfo=ours)
     assert names(plan_outputs([file], None, ".png", Batch())) == [["a.png"]]
-
-
-@pytest.mark.parametrize("stop", [KeyboardInterrupt(), OSError(errno.ENOSPC, "disk full")])
-def test_nothing_half_written(tmp_path, monkeypatch, stop):
-    target = tmp_path / "new" / "a.png"
-    write_whole(target, b"old")
-
-    def fail(*args):
-        raise stop
-
-    monkeypatch.setattr(type(target), "replace", fail)
-    with pytest.raises(type(stop)) as caught:
-        write_whole(target, b"new and longer")
-    assert os.listdir(target.parent) == ["a.png"] and target.read_bytes() == b"old"
-    if isinstance(stop, OSError):
-        assert (
-            str(caught.value) == f"cannot write {target} (disk full); name another output with -o"
-        )
-
-
-def test_a_place_where_nothing_can_be_written(tmp_path):
-    (tmp_path / "file").write_bytes(b"x")
-    (tmp_path / "taken.png").mkdir()
-    for target in (tmp_path / "file" / "a.png", tmp_path / "taken.png"):
-        with pytest.raises(OSError, match=f"cannot write {target}") as caught:
-            write_whole(target, b"data")
-        assert "\n" not in str(caught.value)
-    assert sorted(os.listdir(tmp_path)) == ["file", "taken.png"]
-
-
-def test_no_more_is_read_than_a_file_can_have(tmp_path):
-    path = tmp_path / "big.perco"
-    path.write_bytes(b"\xb1" * module.MAX_PERCO_BYTES)
-    assert len(read_perco(path)) == module.MAX_PERCO_BYTES
-    with path.open("ab") as stream:
-        stream.truncate(2**40)  # a hole: takes no room on the disk, but would in memory
-    with pytest.raises(ValueError, match="not a .perco file"):
-        read_perco(path)
-
-
-@pytest.mark.parametrize(
-    ("error", "message"),
-    [
-        (ValueError("two\n  lines"), "two lines"),
-        (ValueError(), "ValueError"),
-        (PermissionError(errno.EACCES, "Permission denied", "/x"), "/x: Permission denied"),
-        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "not enough"),
-        (RuntimeError("CUDA out of memory. Tried to"), "not enough memory"),
-        (MemoryError(), "not enough memory"),
-    ],
-)
-def test_one_line_for_each_error(error, message):
-    assert explain(error).startswith(message) and "\n" not in explain(error)
 
 
 def test_a_message_names_its_file_once(capsys):

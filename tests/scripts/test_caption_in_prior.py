@@ -67,7 +67,7 @@ def test_the_table(ready, script, tiny_codec, tmp_path, monkeypatch, capsys):
     assert "not measured: no index prior for these weights" in capsys.readouterr().out
     by = {(row["photos"], row["code"]): row for row in rows}
     assert by["kodak", "uniform"]["bits"] == "8" and by["kodak", "uniform"]["bytes_saved"] == "0"
-    assert int(by["kodak", "uniform"]["count"]) == 2 and rows[0]["command"].startswith("python doc")
+    assert int(by["kodak", "uniform"]["count"]) == 2 and rows[0]["command"].startswith("python scr")
     grids = [grid_of(tiny_codec, tmp_path / "kodak" / f"{i}.png") for i in (0, 1)]
     train = [grid_of(tiny_codec, tmp_path / "train" / f"{i}.png") for i in range(4)]
     own = np.bincount(np.concatenate(grids).ravel(), minlength=256)

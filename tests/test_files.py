@@ -1,0 +1,72 @@
+"""Bytes on disk, whole or not at all; tables; what went wrong, in one line."""
+
+import errno
+import os
+
+import pytest
+
+from perco_lite.files import MAX_PERCO_BYTES, explain, read_perco, write_csv, write_whole
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), OSError(errno.ENOSPC, "disk full")])
+def test_nothing_half_written(tmp_path, monkeypatch, stop):
+    target = tmp_path / "new" / "a.png"
+    write_whole(target, b"old")
+
+    def fail(*args):
+        raise stop
+
+    monkeypatch.setattr(type(target), "replace", fail)
+    with pytest.raises(type(stop)) as caught:
+        write_whole(target, b"new and longer")
+    assert os.listdir(target.parent) == ["a.png"] and target.read_bytes() == b"old"
+    if isinstance(stop, OSError):
+        assert (
+            str(caught.value) == f"cannot write {target} (disk full); name another output with -o"
+        )
+
+
+def test_a_place_where_nothing_can_be_written(tmp_path):
+    (tmp_path / "file").write_bytes(b"x")
+    (tmp_path / "taken.png").mkdir()
+    for target in (tmp_path / "file" / "a.png", tmp_path / "taken.png"):
+        with pytest.raises(OSError, match=f"cannot write {target}") as caught:
+            write_whole(target, b"data")
+        assert "\n" not in str(caught.value)
+    assert sorted(os.listdir(tmp_path)) == ["file", "taken.png"]
+
+
+def test_no_more_is_read_than_a_file_can_have(tmp_path):
+    path = tmp_path / "big.perco"
+    path.write_bytes(b"\xb1" * MAX_PERCO_BYTES)
+    assert len(read_perco(path)) == MAX_PERCO_BYTES
+    with path.open("ab") as stream:
+        stream.truncate(2**40)  # a hole: takes no room on the disk, but would in memory
+    with pytest.raises(ValueError, match="not a .perco file"):
+        read_perco(path)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (ValueError("two\n  lines"), "two lines"),
+        (ValueError(), "ValueError"),
+        (PermissionError(errno.EACCES, "Permission denied", "/x"), "/x: Permission denied"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "not enough"),
+        (RuntimeError("CUDA out of memory. Tried to"), "not enough memory"),
+        (MemoryError(), "not enough memory"),
+    ],
+)
+def test_one_line_for_each_error(error, message):
+    assert explain(error).startswith(message) and "\n" not in explain(error)
+
+
+def test_a_table_has_every_column_that_a_row_has(tmp_path):
+    path = tmp_path / "new" / "table.csv"
+    rows = [{"photo": "a, b", "psnr": 1 / 3}, {"photo": "c", "psnr": None, "x": float("inf")}]
+    write_csv(path, rows)
+    assert path.read_bytes() == b'photo,psnr,x\n"a, b",0.3333333333333333,\nc,,inf\n'
+    write_csv(path, rows, ("x", "psnr"), digits=3)
+    assert path.read_bytes() == b"x,psnr\n,0.333\ninf,\n"
+    with pytest.raises(OSError, match="cannot write"):
+        write_csv(path / "a.csv", rows)
