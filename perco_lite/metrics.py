@@ -1,26 +1,24 @@
-"""How large a file is and how close its photo is to the original, each figure with its protocol.
+"""How large a file is and how close its photo is to the original, and the protocol of each figure.
 
-    original ─────┬──► psnr, ms_ssim, lpips, flat_colour_error ──► Score(value, protocol)
-    reconstruction┘                                                      ▲
-    the whole file's bytes ──► bits_per_pixel ───────────────────────────┘
+    original ─────┬──► psnr, ms_ssim, lpips, flat_colour_error ──► a float
+    reconstruction┘
+    the whole file's bytes ──► bits_per_pixel ──► a float
 
-Photos come in as 8-bit ``PIL`` RGB images of equal size. A metric that cannot be computed has the
-value None and says why in its protocol; nothing else ever takes its place. These are the metrics of
-one pair of photos; those of a set are in ``realism``, ``patch_distance`` and ``semantics``.
+Photos come in as 8-bit ``PIL`` RGB images of equal size. A photo that a metric is not defined for
+gives None; nothing else ever takes its place. How each is computed is in ``PROTOCOLS``. These are
+the metrics of one pair of photos; those of a set are in ``evaluation.metrics``.
 
 Paper: PerCo, Sec. 4.1 (MS-SSIM, LPIPS).
-Differs from the paper: PSNR as well, and an interval for small sets (``bootstrap_interval``);
-``flat_colour_error`` is our own.
+Differs from the paper: PSNR as well; ``flat_colour_error`` is our own.
 """
 
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -33,66 +31,56 @@ LPIPS_BACKBONES = {
     "squeeze": "squeezenet1_1-b8a52dc0.pth",
     "vgg": "vgg16-397923af.pth",
 }
-_DRAWN_AT_ONCE = 2**18  # numbers of the bootstrap: as fast as 2**20, and little memory
 LPIPS_MIN_SIDE = 32  # AlexNet has no feature left to compare in a smaller photo
+PROTOCOLS = {
+    "bits_per_pixel": "8 x bytes of the whole file / (width x height)",
+    "psnr": "PSNR, dB, 8-bit RGB, peak 255, one mean square over pixels and channels",
+    "ms_ssim": f"MS-SSIM, RGB, data range 1, torchmetrics {version('torchmetrics')} defaults",
+    "flat_colour_error": "mean colour error of flat 32x32 squares, of 255 (perco_lite's own)",
+}
+Lpips = Callable[[Image.Image, Image.Image], float | None]
 
 
-class Score(NamedTuple):
-    """One figure (None if it could not be computed) and how it was computed, or why it was not.
-
-    ``interval``: where another set of as many photos would put the figure, 19 times of 20; None
-    for one photo, and where there were too many photos to draw them again and again.
-    """
-
-    value: float | None
-    protocol: str
-    interval: tuple[float, float] | None = None
-
-
-Lpips = Callable[[Image.Image, Image.Image], Score]
-
-
-def bits_per_pixel(data: bytes, width: int, height: int) -> Score:
+def bits_per_pixel(data: bytes, width: int, height: int) -> float:
     """Rate of a whole file, header included, over the pixels of the original photo."""
     if width < 1 or height < 1:
         raise ValueError(f"got a photo of {width}x{height}, expected at least 1x1")
-    return Score(8 * len(data) / (width * height), "8 x bytes of the whole file / (width x height)")
+    return 8 * len(data) / (width * height)
 
 
-def psnr(original: Image.Image, reconstruction: Image.Image) -> Score:
+def psnr(original: Image.Image, reconstruction: Image.Image) -> float:
     """Peak signal-to-noise ratio in dB; infinite where the photos are equal."""
     a, b = _pair(original, reconstruction)
     error = float(np.mean((a - b) ** 2))
-    value = 10 * math.log10(255**2 / error) if error else math.inf
-    return Score(value, "PSNR, dB, 8-bit RGB, peak 255, one mean square over pixels and channels")
+    return 10 * math.log10(255**2 / error) if error else math.inf
 
 
-def ms_ssim(original: Image.Image, reconstruction: Image.Image) -> Score:
+def ms_ssim(original: Image.Image, reconstruction: Image.Image) -> float | None:
     """Multi-scale structural similarity in [0, 1] from torchmetrics.
 
-    Its five scales halve the photo four times, and what is left has to hold the 11x11 window:
-    undefined (value None) where a side is under 176 pixels.
+    Its five scales halve the photo four times, and what is left has to hold the 11x11 window: None
+    where a side is under 176 pixels.
     """
     a, b = _pair(original, reconstruction)
     if min(original.size) // 2**4 < 11:
-        return Score(None, f"MS-SSIM needs sides of at least 176 pixels, got {_size(original)}")
+        return None
     # Imported here: torchmetrics takes seconds to load, and most callers need PSNR alone.
     from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
     value = multiscale_structural_similarity_index_measure(
         _tensor(b) / 255, _tensor(a) / 255, data_range=1.0
     )
-    protocol = f"MS-SSIM, RGB, data range 1, torchmetrics {version('torchmetrics')} defaults"
-    return Score(float(value), protocol)
+    return float(value)
 
 
 @cache
 def load_lpips(net: str = "alex") -> tuple[Lpips | None, str]:
     """Load LPIPS: ``(function, "")``, or ``(None, reason)`` where package or weights are missing.
 
-    The function takes (original, reconstruction) and returns a ``Score``: 0 for equal photos, more
-    is worse. The weights of the backbone are read from torch.hub's cache and downloaded only if
-    ``PERCO_LITE_DOWNLOAD=1``, so that nobody waits for a network that is not there.
+    The function takes (original, reconstruction) and returns a float: 0 for equal photos, more is
+    worse; its ``protocol`` says how. The weights of the backbone are read from torch.hub's cache
+    and downloaded only if ``PERCO_LITE_DOWNLOAD=1``, so that nobody waits for a network that is
+    not there.
     Raises ``ValueError`` for a net that LPIPS does not have.
     """
     if net not in LPIPS_BACKBONES:
@@ -117,60 +105,35 @@ def load_lpips(net: str = "alex") -> tuple[Lpips | None, str]:
 
 
 def lpips_from(model: torch.nn.Module, protocol: str) -> Lpips:
-    """Turn a model of the ``lpips`` package, on tensors in [-1, 1], into a function of photos."""
+    """Turn a model of the ``lpips`` package, on tensors in [-1, 1], into a function of photos.
+
+    It returns None for sides under ``LPIPS_MIN_SIDE`` pixels, and carries ``protocol``.
+    """
 
     @torch.inference_mode()
-    def lpips(original: Image.Image, reconstruction: Image.Image) -> Score:
+    def lpips(original: Image.Image, reconstruction: Image.Image) -> float | None:
         a, b = _pair(original, reconstruction)
         if min(original.size) < LPIPS_MIN_SIDE:
-            limit = f"sides of at least {LPIPS_MIN_SIDE} pixels"
-            return Score(None, f"LPIPS needs {limit}, got {_size(original)}")
-        value = model(_tensor(a) / 127.5 - 1, _tensor(b) / 127.5 - 1)
-        return Score(float(value), protocol)
+            return None
+        return float(model(_tensor(a) / 127.5 - 1, _tensor(b) / 127.5 - 1))
 
+    lpips.protocol = protocol
     return lpips
 
 
-def bootstrap_interval(
-    values: Iterable[float], seed: int = 0, resamples: int = 2000
-) -> tuple[float, float] | None:
-    """Interval that holds the mean of the per-photo ``values`` 95 times of 100; None under two.
+def flat_colour_error(original: Image.Image, reconstruction: Image.Image) -> float | None:
+    """How far the mean colour of flat areas is off: their mean error in 0..255.
 
-    Percentile bootstrap: photos are drawn with replacement, as many as there are, ``resamples``
-    times; 2.5 % of the means lie below the interval and 2.5 % above it. It is too narrow for few
-    photos (about 90 % instead of 95 % for ten). The same seed gives the same interval.
-    Raises ``ValueError`` for NaN. Infinite values (PSNR of equal photos) are allowed.
-    """
-    values = np.asarray(list(values), np.float64)
-    if np.isnan(values).any():
-        raise ValueError("got NaN among the values, expected numbers; leave out what has no score")
-    if len(values) < 2:
-        return None
-    draw, photos = np.random.default_rng(seed), len(values)
-    at_once = max(1, _DRAWN_AT_ONCE // photos)
-    counts = [min(at_once, resamples - start) for start in range(0, resamples, at_once)]
-    means = [values[draw.integers(photos, size=(count, photos))].mean(1) for count in counts]
-    means = np.concatenate(means)
-    # "inverted_cdf" takes one of the means; between two of them lies no number if one is infinite
-    low, high = np.quantile(means, [0.025, 0.975], method="inverted_cdf")
-    return float(low), float(high)
-
-
-def flat_colour_error(
-    original: Image.Image, reconstruction: Image.Image, block: int = 32, threshold: float = 3.0
-) -> tuple[float | None, int]:
-    """How far the mean colour of flat areas is off: ``(mean error in 0..255, number of blocks)``.
-
-    A flat area is a ``block`` x ``block`` square of the original, on a grid from the top left, with
-    a standard deviation under ``threshold`` in each channel; without one the error is None.
+    A flat area is a 32x32 square of the original, on a grid from the top left, with a standard
+    deviation under 3 in each channel; without one the error is None.
     A sky that drifts in colour hardly moves PSNR, but everybody sees it. Not in the paper: ours.
     """
     a, b = _pair(original, reconstruction)
-    h, w = a.shape[0] // block, a.shape[1] // block
-    a, b = (x[: h * block, : w * block].reshape(h, block, w, block, 3) for x in (a, b))
-    flat = (a.std(axis=(1, 3)) < threshold).all(axis=-1)  # (h, w)
+    h, w = a.shape[0] // 32, a.shape[1] // 32
+    a, b = (x[: h * 32, : w * 32].reshape(h, 32, w, 32, 3) for x in (a, b))
+    flat = (a.std(axis=(1, 3)) < 3).all(axis=-1)  # (h, w)
     errors = np.abs(a.mean(axis=(1, 3)) - b.mean(axis=(1, 3))).mean(axis=-1)[flat]
-    return (float(errors.mean()) if errors.size else None), int(errors.size)
+    return float(errors.mean()) if errors.size else None
 
 
 def _pair(original: Image.Image, reconstruction: Image.Image) -> tuple[np.ndarray, np.ndarray]:

@@ -128,8 +128,8 @@ def draw_sheet(original: Image.Image, picture: Image.Image, data: bytes) -> Imag
         image = image if image.size == panel else image.resize(panel, Image.Resampling.LANCZOS)
         sheet.paste(image, (GAP + number * (panel[0] + GAP), GAP))
     y = 2 * GAP + panel[1]
-    rate = bits_per_pixel(data, width, height).value
-    quality = psnr(original, picture).value
+    rate = bits_per_pixel(data, width, height)
+    quality = psnr(original, picture)
     text = f"original, and {len(data):,} bytes = {rate:.4f} bpp painted; PSNR {quality:.2f} dB"
     draw.text((GAP, y), text, fill="black", font=font)
     _draw_bar(draw, ledger(data), (GAP, y + line + GAP, size[0] - GAP), font)

@@ -33,9 +33,9 @@ from tqdm import tqdm
 from perco_lite.coding.bitstream import PercoFile, pack
 from perco_lite.coding.index_prior import find_prior, grid_contexts
 from perco_lite.data import find_data, kodak_photos, list_photos, load_photo, read_caption_lists
+from perco_lite.evaluation.metrics.intervals import bootstrap_interval
 from perco_lite.files import write_whole
 from perco_lite.loading import load_codec
-from perco_lite.metrics import bootstrap_interval
 from perco_lite.training.index_prior import PriorNetwork, prior_bits, train_network
 from perco_lite.training.recipes import find_training_data
 from perco_lite.training.shards import read_training_photos

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from perco_lite.metrics import bootstrap_interval
+from perco_lite.evaluation.metrics.intervals import bootstrap_interval
 
 HOLDS = "holds"
 IN_DIRECTION = "holds in direction"

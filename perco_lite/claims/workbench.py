@@ -163,7 +163,7 @@ class Workbench:
         if self.features is not None:
             tensors = (image_to_tensor(x).to(self.codec.device) for x in (picture, original))
             distance = self.features(*tensors).item()
-        near, alike = psnr(original, picture).value, ms_ssim(original, picture).value
+        near, alike = psnr(original, picture), ms_ssim(original, picture)
         return dict(zip(FIGURES, (near, alike, distance), strict=True))
 
     def _keep(self, key: tuple, make: Callable):

@@ -63,9 +63,9 @@ def run_demo(
     lpips, reason = load_lpips()
     for row in tqdm(rows, desc="measure", unit="photo"):
         original, decoded = row["sample"].image, Image.open(row["decoded"]).convert("RGB")
-        row["psnr"] = psnr(original, decoded).value
-        row["ms_ssim"] = ms_ssim(original, decoded).value
-        row["lpips"] = lpips(original, decoded).value if lpips else None
+        row["psnr"] = psnr(original, decoded)
+        row["ms_ssim"] = ms_ssim(original, decoded)
+        row["lpips"] = lpips(original, decoded) if lpips else None
     _print_table(rows)
     if not lpips:
         print(f"not measured: {reason}")

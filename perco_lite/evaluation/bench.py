@@ -154,17 +154,17 @@ def measure_kodak(codec: PercoCodec, kodak: list, quiet: bool = False) -> dict:
         with torch.no_grad():
             ceiling = codec.autoencoder.decode(codec.autoencoder.encode(tensor))
         ceiling = tensor_to_image(ceiling[..., : image.height, : image.width])
-        sums.setdefault("autoencoder_psnr", []).append(psnr(image, ceiling).value)
+        sums.setdefault("autoencoder_psnr", []).append(psnr(image, ceiling))
         if (value := distance(image, ceiling)) is not None:
             sums.setdefault("autoencoder_feature_distance", []).append(value)
         files = [codec.compress(image, sample.caption, rate) for rate in codec.rates]
         for rate, data, decoded in zip(codec.rates, files, codec.decompress(files), strict=True):
             row = {
                 "bytes": len(data),
-                "psnr": psnr(image, decoded).value,
-                "ms_ssim": ms_ssim(image, decoded).value,
-                "flat_colour_error": flat_colour_error(image, decoded)[0],
-                "lpips": lpips(image, decoded).value if lpips else None,
+                "psnr": psnr(image, decoded),
+                "ms_ssim": ms_ssim(image, decoded),
+                "flat_colour_error": flat_colour_error(image, decoded),
+                "lpips": lpips(image, decoded) if lpips else None,
                 "feature_distance": distance(image, decoded),
             }
             estimate = codec.conditioner.estimate(codec.condition(unpack(data)))
@@ -172,7 +172,7 @@ def measure_kodak(codec: PercoCodec, kodak: list, quiet: bool = False) -> dict:
                 with torch.no_grad():
                     first = codec.autoencoder.decode(estimate)
                 first = tensor_to_image(first[..., : image.height, : image.width])
-                row["psnr_of_estimate"] = psnr(image, first).value
+                row["psnr_of_estimate"] = psnr(image, first)
                 row["feature_distance_of_estimate"] = distance(image, first)
             for name, value in row.items():
                 if value is not None:

@@ -90,7 +90,7 @@ class RowMaker:
 
     def _scores(self, original: Image.Image, attempt: Attempt) -> Row:
         scores = {
-            name: function(original, attempt.image, attempt.photo.caption).value
+            name: function(original, attempt.image, attempt.photo.caption)
             for name, function in self.functions.items()
         }
         return {name: _text(value) for name, value in scores.items()}

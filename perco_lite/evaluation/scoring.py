@@ -1,6 +1,6 @@
 """The metrics of an evaluation by name: which can be computed here, and how each is.
 
-    names ──load_photo_metrics──► {name: function (original, reconstruction, caption) -> Score}
+    names ──load_photo_metrics──► {name: function (original, reconstruction, caption) -> float}
                                   protocols, reasons of what is missing
     originals, reconstructions on disk ──SetScorer──► {name: Score}, photos read one at a time
 
@@ -23,9 +23,9 @@ from torch import Tensor
 
 from perco_lite import metrics
 from perco_lite.evaluation.datasets import PhotoSet, read_instances
-from perco_lite.metrics import Score
+from perco_lite.evaluation.metrics.intervals import Score
 
-PhotoMetric = Callable[[Image.Image, Image.Image, str | None], Score]
+PhotoMetric = Callable[[Image.Image, Image.Image, str | None], float | None]
 
 PHOTO_METRICS = ("psnr", "ms_ssim", "lpips_alex", "lpips_vgg", "clip_score", "flat_colour_error")
 SET_METRICS = ("fid", "kid", "patch_frechet", "miou", "miou_masks")
@@ -58,15 +58,12 @@ def load_photo_metrics(names: Iterable[str]) -> Loaded:
     for name in names:
         if name not in PHOTO_METRICS:
             continue
-        function, reason = _load(name)
-        if function is not None:
-            score = function(original, reconstruction, "coloured squares")
-            if score.value is not None:
-                loaded.functions[name] = function
-                loaded.protocols[name] = score.protocol
-                continue
-            reason = score.protocol
-        loaded.missing[name] = reason
+        function, about = _load(name)
+        if function is None:
+            loaded.missing[name] = about
+            continue
+        function(original, reconstruction, "coloured squares")
+        loaded.functions[name], loaded.protocols[name] = function, about
     return loaded
 
 
@@ -79,29 +76,21 @@ def _made_up_pair() -> tuple[Image.Image, Image.Image]:
 
 
 def _load(name: str) -> tuple[PhotoMetric | None, str]:
-    if name == "psnr":
-        return lambda a, b, caption: metrics.psnr(a, b), ""
-    if name == "ms_ssim":
-        return lambda a, b, caption: metrics.ms_ssim(a, b), ""
-    if name == "flat_colour_error":
-        return lambda a, b, caption: _flat(a, b), ""
+    """A metric and its protocol, or None and why it does not work here."""
+    if name in metrics.PROTOCOLS:
+        compute = getattr(metrics, name)
+        return lambda a, b, caption: compute(a, b), metrics.PROTOCOLS[name]
     if name == "clip_score":
         from perco_lite.evaluation.metrics.semantics import load_clip
 
         clip, reason = load_clip()
         if clip is None:
             return None, reason
-        return lambda a, b, caption: clip(b, caption or ""), ""
+        return lambda a, b, caption: clip(b, caption or ""), clip.protocol
     lpips, reason = metrics.load_lpips(name.removeprefix("lpips_"))
     if lpips is None:
         return None, reason
-    return lambda a, b, caption: lpips(a, b), ""
-
-
-def _flat(original: Image.Image, reconstruction: Image.Image) -> Score:
-    value, _ = metrics.flat_colour_error(original, reconstruction)
-    protocol = "mean colour error of flat 32x32 squares, of 255 (perco_lite's own)"
-    return Score(value, protocol)
+    return lambda a, b, caption: lpips(a, b), lpips.protocol
 
 
 class SetScorer:

@@ -24,10 +24,10 @@ from tqdm import tqdm
 from perco_lite.evaluation.datasets import PhotoSet
 from perco_lite.evaluation.evaluation_files import MADE_BY, EvaluationFiles
 from perco_lite.evaluation.metrics.bd_rate import bd_metric, bd_rate
+from perco_lite.evaluation.metrics.intervals import Score, bootstrap_interval
 from perco_lite.evaluation.scoring import LOWER_IS_BETTER, Loaded, SetScorer
 from perco_lite.evaluation.table import ResultTable
 from perco_lite.loading import device_name
-from perco_lite.metrics import Score, bootstrap_interval
 
 PACKAGES = "perco_lite torch numpy pillow diffusers transformers torchmetrics lpips bjontegaard"
 SIZES = ("bytes", "header_bytes", "caption_bytes", "index_bytes", "bpp")

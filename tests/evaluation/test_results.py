@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import matplotlib
 import pytest
 
+from perco_lite.evaluation.metrics.intervals import bootstrap_interval
 from perco_lite.evaluation.published import published_points
 from perco_lite.evaluation.results import CurvePoint, data_folder, load_results
-from perco_lite.metrics import bootstrap_interval
 from perco_lite.plotting import draw_curve, draw_published
 
 matplotlib.use("agg")

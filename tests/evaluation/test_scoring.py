@@ -10,7 +10,6 @@ from perco_lite.evaluation import scoring
 from perco_lite.evaluation.datasets import open_dataset, read_instances
 from perco_lite.evaluation.metrics import realism, semantics
 from perco_lite.evaluation.scoring import PHOTO_METRICS, SET_METRICS, SetScorer, load_photo_metrics
-from perco_lite.metrics import Score
 
 RED, BLUE = (250, 10, 10), (10, 10, 250)
 
@@ -112,15 +111,14 @@ def test_a_metric_that_photos_do_not_allow_says_why(folder, tmp_path):
 
 def test_clip_score_is_of_the_reconstruction_and_its_caption(monkeypatch):
     def clip(image, caption):
-        if not caption:
-            return Score(None, "no caption")
-        return Score(float(image.getpixel((0, 0))[0] + len(caption)), "CLIP")
+        return float(image.getpixel((0, 0))[0] + len(caption)) if caption else None
 
+    clip.protocol = "CLIP"
     monkeypatch.setattr(semantics, "load_clip", lambda: (clip, ""))
     function = load_photo_metrics(("clip_score",)).functions["clip_score"]
     original, other = Image.new("RGB", (8, 8), RED), Image.new("RGB", (8, 8), BLUE)
-    assert function(original, other, "abc").value == 13
-    assert function(original, other, None).value is None
+    assert function(original, other, "abc") == 13
+    assert function(original, other, None) is None
 
 
 def test_what_does_not_load_is_a_reason(monkeypatch, folder):

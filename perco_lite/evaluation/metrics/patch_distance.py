@@ -32,7 +32,7 @@ from perco_lite.evaluation.metrics.frechet import (
     frechet_distance,
     resampled_interval,
 )
-from perco_lite.metrics import Score
+from perco_lite.evaluation.metrics.intervals import Score
 
 PATCH = 64  # pixels; 96 patches in a Kodak photo
 RIDGE = 0.01  # added to each variance, in units of the originals'

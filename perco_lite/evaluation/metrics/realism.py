@@ -33,7 +33,8 @@ from perco_lite.evaluation.metrics.frechet import (
     resampled_interval,
     shared_axes,
 )
-from perco_lite.metrics import Score, first_line
+from perco_lite.evaluation.metrics.intervals import Score
+from perco_lite.metrics import first_line
 
 INCEPTION_WEIGHTS = "weights-inception-2015-12-05-6726825d.pth"  # torch-fidelity's, 2048 features
 KID_SUBSET = 1000  # vectors; torchmetrics' default, as in the paper of KID

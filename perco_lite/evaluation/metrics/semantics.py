@@ -20,7 +20,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from perco_lite.metrics import Score, first_line
+from perco_lite.evaluation.metrics.intervals import Score
+from perco_lite.metrics import first_line
 
 CLIP = "openai/clip-vit-base-patch32"
 SEGMENTER = "nvidia/segformer-b0-finetuned-ade-512-512"
@@ -36,7 +37,7 @@ _SYNONYMS = {
     "televisionreceiver": "tv",
 }
 
-ClipScore = Callable[[Image.Image, str], Score]
+ClipScore = Callable[[Image.Image, str], float | None]
 
 
 class Segmenter:
@@ -65,7 +66,8 @@ def load_clip(path: str = CLIP) -> tuple[ClipScore | None, str]:
     """Load CLIP: ``(function, "")``, or ``(None, reason)``.
 
     The function takes (photo, caption) and gives 100 x the cosine of their embeddings, 0 where it
-    is negative, as torchmetrics does for one pair; captions are cut to the length CLIP takes.
+    is negative, as torchmetrics does for one pair; captions are cut to the length CLIP takes, and
+    without one there is no score: None. Its ``protocol`` says how the score is computed.
     ``path``: a folder in transformers' layout, or a hub id.
     """
     try:
@@ -76,16 +78,12 @@ def load_clip(path: str = CLIP) -> tuple[ClipScore | None, str]:
     except Exception as error:  # transformers raises a dozen kinds for what it cannot load
         return None, _reason("CLIP score", path, error)
     name = path if path == CLIP else f"weights of {path}"
-    protocol = (
-        f"CLIP score, 100 x cosine, {name}, {_resize_rule(processor.image_processor)}, "
-        f"transformers {version('transformers')}"
-    )
     length = model.config.text_config.max_position_embeddings
 
     @torch.inference_mode()
-    def clip_score(image: Image.Image, caption: str) -> Score:
+    def clip_score(image: Image.Image, caption: str) -> float | None:
         if not caption.strip():
-            return Score(None, "CLIP score: this photo has no caption")
+            return None
         inputs = processor(
             text=[caption],
             images=[_rgb(image)],
@@ -95,7 +93,12 @@ def load_clip(path: str = CLIP) -> tuple[ClipScore | None, str]:
         ).to(model.device)
         out = model(**inputs)  # its embeddings are unit vectors
         cosine = float((out.text_embeds * out.image_embeds).sum())
-        return Score(max(100 * cosine, 0.0), protocol)
+        return max(100 * cosine, 0.0)
+
+    clip_score.protocol = (
+        f"CLIP score, 100 x cosine, {name}, {_resize_rule(processor.image_processor)}, "
+        f"transformers {version('transformers')}"
+    )
 
     return clip_score, ""
 
