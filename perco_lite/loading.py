@@ -232,15 +232,16 @@ def weights_digest(codec: PercoCodec) -> str:
     """16 hex digits of all weights as float16: what a picture depends on, and not only a file.
 
     Weights with the same codebooks share their model id and read each other's files, but what they
-    paint from them differs; tables of figures are told apart by this.
+    paint from them differs; tables of figures are told apart by this. Names are not part of it:
+    they are the libraries', and other releases of them have others.
     """
-    digest = hashlib.sha256()
+    digests = []
     for module in _modules(codec):
-        for name, values in sorted(module.state_dict().items()):
+        for values in module.state_dict().values():
             if values.is_floating_point():
-                half = values.detach().to("cpu", torch.float16).contiguous()
-                digest.update(name.encode() + half.numpy().tobytes())
-    return digest.hexdigest()[:16]
+                half = values.detach().to("cpu", torch.float16).contiguous().numpy()
+                digests.append(hashlib.sha256(repr(half.shape).encode() + half.tobytes()).digest())
+    return hashlib.sha256(b"".join(sorted(digests))).hexdigest()[:16]
 
 
 def device_name() -> str:
