@@ -7,7 +7,6 @@ import hashlib
 import json
 import platform
 import re
-import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -21,7 +20,7 @@ from perco_lite.codec import BUNDLED, PercoCodec
 from perco_lite.coding.bitstream import unpack
 from perco_lite.condition import LocalConditioner
 from perco_lite.files import explain, read_perco, save_png
-from perco_lite.tiling import group_by_size
+from perco_lite.tiling import decode_in_groups
 from perco_lite.unet import build_scheduler, build_unet
 
 SAMPLERS = ("ddim", "dpm++")
@@ -161,42 +160,35 @@ def decompress_files(
     items = []
     for path, targets in plan:
         try:
-            data = read_perco(path)
-            parsed = unpack(data, codec.model_id)
+            parsed = unpack(read_perco(path), codec.model_id)
             codec.conditioner.branch(parsed.rate.name)
         except (OSError, ValueError) as error:
             fail(path, error)
             continue
-        items += [(path, t, s, data, parsed) for t, s in zip(targets, seeds, strict=True)]
-    groups = [[items[i] for i in group] for group in group_by_size([item[4] for item in items])]
-    while groups:
-        group = groups.pop(0)
-        started = time.monotonic()
+        items += [(path, t, s, parsed) for t, s in zip(targets, seeds, strict=True)]
+    files = [item[3] for item in items]
+
+    def decode(group: list[int]) -> list:
+        seeds = [items[i][2] for i in group]
+        return codec.decompress([files[i] for i in group], steps, guidance, seed=seeds)
+
+    for number, image, seconds in decode_in_groups(files, decode):
+        path, target, seed, parsed = items[number]
         try:
-            images = codec.decompress(
-                [item[3] for item in group], steps, guidance, seed=[item[2] for item in group]
-            )
-        except (MemoryError, RuntimeError, ValueError) as error:
-            if len(group) > 1:  # alone, some of them may still be possible
-                groups = [[item] for item in group] + groups
-            else:
-                fail(group[0][0], error)
+            if isinstance(image, Exception):
+                raise image
+            save_png(image, target)
+        except (MemoryError, RuntimeError, ValueError, OSError) as error:
+            fail(path, error)
             continue
-        seconds = (time.monotonic() - started) / len(group)
-        for (path, target, seed, _, parsed), image in zip(group, images, strict=True):
-            try:
-                save_png(image, target)
-            except OSError as error:
-                fail(path, error)
-                continue
-            yield {
-                "file": str(path),
-                "output": str(target),
-                "seed": seed,
-                "width": parsed.width,
-                "height": parsed.height,
-                "seconds": round(seconds, 3),
-            }
+        yield {
+            "file": str(path),
+            "output": str(target),
+            "seed": seed,
+            "width": parsed.width,
+            "height": parsed.height,
+            "seconds": round(seconds, 3),
+        }
 
 
 def describe_installation(weights: str | None = None) -> dict[str, str]:

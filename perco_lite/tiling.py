@@ -15,8 +15,10 @@ Paper: none; PerCo's photos are 512×512. The fade at every step is MultiDiffusi
 Differs from it: weights that fade instead of a plain mean; the tiles lie on an even grid.
 """
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -157,6 +159,30 @@ def group_by_size(files: list) -> list[list[int]]:
         count = max(1, BATCH_PIXELS // (height * width))
         groups += [numbers[i : i + count] for i in range(0, len(numbers), count)]
     return groups
+
+
+def decode_in_groups(
+    files: list, decode: Callable[[list[int]], list]
+) -> Iterator[tuple[int, Any, float]]:
+    """Decode files of equal size together, and one by one where a group fails.
+
+    ``decode`` gets the numbers of a group's files. Yields each file's number, its picture or the
+    error that it fails with alone, and its share of the group's seconds.
+    """
+    groups = group_by_size(files)
+    while groups:
+        group = groups.pop(0)
+        started = time.perf_counter()
+        try:
+            results = decode(group)
+        except (MemoryError, RuntimeError, ValueError) as error:
+            if len(group) > 1:  # alone, some of them may still be possible
+                groups = [[number] for number in group] + groups
+                continue
+            results = [error]
+        seconds = (time.perf_counter() - started) / len(group)
+        for number, result in zip(group, results, strict=True):
+            yield number, result, seconds
 
 
 def encode_image(autoencoder, image: Tensor, tiling: Tiling | None) -> Tensor:

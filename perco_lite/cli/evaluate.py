@@ -115,6 +115,9 @@ def evaluate_command(
         typer.echo(json.dumps(summary, indent=1))
     else:
         typer.echo(_text_table(summary))
+        for name, reason in summary["codecs"].items():
+            if reason != "measured":
+                typer.echo(f"not measured: {name} ({reason})")
         typer.echo(f"{output}, {output.with_suffix('.json')}")
     if summary["skipped"]:
         for one in summary["skipped"]:

@@ -18,12 +18,7 @@ import torch
 from tqdm import tqdm
 
 from perco_lite.captions import embed, tokenize
-from perco_lite.codec import (
-    DEFAULT_ANCHOR,
-    DEFAULT_GUIDANCE,
-    DEFAULT_TEMPERATURE,
-    PercoCodec,
-)
+from perco_lite.codec import PercoCodec
 from perco_lite.coding.bitstream import unpack
 from perco_lite.data import (
     find_data,
@@ -34,6 +29,7 @@ from perco_lite.data import (
     pad_to_multiple,
     tensor_to_image,
 )
+from perco_lite.evaluation.codecs.ours import Decoding
 from perco_lite.loading import device_name, load_codec
 from perco_lite.metrics import flat_colour_error, load_lpips, ms_ssim, psnr
 from perco_lite.perceptual import SQUEEZENET_FILE, PerceptualDistance
@@ -140,7 +136,7 @@ def measure_speed(weights: str | None = None) -> dict:
 
 
 def measure_kodak(codec: PercoCodec, kodak: list, quiet: bool = False) -> dict:
-    """Means over Kodak at native size, 20 DDIM steps, default guidance, seed 0.
+    """Means over Kodak at native size, decoded as suits the weights, seed 0.
 
     ``feature_distance`` is the training's SqueezeNet distance, where its weights are found: ours,
     not LPIPS. ``*_of_estimate`` is the picture that the bits imply without any diffusion.
@@ -178,10 +174,11 @@ def measure_kodak(codec: PercoCodec, kodak: list, quiet: bool = False) -> dict:
                 if value is not None:
                     sums.setdefault(f"{name}_{rate}", []).append(value)
     result = {name: sum(values) / len(values) for name, values in sorted(sums.items())}
+    how = Decoding().of(codec)
     return {
         "kodak_photos": len(kodak),
-        "settings": f"20 steps, guidance {DEFAULT_GUIDANCE:g}, temperature "
-        f"{DEFAULT_TEMPERATURE:g}, anchor {DEFAULT_ANCHOR:g}, seed 0",
+        "settings": f"{how.steps} steps, guidance {how.guidance:g}, temperature "
+        f"{how.temperature:g}, anchor {how.anchor:g}, seed {how.seed}",
         **result,
         **({} if lpips else {"lpips": f"not measured: {reason}"}),
     }

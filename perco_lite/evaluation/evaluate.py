@@ -78,6 +78,8 @@ def evaluate(
     """
     metrics = check_names(metrics)
     codecs, decoding = tuple(dict.fromkeys(codecs)), decoding or Decoding()
+    if codec is not None:
+        decoding = decoding.of(codec)
     if batch < 1:
         raise ValueError(f"got batch {batch}, expected at least 1 photo at a time")
     if rounds is not None and rounds < 0:
@@ -203,6 +205,9 @@ def build_contenders(
         if name in OURS:
             if codec is None:
                 raise ValueError(f"got codec {name!r} but no weights; pass a PercoCodec")
+            if name == "perco-estimate" and (reason := Estimate.why_not(codec)):
+                missing[name] = reason
+                continue
             ours = {
                 "perco": lambda: Perco(files, rates, decoding),
                 "perco-estimate": lambda: Estimate(files, rates, decoding),

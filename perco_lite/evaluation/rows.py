@@ -15,7 +15,6 @@ from dataclasses import asdict
 from PIL import Image
 
 from perco_lite.codec import PercoCodec
-from perco_lite.coding.bitstream import ledger
 from perco_lite.evaluation.codecs.ours import PROBLEMS, Attempt, Decoding
 from perco_lite.evaluation.datasets import Photo, PhotoSet
 from perco_lite.evaluation.scoring import PHOTO_METRICS
@@ -54,10 +53,10 @@ class RowMaker:
     ):
         self.functions = functions
         self.described, self.settings = settings, fingerprint(settings)
-        painted = {name: f"{value:g}" for name, value in asdict(decoding).items()}
-        painted["seed"] = str(decoding.seed)
-        weights = {}
+        painted, weights = {}, {}
         if codec is not None:
+            painted = {name: f"{value:g}" for name, value in asdict(decoding).items()}
+            painted["seed"] = str(decoding.seed)
             painted["sampler"] = type(codec.scheduler).__name__
             weights["model"] = f"{codec.model_id:#06x}"
         self.how = {
@@ -101,8 +100,8 @@ class RowMaker:
         if attempt.data is not None:
             sizes["bytes"] = len(attempt.data)
             sizes["bpp"] = 8 * len(attempt.data) / (width * height)
-            if attempt.codec in self.how:
-                parts = ledger(attempt.data)
+            if attempt.file is not None:
+                parts = attempt.file.ledger
                 sizes["header_bytes"] = parts["header"]
                 sizes["caption_bytes"] = parts["caption"]
                 sizes["index_bytes"] = parts["indices"]

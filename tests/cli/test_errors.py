@@ -196,7 +196,7 @@ def test_what_is_too_much_at_once_goes_one_by_one(perco, data, codec, tmp_path, 
 
     def sparing(files, *args, **kwargs):
         sizes.append(len(files))
-        if len(files) > 1 or unpack(files[0]).caption == "large":
+        if len(files) > 1 or files[0].caption == "large":
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate")
         return real(files, *args, **kwargs)
 

@@ -74,6 +74,15 @@ def test_table_summary_and_pictures(perco, folder, tmp_path):
     assert len(list((tmp_path / "made" / "out_pictures").rglob("*.png"))) == len(rows)
 
 
+def test_what_was_not_measured_is_named(perco, tiny_codec, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(tiny_codec.conditioner, "estimate", lambda condition: None)
+    common = (folder, "-o", tmp_path / "o.csv", *QUICK, "--photos", 1, "--rates", "0.0019")
+    code, out, err = perco(*common, "--codecs", "perco,perco-estimate")
+    assert code == 0 and {row["codec"] for row in read(tmp_path / "o.csv")} == {"perco"}
+    line = "not measured: perco-estimate (these weights estimate nothing"
+    assert line in out and line in err
+
+
 def test_json_and_every_option(perco, folder, tmp_path):
     (tmp_path / "list.txt").write_text("3.png\n1.png\n2.png\n")
     (tmp_path / "c.json").write_text(json.dumps({"1.png": "given", "9.png": "nobody's"}))

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from perco_lite.cli.main import app
+from perco_lite.codec import PercoCodec
 from perco_lite.evaluation import bench
 from perco_lite.metrics import flat_colour_error, psnr
 
@@ -69,6 +70,17 @@ def test_quality_is_the_mean_over_the_photos(tiny_codec, photos):
         "flat_colour_error",
         "codes_used",
     }
+
+
+def test_settings_are_those_of_the_weights(tiny_stable_diffusion, tiny_codec, photos):
+    narrow = {"width": 8, "features": 16}
+    codec = PercoCodec.from_stable_diffusion(tiny_stable_diffusion, RATES[:1], conditioner=narrow)
+    codec.set_progress_bar_config(disable=True)
+    result = bench.measure_kodak(codec, bench.kodak_photos()[:1], quiet=True)
+    assert result["settings"] == "20 steps, guidance 3, temperature 1, anchor 1, seed 0"
+    assert not any("estimate" in name for name in result)
+    result = bench.measure_kodak(tiny_codec, bench.kodak_photos()[:1], quiet=True)
+    assert result["settings"] == "20 steps, guidance 1, temperature 0.9, anchor 1, seed 0"
 
 
 def test_feature_distance_where_its_weights_are_found(tiny_codec, photos, monkeypatch):

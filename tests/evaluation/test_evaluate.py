@@ -11,9 +11,12 @@ import torch
 from PIL import Image
 
 from perco_lite import codec as codec_module
-from perco_lite.coding.bitstream import ledger
+from perco_lite.codec import PercoCodec
+from perco_lite.coding import bitstream
+from perco_lite.coding.bitstream import ledger, unpack
 from perco_lite.evaluation import evaluate as evaluation
 from perco_lite.evaluation import scoring
+from perco_lite.evaluation.codecs import ours
 from perco_lite.evaluation.codecs.classical import encode_near
 from perco_lite.evaluation.codecs.families import uniform_bytes
 from perco_lite.evaluation.codecs.ours import Decoding, Perco, PercoFiles
@@ -51,11 +54,11 @@ def run(tiny_codec, folder, tmp_path):
         run.said = []
         photos = {n: options.pop(n) for n in ("limit", "captions", "resize") if n in options}
         options = {"decoding": DECODING, "metrics": FIGURES, "rates": RATES} | options
+        options.setdefault("codec", tiny_codec)
         summary = evaluate(
             open_dataset(str(folder), **photos),
             tmp_path / output,
             codecs,
-            codec=tiny_codec,
             quiet=True,
             say=run.said.append,
             **options,
@@ -120,6 +123,50 @@ def test_ceiling_and_estimate(run, tiny_codec, folder):
         assert int(row["bytes"]) == len(tiny_codec.compress(image, "two dogs", row["rate"]))
         assert row["steps"] == "" and row["model"] == ceiling["model"] != ""
     assert estimates[0]["psnr"] != ceiling["psnr"]
+
+
+@pytest.fixture
+def paper_codec(tiny_stable_diffusion):
+    """The paper's codec, whose condition estimates nothing, with its own guidance."""
+    narrow = {"width": 8, "features": 16}
+    codec = PercoCodec.from_stable_diffusion(tiny_stable_diffusion, RATES[:1], conditioner=narrow)
+    codec.set_progress_bar_config(disable=True)
+    assert (codec.config.guidance_scale, codec.config.temperature) == (3.0, 1.0)
+    return codec
+
+
+def test_an_estimate_that_does_not_exist_is_not_scored(run, paper_codec):
+    codecs = ("perco", "perco-estimate", "autoencoder")
+    rows, summary = run(codecs, codec=paper_codec, rates=RATES[:1], limit=1)
+    assert [row["codec"] for row in rows] == ["perco", "autoencoder"]
+    assert [result["codec"] for result in summary["results"]] == ["perco", "autoencoder"]
+    reason = summary["codecs"]["perco-estimate"]
+    assert "estimate nothing" in reason and f"not measured: perco-estimate ({reason})" in run.said
+    with pytest.raises(ValueError, match="none of the codecs works here.*estimate nothing"):
+        run(("perco-estimate",), "other.csv", codec=paper_codec, rates=RATES[:1])
+
+
+def test_the_weights_own_settings_are_the_default(run, paper_codec, folder, tmp_path):
+    options = {"codec": paper_codec, "rates": RATES[:1], "limit": 1}
+    rows, summary = run(("perco",), decoding=Decoding(steps=2), **options)
+    how = [rows[0][name] for name in ("steps", "guidance", "temperature", "anchor", "seed")]
+    assert how == ["2", "3", "1", "1", "0"]
+    assert (summary["decoding"]["guidance"], summary["decoding"]["temperature"]) == (3.0, 1.0)
+    data = paper_codec.compress(Image.open(folder / "0.png"), "two dogs", RATES[0])
+    expected = np.asarray(paper_codec.decompress(data, 2), float)
+    picture = Image.open(tmp_path / "out_pictures" / "perco" / RATES[0] / "0.png.png")
+    assert np.abs(np.asarray(picture, float) - expected).max() <= 1
+    other = Decoding(steps=2, guidance=1.0, temperature=0.5)
+    rows, _ = run(("perco",), "other.csv", decoding=other, **options)
+    assert (rows[0]["guidance"], rows[0]["temperature"]) == ("1", "0.5")
+
+
+def test_a_file_is_decoded_once_a_row(run, monkeypatch):
+    unpacked = []
+    for module in (codec_module, bitstream, ours):
+        monkeypatch.setattr(module, "unpack", lambda *a: unpacked.append(a[0]) or unpack(*a))
+    rows, _ = run(("perco", "perco-estimate"))
+    assert len(rows) == 12 and len(unpacked) == 6
 
 
 def test_classical_codecs_get_percos_bytes(run, folder, tiny_codec):

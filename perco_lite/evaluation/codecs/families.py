@@ -53,7 +53,7 @@ class Classical:
         if rate in self.ladder:
             target = max(1, int(self.ladder[rate] * image.width * image.height / 8))
         elif self.files is not None:
-            target = len(self.files.get(photo, image, rate)[0])
+            target = len(self.files.get(photo, image, rate).data)
         else:
             target = uniform_bytes(rate, image.width, image.height, photo.caption or "")
         result = self.encode_near(image, self.name, target, tried)
@@ -63,9 +63,9 @@ class Classical:
             rate,
             result.image,
             result.data,
-            target,
-            result.reached,
-            result.quality,
+            target_bytes=target,
+            reached=result.reached,
+            quality=result.quality,
             encode_seconds=tried[result.quality][1],
             decode_seconds=result.decode_seconds,
         )

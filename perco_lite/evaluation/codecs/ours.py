@@ -6,7 +6,7 @@
     perco-estimate  the same file, decoded without diffusion: the regression that the bits imply
     autoencoder     no file: what the latents can hold, the ceiling of all rates
 
-The codecs of others are in ``classical``.
+The codecs of others are in ``classical``, ``external`` and ``learned``.
 
 Paper: PerCo, Sec. 4.
 Differs from the paper: it has no estimate; the ceiling is in its table of ablations.
@@ -15,22 +15,18 @@ Differs from the paper: it has no estimate; the ceiling is in its table of ablat
 import math
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
 from PIL import Image
 
-from perco_lite.codec import (
-    DEFAULT_ANCHOR,
-    DEFAULT_GUIDANCE,
-    DEFAULT_TEMPERATURE,
-    PercoCodec,
-)
-from perco_lite.coding.bitstream import unpack
+from perco_lite.codec import DEFAULT_ANCHOR, PercoCodec
+from perco_lite.coding.bitstream import UnpackedFile, unpack
 from perco_lite.data import image_to_tensor, pad_to_multiple, tensor_to_image
 from perco_lite.evaluation.datasets import Photo
-from perco_lite.tiling import group_by_size
+from perco_lite.tiling import decode_in_groups
 
 OURS = ("perco", "perco-estimate", "autoencoder")  # those that need weights
 PROBLEMS = (MemoryError, RuntimeError, ValueError, OSError)  # of one photo, not of the run
@@ -39,25 +35,31 @@ _FILES_KEPT = 256  # of some hundred bytes each
 
 @dataclass(frozen=True)
 class Decoding:
-    """How perco paints; the defaults are the codec's own."""
+    """How perco paints; None: what suits the weights, as their config says."""
 
     steps: int = 20
-    guidance: float = DEFAULT_GUIDANCE
-    temperature: float = DEFAULT_TEMPERATURE
+    guidance: float | None = None
+    temperature: float | None = None
     anchor: float = DEFAULT_ANCHOR
     seed: int = 0
 
     def __post_init__(self):
-        numbers = (self.guidance, self.temperature, self.anchor)
+        numbers = [n for n in (self.guidance, self.temperature, self.anchor) if n is not None]
         if self.steps < 1 or not all(map(math.isfinite, numbers)) or not 0 <= self.seed < 2**63:
             raise ValueError(
                 f"got {self}, expected steps of at least 1, a seed from 0 to 2^63 - 1 and numbers"
             )
-        if not 0 <= self.anchor <= 1 or self.temperature < 0:
+        if not 0 <= self.anchor <= 1 or (self.temperature or 0) < 0:
             raise ValueError(
-                f"got anchor {self.anchor:g} and temperature {self.temperature:g}, expected an "
+                f"got anchor {self.anchor:g} and temperature {self.temperature}, expected an "
                 "anchor from 0 to 1 and a temperature of at least 0"
             )
+
+    def of(self, codec: PercoCodec) -> "Decoding":
+        """The same with the weights' own settings in place of None."""
+        own = {"guidance": codec.config.guidance_scale, "temperature": codec.config.temperature}
+        chosen = {name: value for name in own if (value := getattr(self, name)) is not None}
+        return replace(self, **{**own, **chosen})
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class Attempt:
     rate: str
     image: Image.Image | None = None
     data: bytes | None = None  # the whole file; None where there is none
+    file: UnpackedFile | None = None  # what it decodes to, if it is perco's
     target_bytes: int | None = None
     reached: bool | None = None  # False: even the smallest file is above the target
     quality: float | None = None  # of a classical codec, on its own scale
@@ -80,21 +83,32 @@ class Attempt:
 Job = tuple[Photo, Image.Image, list[str]]  # a photo and the rates to try
 
 
+class Sent:
+    """A file of perco's and the seconds it took to make; decoded once, when somebody asks."""
+
+    def __init__(self, data: bytes, seconds: float):
+        self.data, self.seconds = data, seconds
+
+    @cached_property
+    def file(self) -> UnpackedFile:
+        return unpack(self.data)
+
+
 class PercoFiles:
     """perco's files of the photos at hand, made once for all who decode them."""
 
     def __init__(self, codec: PercoCodec, rounds: int | None = None):
         """``rounds`` of closed-loop refinement (``refinement``); None = the codec's own number."""
         self.codec, self.rounds = codec, rounds
-        self._kept: dict[tuple[str, str], tuple[bytes, float]] = {}
+        self._kept: dict[tuple[str, str], Sent] = {}
 
-    def get(self, photo: Photo, image: Image.Image, rate: str) -> tuple[bytes, float]:
-        """The file and the seconds it took to make."""
+    def get(self, photo: Photo, image: Image.Image, rate: str) -> Sent:
+        """The file of a photo at a rate."""
         key = (photo.name, rate)
         if key not in self._kept:
             started = time.perf_counter()
             data = self.codec.compress(image, photo.caption or "", rate, self.rounds)
-            self._kept[key] = data, time.perf_counter() - started
+            self._kept[key] = Sent(data, time.perf_counter() - started)
             if len(self._kept) > _FILES_KEPT:
                 self._kept.pop(next(iter(self._kept)))
         return self._kept[key]
@@ -114,37 +128,20 @@ class Perco:
         for photo, image, rates in jobs:
             for rate in rates:
                 try:
-                    data, seconds = self.files.get(photo, image, rate)
+                    made.append((photo, rate, self.files.get(photo, image, rate)))
                 except PROBLEMS as error:
                     yield Attempt(photo, self.name, rate, error=error)
-                    continue
-                made.append((photo, rate, data, seconds))
-        groups = group_by_size([unpack(data) for _, _, data, _ in made])
-        groups = [[made[i] for i in group] for group in groups]
-        while groups:
-            group = groups.pop(0)
-            started = time.perf_counter()
-            try:
-                images = self._decode([data for _, _, data, _ in group])
-            except PROBLEMS as error:
-                if len(group) > 1:  # alone, some of them may still be possible
-                    groups = [[one] for one in group] + groups
-                    continue
-                yield Attempt(group[0][0], self.name, group[0][1], error=error)
+        files = [sent.file for _, _, sent in made]
+        pictures = decode_in_groups(files, lambda group: self._decode([files[i] for i in group]))
+        for number, picture, seconds in pictures:
+            photo, rate, sent = made[number]
+            if isinstance(picture, Exception):
+                yield Attempt(photo, self.name, rate, error=picture)
                 continue
-            each = (time.perf_counter() - started) / len(group)
-            for (photo, rate, data, seconds), image in zip(group, images, strict=True):
-                yield Attempt(
-                    photo,
-                    self.name,
-                    rate,
-                    image,
-                    data,
-                    encode_seconds=seconds,
-                    decode_seconds=each,
-                )
+            about = {"encode_seconds": sent.seconds, "decode_seconds": seconds}
+            yield Attempt(photo, self.name, rate, picture, sent.data, sent.file, **about)
 
-    def _decode(self, files: list[bytes]) -> list[Image.Image]:
+    def _decode(self, files: list[UnpackedFile]) -> list[Image.Image]:
         how = self.decoding
         return self.files.codec.decompress(
             files,
@@ -161,17 +158,16 @@ class Estimate(Perco):
 
     name = "perco-estimate"
 
-    @torch.no_grad()
-    def _decode(self, files: list[bytes]) -> list[Image.Image]:
-        codec = self.files.codec
-        images = []
-        for data in files:
-            file = unpack(data)
-            # the condition's first channels are trained to be the latents (condition.py)
-            latents = codec.condition(file)[:, : codec.autoencoder.config.latent_channels]
-            image = codec.autoencoder.decode(latents.to(codec.autoencoder.dtype))
-            images.append(tensor_to_image(image[0, :, : file.height, : file.width]))
-        return images
+    @staticmethod
+    def why_not(codec: PercoCodec) -> str:
+        """Why these weights have no estimate; "" where they have one."""
+        conditioner = codec.conditioner
+        if conditioner.estimate(torch.empty(1, conditioner.channels, 1, 1)) is not None:
+            return ""
+        return "these weights estimate nothing before diffusion: they have no condition decoder"
+
+    def _decode(self, files: list[UnpackedFile]) -> list[Image.Image]:
+        return [self.files.codec.estimate(file) for file in files]
 
 
 class Ceiling:
