@@ -1,6 +1,7 @@
 """Photos to bytes and back: every size, rate and kind of photo, batches, seeds, captions."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -231,7 +232,7 @@ def test_lists(tiny_codec):
 def test_files_that_cannot_be_decoded(tiny_codec):
     encoded = tiny_codec.compress(make_photo(64, 64), "a cat")
     file = unpack(encoded)
-    stranger = pack(PercoFile(**{**vars(file), "model_id": file.model_id ^ 0x8000}))
+    stranger = pack(replace(file, model_id=file.model_id ^ 0x8000))
     with pytest.raises(BitstreamError, match="load the weights that made it"):
         tiny_codec.decompress([encoded, stranger], 1)
     for bad in (b"", encoded[:-1], b"\x89PNG", "a path", None, memoryview(encoded)):
