@@ -1,22 +1,40 @@
-"""Features of a small classifier: a training loss that rewards sharpness, and what a photo shows.
+"""Networks that judge photos as people do: LPIPS, and features of a classifier of our own choice.
 
-    image, target (B,3,H,W) in [-1,1] ──► SqueezeNet features at 1/2, 1/4 and 1/8 ──► distance (B,)
-    image ──► its last features, averaged over the photo (B,512): for the text encoder's training
+    image, target (B,3,H,W) in [-1,1] ──► LPIPS: features of a net, learned weights ──► (B,)
+                                     └──► SqueezeNet 1.0, uniform weights ──► distance (B,)
+    image ──► SqueezeNet's last features, averaged over the photo (B,512): what it shows
+
+The package `lpips` has LPIPS's learned weights; the backbones are torchvision's, built here from
+their published shapes, so that torchvision itself is never needed.
 
 Paper: PerCo, Sec. 3.3 (an LPIPS auxiliary loss above 0.05 bpp).
-Differs from the paper: SqueezeNet 1.0 features with uniform weights instead of LPIPS's learned
-ones. It is **not** LPIPS and never reported under that name; it is used in training only.
+Differs from the paper: SqueezeNet 1.0's distance with uniform weights as well. It is **not** LPIPS
+and never reported under that name.
 """
 
+import importlib
+import os
+import sys
+import types
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor, nn
+
+from perco_lite.data import find_data
 
 SQUEEZENET_FILE = "squeezenet1_0_caffe_fp32.npz"  # in the data folder "weights"
 TAPS = ("conv1", "fire3", "fire5")  # later layers cost more and see objects, not texture
+# LPIPS's backbones: what torchvision calls their weights, at WEIGHTS_URL and in torch.hub's cache
+WEIGHTS_URL = "https://download.pytorch.org/models/"
+LPIPS_BACKBONES = {
+    "alex": "alexnet-owt-7be5be79.pth",
+    "squeeze": "squeezenet1_1-b8a52dc0.pth",
+    "vgg": "vgg16-397923af.pth",
+}
 
 
 class SqueezeNet(nn.Module):
@@ -85,22 +103,132 @@ class PerceptualDistance(SqueezeNet):
 
 
 class Lpips(nn.Module):
-    """LPIPS itself (VGG), as the paper trains with; frozen, from the `lpips` package.
+    """LPIPS itself, from the package `lpips`, frozen; ``net`` is alex, squeeze, or the paper's vgg.
 
-    Raises ImportError naming the extra where it is missing; the package downloads VGG's weights.
+    The backbone's weights come from the data folder "weights" (``NAME_features_fp16.safetensors``),
+    torch.hub's cache, or, with ``download``, from PyTorch's site. Raises ImportError without the
+    package, FileNotFoundError (or URLError, both OSErrors) without the weights.
     """
 
-    def __init__(self):
+    def __init__(self, net: str = "vgg", download: bool = False):
         super().__init__()
-        try:
-            import lpips
-        except ImportError as error:
-            raise ImportError(
-                "the LPIPS term needs lpips: pip install 'perco_lite[metrics]', or train without "
-                "it (--perceptual-weight 0), or at rates up to 0.05 bpp, which do not use it"
-            ) from error
-        self.distance = lpips.LPIPS(net="vgg", verbose=False).requires_grad_(False).eval()
+        if net not in LPIPS_BACKBONES:
+            raise ValueError(f"got LPIPS net {net!r}, expected one of {', '.join(LPIPS_BACKBONES)}")
+        package = _import_lpips()
+        weights = _backbone_weights(net, download)
+        self.distance = package.LPIPS(net=net, pnet_rand=True, verbose=False)
+        # the package calls features.3.weight slice2.3.weight
+        names = {n: "features." + n.split(".", 1)[1] for n in self.distance.net.state_dict()}
+        self.distance.net.load_state_dict({n: weights[name].float() for n, name in names.items()})
+        self.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> "Lpips":
+        """Stay as it is: in training, the package's heads would drop out half of the features."""
+        return super().train(False)
 
     def forward(self, image: Tensor, target: Tensor) -> Tensor:
         """Distance (B,) of images (B,3,H,W) in [-1,1]."""
         return self.distance(image.float(), target.float()).flatten()
+
+
+def may_download() -> bool:
+    """Whether weights may be fetched unasked: nobody shall wait for a network that is not there."""
+    return os.environ.get("PERCO_LITE_DOWNLOAD") == "1"
+
+
+def _backbone_weights(net: str, download: bool) -> dict[str, Tensor]:
+    file = LPIPS_BACKBONES[net]
+    folder = find_data("weights")
+    ours = folder and folder / f"{file.split('-')[0]}_features_fp16.safetensors"
+    if ours and ours.is_file():
+        return load_file(ours)
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / file
+    if cached.is_file():
+        return torch.load(cached, map_location="cpu", weights_only=True)
+    if download:
+        return torch.hub.load_state_dict_from_url(WEIGHTS_URL + file, map_location="cpu")
+    raise FileNotFoundError(f"no weights at {cached}; PERCO_LITE_DOWNLOAD=1 downloads them")
+
+
+def _import_lpips():
+    """The package `lpips`, with our backbones in place of torchvision's.
+
+    torchvision fails to load wherever it does not match torch to the build, and only the layers of
+    three networks are wanted of it.
+    """
+    models = types.ModuleType("torchvision.models")
+    models.alexnet, models.squeezenet1_1, models.vgg16 = map(_backbone, BACKBONES.values())
+    stand_in = types.ModuleType("torchvision")
+    stand_in.models = models
+    names = {"torchvision": stand_in, "torchvision.models": models}
+    before = {name: sys.modules[name] for name in names if name in sys.modules}
+    sys.modules |= names
+    try:
+        return importlib.import_module("lpips")
+    except ImportError as error:
+        raise ImportError(
+            "the LPIPS term needs lpips: pip install 'perco_lite[metrics]', or train without "
+            "it (--perceptual-weight 0)"
+        ) from error
+    finally:  # nobody else may take the stand-in for torchvision
+        for name in names:
+            del sys.modules[name]
+        sys.modules |= before
+
+
+def _backbone(layers):
+    """What torchvision's builders return: a network with its ``features``; here, random ones."""
+
+    def build(*_, **__) -> nn.Module:
+        network = nn.Module()
+        network.features = nn.Sequential(*layers())
+        return network
+
+    return build
+
+
+class _Fire(nn.Module):
+    def __init__(self, channels: int, narrow: int, wide: int):
+        super().__init__()
+        self.squeeze = nn.Conv2d(channels, narrow, 1)
+        self.expand1x1 = nn.Conv2d(narrow, wide, 1)
+        self.expand3x3 = nn.Conv2d(narrow, wide, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.squeeze(x))
+        return F.relu(torch.cat([self.expand1x1(x), self.expand3x3(x)], 1))
+
+
+def _squeeze() -> list[nn.Module]:
+    """SqueezeNet 1.1."""
+    layers, channels = [nn.Conv2d(3, 64, 3, stride=2), nn.ReLU()], 64
+    for narrow in (16, 32, 48, 64):
+        if narrow < 64:
+            layers.append(nn.MaxPool2d(3, 2, ceil_mode=True))
+        for _ in range(2):
+            layers.append(_Fire(channels, narrow, 4 * narrow))
+            channels = 8 * narrow
+    return layers
+
+
+def _alex() -> list[nn.Module]:
+    layers, channels = [], 3
+    for width, kernel, stride in ((64, 11, 4), (192, 5, 1), (384, 3, 1), (256, 3, 1), (256, 3, 1)):
+        layers += [nn.Conv2d(channels, width, kernel, stride, min(2, kernel // 2)), nn.ReLU()]
+        layers += [nn.MaxPool2d(3, 2)] if len(layers) in (2, 5, 12) else []
+        channels = width
+    return layers
+
+
+def _vgg() -> list[nn.Module]:
+    """VGG16."""
+    layers, channels = [], 3
+    for width, count in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
+        for _ in range(count):
+            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
+            channels = width
+        layers.append(nn.MaxPool2d(2))
+    return layers
+
+
+BACKBONES = {"alex": _alex, "squeeze": _squeeze, "vgg": _vgg}

@@ -1,12 +1,16 @@
 """The feature distance with random weights of the published shapes."""
 
+import sys
+import types
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
+from perco_lite import data, perceptual
 from perco_lite.data import find_data
-from perco_lite.perceptual import PerceptualDistance
+from perco_lite.perceptual import LPIPS_BACKBONES, Lpips, PerceptualDistance
 
 FIRES = {"fire2": (96, 16, 64), "fire3": (128, 16, 64), "fire4": (128, 32, 128)}
 FIRES |= {"fire5": (256, 32, 128)}  # channels in, squeezed, and of each expansion
@@ -128,3 +132,70 @@ def test_the_published_file_has_these_shapes():
     image = photos(1, 64, 64)
     blurred = F.avg_pool2d(image, 5, 1, 2)
     assert distance(blurred, image) > distance(image + 0.01, image) > 0
+
+
+# --- LPIPS ---
+
+
+def load_lpips(net: str) -> Lpips:
+    try:
+        return Lpips(net)
+    except (ImportError, FileNotFoundError) as error:
+        pytest.skip(str(error))
+
+
+def test_lpips_is_the_one_that_others_publish():
+    """torchmetrics' example, 0.1008; with dropout, as a package in training mode has, it moves."""
+    distance = load_lpips("squeeze").train()
+    torch.manual_seed(123)
+    one, other = (torch.rand(10, 3, 100, 100) * 2 - 1 for _ in range(2))
+    assert distance(one, other).mean().item() == pytest.approx(0.1008, abs=1e-4)
+    one, other = (
+        torch.rand(2, 2, 3, 100, 100, generator=torch.Generator().manual_seed(42)).mul(2).sub(1)
+    )
+    assert distance(one, other).tolist() == pytest.approx([0.1024, 0.0938], abs=1e-4)
+    assert not any(p.requires_grad for p in distance.parameters())
+
+
+def test_lpips_of_alexnet_grows_with_the_difference():
+    distance, image = load_lpips("alex"), photos()
+    noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(2))
+    assert torch.equal(distance(image, image), torch.zeros(2))
+    assert (distance(image + 0.3 * noise, image) > 2 * distance(image + 0.03 * noise, image)).all()
+
+
+@pytest.mark.parametrize("net", ["alex", "squeeze", "vgg"])
+def test_missing_backbones_and_package_are_named(net, tmp_path, monkeypatch):
+    monkeypatch.setenv("PERCO_LITE_DATA", str(tmp_path))
+    monkeypatch.setattr(data.pooch, "os_cache", lambda name: tmp_path / "cache")
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setitem(sys.modules, "lpips", None)
+    with pytest.raises(
+        ImportError, match=r"LPIPS term needs lpips: pip install 'perco_lite\[metrics\]'"
+    ):
+        Lpips(net)
+    monkeypatch.setitem(sys.modules, "lpips", types.SimpleNamespace(LPIPS=StandIn))
+    with pytest.raises(FileNotFoundError, match=f"no weights at .*{LPIPS_BACKBONES[net]}; PERCO_"):
+        Lpips(net)
+    # in the order and under the names that torchvision saves
+    (tmp_path / "checkpoints").mkdir()
+    features = torch.nn.Sequential(*perceptual.BACKBONES[net]())
+    saved = {f"features.{name}": value for name, value in features.state_dict().items()}
+    torch.save(saved, tmp_path / "checkpoints" / LPIPS_BACKBONES[net])
+    image = photos(1, 64, 64)
+    torch.testing.assert_close(Lpips(net)(image, image), features(image).sum()[None])
+    with pytest.raises(ValueError, match="got LPIPS net 'resnet', expected one of alex, squeeze"):
+        Lpips("resnet")
+
+
+class StandIn(torch.nn.Module):
+    """In place of the package's LPIPS: the sum of the first image's features."""
+
+    def __init__(self, net, pnet_rand, verbose):
+        super().__init__()
+        self.net = torch.nn.ModuleDict(
+            {"slice1": torch.nn.Sequential(*perceptual.BACKBONES[net]())}
+        )
+
+    def forward(self, image, target):
+        return self.net["slice1"](image).sum((1, 2, 3), keepdim=True)

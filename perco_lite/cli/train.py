@@ -41,7 +41,12 @@ def train_autoencoder(
     learning_rate: float = 1e-3,
     optimizer: Annotated[str, typer.Option(help=OPTIMIZER_HELP)] = "adamw",
     crop: Annotated[int, typer.Option(help="Pixels a side, a multiple of 8.", min=16)] = 128,
-    perceptual_weight: float = 0.02,
+    perceptual: Annotated[
+        str, typer.Option(help="lpips, or squeezenet: features of a local file.")
+    ] = "lpips",
+    perceptual_weight: Annotated[
+        float | None, typer.Option(help="Default: 1 of lpips, 0.02 of squeezenet.")
+    ] = None,
     latent_noise: float = 0.03,
     seed: int = 0,
     mixed_precision: str = "no",

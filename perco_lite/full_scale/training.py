@@ -11,12 +11,12 @@ from pathlib import Path
 
 import torch
 from accelerate import PartialState
-from torch import nn
 
 from perco_lite.codec import PercoCodec
 from perco_lite.data import read_caption_lists
 from perco_lite.full_scale.photo_stream import PhotoStream
 from perco_lite.full_scale.trained_layers import choose_layers, trained_share
+from perco_lite.perceptual import Lpips
 from perco_lite.rates import get_rate
 from perco_lite.training.codec import PERCEPTUAL_FROM, CodecLoss, StreamedStage
 from perco_lite.training.loop import TrainingSettings, train
@@ -67,7 +67,7 @@ def train_base_recipe(
             "captions.json` and give --captions captions.json, or train without: --text-dropout 1"
         )
     names = tuple(rates.split(","))
-    perceptual = _lpips() if perceptual_weight and _is_fine(names) else None
+    perceptual = Lpips(download=True) if perceptual_weight and _is_fine(names) else None
     codec = PercoCodec.from_stable_diffusion(
         None if base == "auto" else base,
         names,
@@ -95,9 +95,3 @@ def train_base_recipe(
 
 def _is_fine(names: tuple[str, ...]) -> bool:
     return any(get_rate(name).bits_per_pixel > PERCEPTUAL_FROM for name in names)
-
-
-def _lpips() -> nn.Module:
-    from perco_lite.perceptual import Lpips
-
-    return Lpips()

@@ -6,6 +6,7 @@ data ──► PhotoStore ──► AutoencoderStage ──► weights of the au
 """
 
 import json
+import warnings
 from pathlib import Path
 
 import torch
@@ -19,9 +20,15 @@ from perco_lite.codec import PercoCodec
 from perco_lite.coding.bitstream import unpack
 from perco_lite.condition import LocalConditioner
 from perco_lite.data import find_data, kodak_photos, list_photos, skimage_photos, tensor_to_image
-from perco_lite.files import write_whole
+from perco_lite.files import explain, write_whole
 from perco_lite.loading import build_codec
-from perco_lite.perceptual import SQUEEZENET_FILE, PerceptualDistance, SqueezeNet
+from perco_lite.perceptual import (
+    SQUEEZENET_FILE,
+    Lpips,
+    PerceptualDistance,
+    SqueezeNet,
+    may_download,
+)
 from perco_lite.plotting import Tile, contact_sheet
 from perco_lite.training.autoencoder import AutoencoderLoss, AutoencoderStage
 from perco_lite.training.codec import CodecLoss, CodecStage
@@ -32,6 +39,8 @@ from perco_lite.training.shards import is_url
 from perco_lite.training.text_encoder import TextLoss, TextStage, photo_features
 
 PREVIEW_PHOTOS = 2
+# of stage 1: LPIPS (squeeze), or our own distance of SqueezeNet 1.0's features, from a local file
+PERCEPTUAL_WEIGHTS = {"lpips": 1.0, "squeezenet": 0.02}
 
 
 def train_autoencoder_recipe(
@@ -39,7 +48,8 @@ def train_autoencoder_recipe(
     output: Path,
     start: str | None = None,
     decoder_of: str | None = None,
-    perceptual_weight: float = 0.02,
+    perceptual: str = "lpips",
+    perceptual_weight: float | None = None,
     latent_noise: float = 0.03,
     hold_latents: float = 0.0,
     crop: int = 128,
@@ -50,8 +60,15 @@ def train_autoencoder_recipe(
 
     ``decoder_of`` goes on with the decoder of existing weights and leaves the encoder as it is;
     ``hold_latents``, a weight, lets the encoder of ``start`` move its latents a little.
+    ``perceptual``: one of PERCEPTUAL_WEIGHTS, which has the default weight of each. Where LPIPS
+    cannot be had, a warning says why, and the run trains without.
     """
     torch.manual_seed(seed)
+    if perceptual not in PERCEPTUAL_WEIGHTS:
+        known = ", ".join(PERCEPTUAL_WEIGHTS)
+        raise ValueError(f"perceptual is {perceptual!r}, expected one of {known}")
+    if perceptual_weight is None:
+        perceptual_weight = PERCEPTUAL_WEIGHTS[perceptual]
     if hold_latents and not start:
         raise ValueError(
             f"got hold_latents {hold_latents:g} without start, expected the weights whose latents "
@@ -66,8 +83,10 @@ def train_autoencoder_recipe(
     else:
         autoencoder.fold_statistics()
     autoencoder.keeps_latents = bool(decoder_of or hold_latents)
-    perceptual = _perceptual(data, perceptual_weight)
-    loss = AutoencoderLoss(autoencoder, perceptual, perceptual_weight, latent_noise, hold_latents)
+    distance = None
+    if perceptual_weight:
+        distance = _lpips() if perceptual == "lpips" else _perceptual(data, perceptual_weight)
+    loss = AutoencoderLoss(autoencoder, distance, perceptual_weight, latent_noise, hold_latents)
     folder = find_data("kodak")
     photos = list_photos(folder) if folder else []
     # colours first: the feature distance makes a step half as long again
@@ -223,6 +242,14 @@ def _train_tokenizer(data: str | Path, store: PhotoStore):
     for file in sorted((Path(data).parent / "captions").glob("*_train.txt")):
         sentences += file.read_text(encoding="utf-8").splitlines()
     return train_tokenizer(sentences)
+
+
+def _lpips() -> Lpips | None:
+    try:
+        return Lpips("squeeze", may_download())
+    except (ImportError, OSError) as error:
+        warnings.warn(f"training without the perceptual term: {explain(error)}", stacklevel=2)
+        return None
 
 
 def _perceptual(data: str | Path, weight: float) -> PerceptualDistance | None:

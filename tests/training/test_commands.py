@@ -9,11 +9,13 @@ import torch
 from accelerate.state import AcceleratorState
 from PIL import Image
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
 from conftest import SENTENCES, TINY_AUTOENCODER
 from perco_lite import data
 from perco_lite.autoencoder import Autoencoder
 from perco_lite.captions import build_text_encoder
+from perco_lite.cli.main import app
 from perco_lite.codec import PercoCodec
 from perco_lite.loading import build_codec
 from perco_lite.training import recipes
@@ -348,4 +350,39 @@ def test_missing_autoencoder_is_explained(home, tmp_path):
 
 def test_missing_feature_weights_are_explained(home, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"squeezenet1_0_caffe_fp32\.npz is missing"):
-        train_autoencoder_recipe(None, tmp_path, perceptual_weight=0.05, steps=1)
+        train_autoencoder_recipe(
+            None, tmp_path, perceptual="squeezenet", perceptual_weight=0.05, steps=1
+        )
+    with pytest.raises(ValueError, match="perceptual is 'vgg', expected one of lpips, squeezenet"):
+        train_autoencoder_recipe(None, tmp_path, perceptual="vgg", steps=1)
+
+
+def test_anybody_can_train_with_the_defaults(home, tmp_path, monkeypatch):
+    """No network, no weights of a backbone: one line says that the perceptual term is left out."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.delenv("PERCO_LITE_DOWNLOAD", raising=False)
+    command = ["train", "autoencoder", "--steps", "1", "--batch-size", "2", "-o"]
+    result = CliRunner().invoke(app, [*command, str(tmp_path / "run")])
+    assert result.exit_code == 0, result.output
+    said = [line for line in result.stderr.splitlines() if line.startswith("warning: ")]
+    assert len(said) == 1 and "training without the perceptual term: " in said[0]
+    assert float(rows(tmp_path / "run")[0]["features"]) == 0
+
+
+def test_the_default_term_is_lpips(home, tmp_path, monkeypatch):
+    made = []
+
+    class Fake(torch.nn.Module):
+        def __init__(self, *given):
+            made.append(given)
+            super().__init__()
+
+        def forward(self, image, target):
+            return (image - target).abs().mean((1, 2, 3))
+
+    monkeypatch.setattr(recipes, "Lpips", Fake)
+    train_autoencoder_recipe(None, tmp_path, steps=3, **SETTINGS)
+    assert made == [("squeeze", False)]
+    last = {name: float(value) for name, value in rows(tmp_path)[-1].items()}
+    whole = last["l1"] + 4 * last["mse"] + 1.0 * last["features"]
+    assert last["features"] > 0 and last["loss"] == pytest.approx(whole, rel=1e-4)
