@@ -22,7 +22,8 @@ from perco_lite.autoencoder import Autoencoder, StableDiffusionAutoencoder
 from perco_lite.captions import embed_captions, use_older_names
 from perco_lite.coding.bitstream import BitstreamError, PercoFile, pack, unpack, wrong_model
 from perco_lite.condition import LocalConditioner
-from perco_lite.data import image_to_tensor, pad_to_multiple, tensor_to_image, upright_size
+from perco_lite.data import image_to_tensor, pad_to_multiple, tensor_to_image
+from perco_lite.pixels import upright_size
 from perco_lite.rates import RATES, RatePoint, get_rate
 from perco_lite.refinement import default_rounds, refine
 from perco_lite.sampling import denoise, draw_noise

@@ -14,30 +14,24 @@ no Kodak, the samples are the photos inside scikit-image.
 import importlib.util
 import json
 import os
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import pooch
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
-MAX_PIXELS = 100_000_000  # a larger photo needs more memory than a laptop has to spare
-PHOTO_SUFFIXES = frozenset(".png .jpg .jpeg .webp .avif .bmp .tif .tiff .gif .ppm".split())
+from perco_lite.pixels import PHOTO_SUFFIXES, PhotoError, decode_photo, to_rgb
+
 DATA_NAMES = ("kodak", "train", "val", "coco_eval", "coco30k", "captions", "weights")
 # The colour photographs inside scikit-image's wheel: reading them needs no network.
 SKIMAGE_PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
 
 _CHECKOUT = Path(__file__).resolve().parent.parent
-
-
-class PhotoError(ValueError):
-    """A photo that cannot be read; one line naming the file and what to do."""
 
 
 @dataclass(frozen=True)
@@ -67,102 +61,10 @@ def load_photo(path: str | Path) -> Image.Image:
         return decode_photo(stream, str(path))
 
 
-def decode_photo(stream: BinaryIO, name: str) -> Image.Image:
-    """Decode one photo from an open binary file to upright RGB; ``name`` is for error messages.
-
-    Raises ``PhotoError``; the size is checked before any pixel is decoded.
-    """
-    try:
-        with warnings.catch_warnings():
-            # Pillow warns from 89 million pixels up; our own limit, below, is the one that counts.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(stream) as image:
-                _check_size(image.size, name)
-                image.load()
-                return to_rgb(image)
-    except PhotoError:
-        raise
-    except Image.DecompressionBombError as error:
-        raise PhotoError(
-            f"{name} has over {MAX_PIXELS:,} pixels ({error}); make it smaller first"
-        ) from error
-    except Image.UnidentifiedImageError as error:
-        raise PhotoError(
-            f"{name} is no image that Pillow knows, or its start is damaged; save it as PNG or JPEG"
-        ) from error
-    except Exception as error:  # on broken bytes, Pillow's readers raise a dozen kinds of error
-        raise PhotoError(
-            f"{name} is damaged or cut short ({type(error).__name__}: {error}); "
-            "copy it again, or open it elsewhere and save it as PNG"
-        ) from error
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Turn any Pillow image upright (EXIF) and into 8-bit RGB; transparency goes on white.
-
-    16-bit grey is scaled by 255/65535, not clipped. Colour profiles are ignored.
-    Raises ``TypeError`` for anything but a Pillow image, ``PhotoError`` for a size or mode with no
-    obvious 8-bit meaning.
-    """
-    if not isinstance(image, Image.Image):
-        raise TypeError(
-            f"got {type(image).__name__}, expected a PIL image; use load_photo for a path, "
-            "PIL.Image.fromarray for an array, tensor_to_image for a tensor"
-        )
-    _check_size(image.size, f"the {image.mode} image")
-    image = ImageOps.exif_transpose(image)
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        image = _grey16_to_grey8(image)
-    if image.mode == "F":
-        raise PhotoError(
-            "got a floating-point image (mode F), whose white is unknown; "
-            "scale it to 0..255 and convert it to mode L or RGB"
-        )
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        image = Image.alpha_composite(white, image)
-    if image.mode == "RGB":
-        return image.copy()
-    try:
-        return image.convert("RGB")
-    except ValueError as error:
-        raise PhotoError(f"cannot convert mode {image.mode} to RGB; save it as PNG") from error
-
-
-def _check_size(size: tuple[int, int], name: str) -> None:
-    width, height = size
-    if width < 1 or height < 1:
-        raise PhotoError(f"{name} is {width}×{height}, expected at least 1×1 pixel")
-    if width * height > MAX_PIXELS:
-        raise PhotoError(
-            f"{name} is {width}×{height}, over {MAX_PIXELS:,} pixels; make it smaller first"
-        )
-
-
-def _grey16_to_grey8(image: Image.Image) -> Image.Image:
-    levels = np.asarray(image).astype(np.int64)
-    if levels.min() < 0 or levels.max() > 65535:
-        raise PhotoError(
-            f"got grey levels {levels.min()}..{levels.max()}, expected 0..65535; "
-            "scale them to 0..255 and convert to mode L"
-        )
-    # Pillow's own convert("I") keeps 8-bit values, so a mode-I image may be either.
-    if image.mode == "I" and levels.max() <= 255:
-        return Image.fromarray(levels.astype(np.uint8))
-    return Image.fromarray(((levels * 255 + 32767) // 65535).astype(np.uint8))
-
-
 def image_to_tensor(image: Image.Image) -> Tensor:
     """Convert any Pillow image (through ``to_rgb``) to (1, 3, H, W) float32 in [-1, 1]."""
     pixels = torch.from_numpy(np.array(to_rgb(image)))  # (H, W, 3) uint8
     return pixels.permute(2, 0, 1)[None].to(torch.float32) / 127.5 - 1
-
-
-def upright_size(image: Image.Image) -> tuple[int, int]:
-    """Width and height after EXIF orientation; values 5 to 8 swap them."""
-    width, height = image.size
-    return (height, width) if image.getexif().get(0x0112, 1) in (5, 6, 7, 8) else (width, height)
 
 
 def tensor_to_image(tensor: Tensor) -> Image.Image | list[Image.Image]:
