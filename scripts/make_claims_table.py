@@ -11,7 +11,9 @@ from pathlib import Path
 
 from marked import fill
 
-from perco_lite.claims.table import NOT_MEASURED, Judgement, judge, markdown
+from perco_lite.claims.claim import Judgement
+from perco_lite.claims.claim_list import CLAIMS
+from perco_lite.claims.table import NOT_MEASURED, judge, markdown
 from perco_lite.claims.verdicts import VERDICTS
 
 ROOT = Path(__file__).parents[1]
@@ -61,7 +63,7 @@ def files(folder: Path) -> str:
 
 def main(folder: Path, page: Path = PAGE) -> None:
     (folder / "README.md").write_text(files(folder), encoding="utf-8")
-    fill(page, "perco claims", text(judge(folder)))
+    fill(page, "perco claims", text(judge(folder, CLAIMS)))
 
 
 if __name__ == "__main__":

@@ -68,5 +68,7 @@ def test_a_table_has_every_column_that_a_row_has(tmp_path):
     assert path.read_bytes() == b'photo,psnr,x\n"a, b",0.3333333333333333,\nc,,inf\n'
     write_csv(path, rows, ("x", "psnr"), digits=3)
     assert path.read_bytes() == b"x,psnr\n,0.333\ninf,\n"
+    write_csv(path, [dict(enumerate((None, 1, "a", 0.1234567, float("inf"))))], digits=6)
+    assert path.read_bytes() == b"0,1,2,3,4\n,1,a,0.123457,inf\n"
     with pytest.raises(OSError, match="cannot write"):
         write_csv(path / "a.csv", rows)

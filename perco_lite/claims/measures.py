@@ -17,7 +17,7 @@ from perco_lite.claims.verdicts import Effect, Tables, UnmeasurableError, of_pho
 from perco_lite.evaluation.metrics.claim_sets import draw_photos
 
 LOW, HIGH = "0.0019", "0.1250"
-RATES = (LOW, "0.0098", "0.0313", HIGH)
+LITE_RATES = (LOW, "0.0098", "0.0313", HIGH)
 
 Measure = Callable[[Tables], tuple[Effect, str]]
 
@@ -111,7 +111,7 @@ def text_share(results: Tables) -> tuple[Effect, str]:
 def uniform_code(results: Tables) -> tuple[Effect, str]:
     each = {
         rate: results.mean("entropy", "saving", (rate, "code of the other photos"))
-        for rate in RATES
+        for rate in LITE_RATES
     }
     others = ", ".join(f"{rate}: {one.value:.1%}" for rate, one in list(each.items())[1:])
     effect = each[LOW]
@@ -256,7 +256,7 @@ def caption_share(results: Tables) -> tuple[Effect, str]:
 
 def against_the_paper(results: Tables) -> tuple[Effect, str]:
     gaps = {}
-    for rate in RATES:
+    for rate in LITE_RATES:
         paper, ours = (
             results.values("ledgers", name, (rate, "stored caption"))
             for name in ("paper_bytes", "file_bytes")

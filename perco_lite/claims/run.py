@@ -8,11 +8,9 @@ The JSON is written last: an experiment is finished when it has one. What is fin
 is; what was made with other settings or weights is refused.
 
 Paper: PerCo, Sec. 4.
-Differs from the paper: small enough for a laptop; ``claim_table`` says what that leaves unsaid.
+Differs from the paper: small enough for a laptop; ``table`` says what that leaves unsaid.
 """
 
-import csv
-import io
 import json
 import platform
 import time
@@ -33,16 +31,17 @@ from perco_lite.claims.experiments.pictures import (
 )
 from perco_lite.claims.experiments.sizes import sizes
 from perco_lite.claims.experiments.trainings import trainings
-from perco_lite.claims.workbench import ClaimSettings, Outcome, Workbench, claim_photos, number
+from perco_lite.claims.workbench import ClaimSettings, Outcome, Workbench, claim_photos
 from perco_lite.codec import PercoCodec
 from perco_lite.evaluation.metrics.realism import load_inception
 from perco_lite.evaluation.metrics.semantics import load_clip, load_segmenter
 from perco_lite.evaluation.table import check_writable
-from perco_lite.files import write_whole
+from perco_lite.files import write_csv, write_whole
 from perco_lite.loading import device_name, weights_digest
 from perco_lite.metrics import load_lpips
 
 MADE_BY = "perco claims"
+DIGITS = 6  # more than any of these figures knows
 
 
 def missing(bench: Workbench) -> Outcome:
@@ -145,21 +144,11 @@ def finished(output: Path, name: str, about: dict) -> bool:
 def _write(output: Path, name: str, result: Outcome, about: dict) -> None:
     if not result.rows:
         raise ValueError(f"{name} measured nothing; check that there are photos to measure on")
-    write_whole(output / f"{name}.csv", table(result.rows))
+    write_csv(output / f"{name}.csv", result.rows, digits=DIGITS)
     if result.draws:
-        write_whole(output / f"{name}_sets.csv", table(result.draws))
+        write_csv(output / f"{name}_sets.csv", result.draws, digits=DIGITS)
     about = {"made_by": MADE_BY, "experiment": name, **about, "notes": result.notes}
     write_whole(output / f"{name}.json", (json.dumps(about, indent=1) + "\n").encode())
-
-
-def table(rows: list[dict]) -> bytes:
-    """CSV with every column that any row has; empty where a row has none."""
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([[number(row.get(column)) for column in columns] for row in rows])
-    return text.getvalue().encode()
 
 
 def command(name: str, settings: ClaimSettings, output: Path, weights: str | None = None) -> str:

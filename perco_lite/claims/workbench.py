@@ -3,24 +3,21 @@
     photos ──centre crop──► Workbench ──condition(rate)──► (N,C,h',w') ──paint──► N pictures
                                  └──figures(picture)──► PSNR, MS-SSIM, feature distance
 
-Pictures are painted with the paper's dice (full noise, no anchor), so that what is compared is its
-method and not our additions; a picture that two experiments need is painted once.
+Pictures are painted with the paper's noise (at full strength, no anchor), so that what is compared
+is its method and not our additions; a picture that two experiments need is painted once.
 
 Paper: PerCo, Sec. 4 and appendix A.
 Differs from the paper: crops of 24 photos instead of 30,000 photos, and guidance 1 where guidance
 is not what is measured; LPIPS is replaced by nothing: the feature distance is our own.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from perco_lite.captions import embed_captions
 from perco_lite.codec import PercoCodec
 from perco_lite.coding.bitstream import unpack
 from perco_lite.data import (
@@ -29,15 +26,12 @@ from perco_lite.data import (
     image_to_tensor,
     kodak_photos,
     skimage_photos,
-    tensor_to_image,
 )
 from perco_lite.metrics import ms_ssim, psnr
 from perco_lite.perceptual import SQUEEZENET_FILE, PerceptualDistance
-from perco_lite.rates import RATES
-from perco_lite.sampling import denoise, draw_noise
 from perco_lite.tiling import BATCH_PIXELS
-from perco_lite.unet import predict_velocity
 
+PAPER_NOISE = {"temperature": 1.0, "anchor": 0.0}
 FIGURES = ("psnr", "ms_ssim", "feature_distance")
 GRID = 64  # pixels; crops are multiples of the largest stride
 
@@ -146,7 +140,19 @@ class Workbench:
         steps = self.settings.steps if steps is None else steps
         own = self.captions if texts is None else texts
         bits = self.condition(rate) if condition is None else condition
-        make = lambda: paint(self.codec, bits, own, rate, steps, guidance, seed)  # noqa: E731
+
+        def make() -> list[Image.Image]:
+            size = max(1, BATCH_PIXELS // self.settings.crop**2)
+            seeds = [100_003 * seed + number for number in range(len(bits))]
+            parts = [slice(start, start + size) for start in range(0, len(bits), size)]
+            several = (
+                self.codec.paint(
+                    bits[part], own[part], rate, steps, guidance, seeds[part], **PAPER_NOISE
+                )
+                for part in parts
+            )
+            return [picture for pictures in several for picture in pictures]
+
         if condition is not None:
             return make()
         return self._keep(("paint", rate, steps, guidance, seed, tuple(own)), make)
@@ -172,68 +178,6 @@ class Workbench:
         return self._kept[key]
 
 
-@torch.no_grad()
-def paint(
-    codec: PercoCodec,
-    condition: Tensor,
-    texts: list[str],
-    rate: str,
-    steps: int,
-    guidance: float = 1.0,
-    seed: int = 0,
-) -> list[Image.Image]:
-    """Pictures of conditions (N,C,h',w') and captions with the paper's dice, a batch at a time."""
-    codec.rate(rate)
-    each = condition.shape[-2] * condition.shape[-1] * 64
-    size = max(1, BATCH_PIXELS // each)
-    empty = embed_captions(codec.tokenizer, codec.text_encoder, [""])
-    number = [r.name for r in RATES].index(rate)
-    channels = codec.autoencoder.config.latent_channels
-    pictures = []
-    for start in range(0, len(condition), size):
-        part = condition[start : start + size]
-        text = embed_captions(codec.tokenizer, codec.text_encoder, texts[start : start + size])
-        seeds = [100_003 * seed + start + i for i in range(len(part))]
-        noise = draw_noise((channels, *part.shape[-2:]), seeds).to(part)
-        ids = torch.full((len(part),), number, device=part.device)
-        for step in denoise(
-            codec.unet, codec.scheduler, noise, part, text, empty, ids, steps, guidance
-        ):
-            latents = step.latents
-        decoded = [codec.autoencoder.decode(one[None]) for one in latents]
-        pictures += [tensor_to_image(one) for one in decoded]
-    return pictures
-
-
-@torch.no_grad()
-def velocity_losses(
-    codec: PercoCodec, latents: Tensor, condition: Tensor, texts: list[str], rate: str, seed: int
-) -> list[float]:
-    """v-loss of one photo (1,4,h',w') under its condition, for each of several texts.
-
-    Mean over five noise levels; latents and noise are the same for all texts.
-    """
-    levels = torch.arange(199, 1000, 200)
-    noise = torch.randn(
-        (len(levels), *latents.shape[1:]), generator=torch.Generator().manual_seed(seed)
-    ).to(latents)
-    many = latents.expand_as(noise)
-    noisy = codec.scheduler.add_noise(many, noise, levels)
-    target = codec.scheduler.get_velocity(many, noise, levels)
-    embedded = embed_captions(codec.tokenizer, codec.text_encoder, texts)
-    count = len(texts) * len(levels)
-    velocity = predict_velocity(
-        codec.unet,
-        noisy.repeat(len(texts), 1, 1, 1),
-        levels.repeat(len(texts)).to(latents.device),
-        condition.expand(count, -1, -1, -1),
-        embedded.repeat_interleave(len(levels), 0),
-        torch.full((count,), [r.name for r in RATES].index(rate), device=latents.device),
-    )
-    errors = F.mse_loss(velocity, target.repeat(len(texts), 1, 1, 1), reduction="none")
-    return errors.mean((1, 2, 3)).view(len(texts), -1).mean(1).tolist()
-
-
 def claim_photos() -> list[Sample]:
     """Kodak where it is found, scikit-image's photos otherwise; each row says which by its name."""
     return kodak_photos() or skimage_photos()
@@ -256,12 +200,3 @@ def load_feature_distance() -> tuple[PerceptualDistance | None, str]:
     if folder is None or not (folder / SQUEEZENET_FILE).exists():
         return None, f"no {SQUEEZENET_FILE} in a folder called weights (data/README.md)"
     return PerceptualDistance.from_file(folder / SQUEEZENET_FILE), ""
-
-
-def number(value: float | int | str | None) -> str:
-    """A cell of a table: six digits are more than any of these figures knows."""
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:.6g}" if math.isfinite(value) else ("inf" if value > 0 else "nan")
-    return str(value)

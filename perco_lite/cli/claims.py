@@ -46,9 +46,10 @@ def claims(
     """
     try:
         if table:
+            from perco_lite.claims.claim_list import CLAIMS
             from perco_lite.claims.table import judge, markdown
 
-            typer.echo(markdown(judge(output)))
+            typer.echo(markdown(judge(output, CLAIMS)))
             return
         from perco_lite.claims.run import run_experiments
         from perco_lite.claims.workbench import ClaimSettings

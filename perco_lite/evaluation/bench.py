@@ -17,7 +17,6 @@ import time
 import torch
 from tqdm import tqdm
 
-from perco_lite.captions import embed, tokenize
 from perco_lite.codec import PercoCodec
 from perco_lite.coding.bitstream import unpack
 from perco_lite.data import (
@@ -30,12 +29,12 @@ from perco_lite.data import (
     tensor_to_image,
 )
 from perco_lite.evaluation.codecs.ours import Decoding
+from perco_lite.evaluation.metrics.velocity_loss import velocity_losses
 from perco_lite.loading import device_name, load_codec
 from perco_lite.metrics import flat_colour_error, load_lpips, ms_ssim, psnr
 from perco_lite.perceptual import SQUEEZENET_FILE, PerceptualDistance
-from perco_lite.rates import RATES, get_rate
+from perco_lite.rates import get_rate
 from perco_lite.training.shards import read_training_photos
-from perco_lite.unet import predict_velocity
 
 TARGETS = {  # what issue 2 of this project asks for, on two cores
     "encode_s": ("≤", 0.5),
@@ -231,37 +230,19 @@ def measure_caption(
             samples.append(photo)
         if len(samples) == photos:
             break
-    scheduler = codec.scheduler
+    captions = [photo.captions[0] for photo in samples]
     generator = torch.Generator().manual_seed(0)
-    tokens = tokenize(codec.tokenizer, [p.captions[0] for p in samples]).to(codec.device)
-    own, empty = embed(codec.text_encoder, tokens), tokenize(codec.tokenizer, [""])
-    texts = {
-        "true": own,
-        "shuffled": own.roll(1, 0),
-        "empty": embed(codec.text_encoder, empty.to(codec.device)).expand_as(own),
-    }
-    timesteps = torch.arange(99, 1000, 100)
-    losses = {name: [] for name in texts}
+    losses = {"true": [], "shuffled": [], "empty": []}
     for number, photo in enumerate(tqdm(samples, desc="caption", unit="photo", disable=quiet)):
         image = pad_to_multiple(image_to_tensor(photo.image), get_rate(rate).stride)
-        latents = codec.autoencoder.encode(image.to(codec.device)).expand(
-            len(timesteps), -1, -1, -1
+        latents = codec.autoencoder.encode(image.to(codec.device))
+        condition = codec.conditioner.decode(codec.conditioner.encode(latents, rate), rate)
+        texts = captions[number], captions[number - 1], ""
+        values = velocity_losses(
+            codec, latents, condition, texts, rate, generator, range(99, 1000, 100)
         )
-        condition = codec.conditioner.decode(codec.conditioner.encode(latents[:1], rate), rate)
-        noise = torch.randn(latents.shape, generator=generator).to(latents)
-        noisy = scheduler.add_noise(latents, noise, timesteps)
-        target = scheduler.get_velocity(latents, noise, timesteps)
-        ids = torch.full((len(timesteps),), RATES.index(get_rate(rate)), device=codec.device)
-        for name, text in texts.items():
-            velocity = predict_velocity(
-                codec.unet,
-                noisy,
-                timesteps.to(codec.device),
-                condition.expand(len(timesteps), -1, -1, -1),
-                text[number : number + 1].expand(len(timesteps), -1, -1),
-                ids,
-            )
-            losses[name].append((velocity - target).pow(2).mean().item())
+        for several, value in zip(losses.values(), values, strict=True):
+            several.append(value)
     result = {"caption_photos": len(samples)}
     for name, values in losses.items():
         result[f"v_loss_{name}_caption"] = sum(values) / len(values)

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from perco_lite.claims.claim import Claim
 from perco_lite.claims.claim_list import CLAIMS
-from perco_lite.claims.measures import LOW, RATES, at_most, pair, sets, within
-from perco_lite.claims.run import EXPERIMENTS, table
-from perco_lite.claims.table import NOT_MEASURED, Claim, judge, markdown
+from perco_lite.claims.measures import LITE_RATES, LOW, at_most, pair, sets, within
+from perco_lite.claims.run import EXPERIMENTS
+from perco_lite.claims.table import NOT_MEASURED, judge, markdown
 from perco_lite.claims.verdicts import (
     FAILS,
     HOLDS,
@@ -27,6 +28,7 @@ from perco_lite.claims.verdicts import (
     of_photos,
     verdict,
 )
+from perco_lite.files import write_csv
 
 ROOT = Path(__file__).parents[2]
 
@@ -84,14 +86,14 @@ def folder(tmp_path):
         for setting, shift in (("a", 0.0), ("b", 1.0)):
             rows.append({"photo": str(i), "rate": "r", "setting": setting, "psnr": i + shift})
     rows.append({"photo": "0", "rate": "r", "setting": "empty", "psnr": None})
-    (tmp_path / "made.csv").write_bytes(table(rows))
+    write_csv(tmp_path / "made.csv", rows)
     draws = []
     for draw in range(50):
         common = 5.0 if draw == 0 else 5 + draw % 7
         for setting, factor in (("a", 2.0), ("b", 1.0)):
             one = {"draw": draw, "rate": "r", "setting": setting}
             draws.append(one | {"patch_frechet": factor * common})
-    (tmp_path / "made_sets.csv").write_bytes(table(draws[::-1]))
+    write_csv(tmp_path / "made_sets.csv", draws[::-1])
     return tmp_path
 
 
@@ -137,15 +139,15 @@ def test_claims_on_bytes(tmp_path):
     """Our own claims, by hand: 90 and 96 bytes; 20 and 16 % at one rate, 30 and 18 % at another."""
     rows = []
     for i, (size, savings) in enumerate(((90, (0.2, 0.3)), (96, (0.16, 0.18)))):
-        for rate, saving in zip(RATES, (*savings, 0.5, 0.5), strict=True):
+        for rate, saving in zip(LITE_RATES, (*savings, 0.5, 0.5), strict=True):
             one = {"photo": str(i), "rate": rate, "setting": "stored caption"}
             one |= {"file_bytes": size, "paper_bytes": 150 + i, "index_saving": saving}
             one |= {"uniform_index_bytes": 96, "paper_index_bytes": 96, "index_bytes": 70}
             rows.append(one)
         one = {"photo": f"c{i}", "rate": LOW, "setting": "human", "table_share": 0.1 + 0.1 * i}
         rows.append(one | {"table_bytes": 6, "zlib_bytes": 40, "bits_per_character": 1.2})
-    (tmp_path / "ledgers.csv").write_bytes(table(rows))
-    judged = {one.claim.key: one for one in judge(tmp_path)}
+    write_csv(tmp_path / "ledgers.csv", rows)
+    judged = {one.claim.key: one for one in judge(tmp_path, CLAIMS)}
     assert judged["under-100"].verdict == HOLDS
     assert judged["under-100"].figure == "93.0 bytes [90.0, 96.0], 90 to 96; 2 of 2 under 100"
     assert judged["prior"].verdict == HOLDS
@@ -167,7 +169,7 @@ def test_judgements(folder):
             claim("same", better, comparable=True),
             claim("bad", worse),
             claim("tiny", better, matters=3.0),
-            claim("dice", better, matters=3.0, one_run=True),
+            claim("seed", better, matters=3.0, one_run=True),
             claim("leaning", better, needs="bad"),
             claim("gone", pair("steps", "psnr", ("r", "b"), ("r", "a"), "dB")),
             claim("empty", pair("made", "lpips", ("r", "b"), ("r", "a"), "")),
@@ -179,7 +181,7 @@ def test_judgements(folder):
         "same": HOLDS,
         "bad": FAILS,
         "tiny": IN_DIRECTION,
-        "dice": UNKNOWN,
+        "seed": UNKNOWN,
         "leaning": UNKNOWN,
         "gone": NOT_MEASURED,
         "empty": UNKNOWN,
@@ -206,7 +208,7 @@ def test_the_claims_cover_what_was_asked():
 
 def test_committed_results_give_the_committed_verdicts():
     folder = ROOT / "data" / "results" / "claims"
-    judged = judge(folder)
+    judged = judge(folder, CLAIMS)
     assert len(judged) == len(CLAIMS)
     for one in judged:
         assert one.verdict in VERDICTS, f"{one.claim.key}: {one.why}"

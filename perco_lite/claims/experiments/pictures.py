@@ -152,17 +152,13 @@ def autoencoder_alone(bench: Workbench) -> list[Image.Image]:
     return [tensor_to_image(decode(one[None])) for one in bench.latents()]
 
 
-@torch.no_grad()
 def estimates(bench: Workbench, name: str) -> list[Image.Image]:
     """What the bits imply by regression alone; ``ValueError`` for weights that estimate nothing."""
-    codec, pictures = bench.codec, []
-    for data in bench.files(name):
-        estimate = codec.conditioner.estimate(codec.condition(unpack(data)))
-        if estimate is None:
-            raise ValueError(
-                "these weights have no condition decoder, so no estimate; use the bundled ones"
-            )
-        pictures.append(tensor_to_image(codec.autoencoder.decode(estimate)))
+    pictures = [bench.codec.estimate(unpack(data)) for data in bench.files(name)]
+    if None in pictures:
+        raise ValueError(
+            "these weights have no condition decoder, so no estimate; use the bundled ones"
+        )
     return pictures
 
 

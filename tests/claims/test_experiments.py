@@ -1,87 +1,36 @@
-"""The experiments behind the claims, on a tiny codec: what they vary, what they write, resuming."""
+"""The experiments behind the claims, on a tiny codec: what they vary and what they measure."""
 
-import csv
-import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from perco_lite.claims import run as claims
-from perco_lite.claims import workbench as claim_bench
-from perco_lite.claims.experiments.bits import entropy, paper_index_bytes
+from perco_lite.claims.experiments.bits import entropy, ledgers, paper_index_bytes
 from perco_lite.claims.experiments.captions import captioned_photos, fill, largest_objects, shrink
 from perco_lite.claims.experiments.pictures import conditions, unquantized
 from perco_lite.claims.experiments.sizes import cut, join, sizes
-from perco_lite.claims.workbench import (
-    ClaimSettings,
-    Workbench,
-    centre,
-    number,
-    paint,
-    velocity_losses,
-)
-from perco_lite.cli.main import app
+from perco_lite.claims.experiments.trainings import trainings
+from perco_lite.claims.workbench import ClaimSettings, Workbench, centre, claim_photos
 from perco_lite.coding import bitstream
 from perco_lite.coding.bitstream import ledger, pack, unpack
 from perco_lite.coding.entropy_coding import pack_text, zlib_bytes
 from perco_lite.data import Sample
 from perco_lite.evaluation.metrics.claim_sets import draw_photos, patch_frechet_draws
-from perco_lite.loading import weights_digest
+from perco_lite.evaluation.metrics.velocity_loss import velocity_losses
 from perco_lite.metrics import psnr
 from perco_lite.rates import RATES
 from perco_lite.training.index_prior import fit_prior, prior_bits
 
-TINY = ClaimSettings(crop=64, steps=1, seeds=2, draws=3, training_steps=1, training_photos=3)
 
-
-def make_photo(seed, size=(160, 144)) -> Image.Image:
-    small = np.random.default_rng(seed).integers(0, 256, (5, 6, 3), np.uint8)
-    return Image.fromarray(small).resize(size, Image.Resampling.BICUBIC)
-
-
-@pytest.fixture
-def photos(tmp_path, monkeypatch):
-    """A data folder with 3 photos as Kodak's, 3 as COCO's with captions, 3 to train on."""
-    monkeypatch.setenv("PERCO_LITE_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    for name, start in (("kodak", 0), ("coco_eval", 10), ("train", 20)):
-        (tmp_path / "data" / name).mkdir(parents=True)
-        for i in range(3):
-            make_photo(start + i).save(tmp_path / "data" / name / f"kodim0{i + 1}.png")
-    texts = {f"kodim0{i}.png": [f"a red barn {i}", "two dogs run"] for i in (1, 2, 3)}
-    folder = tmp_path / "data" / "coco_eval"
-    (folder / "captions.json").write_text(json.dumps(texts))
-    masks = [(1, 1, 50.0), (1, 2, 30.0), (1, 2, 30.0), (2, 1, 9.0)]
-    table = {
-        "images": [{"id": i, "file_name": f"kodim0{i}.png"} for i in (1, 2, 3)],
-        "categories": [{"id": 1, "name": "dog"}, {"id": 2, "name": "car"}],
-        "annotations": [{"image_id": i, "category_id": c, "area": a} for i, c, a in masks],
-    }
-    (folder / "instances.json").write_text(json.dumps(table))
-    return tmp_path
-
-
-@pytest.fixture
-def bench(tiny_codec, photos) -> Workbench:
-    return Workbench(tiny_codec, claim_bench.claim_photos(), TINY)
-
-
-def read(path):
-    with path.open(newline="") as stream:
-        return list(csv.DictReader(stream))
-
-
-def test_crops_are_the_middle_and_small_photos_are_left_out(tiny_codec):
+def test_crops_are_the_middle_and_small_photos_are_left_out(tiny_codec, tiny, make_photo):
     photo = make_photo(0)
     assert np.array_equal(np.asarray(centre(photo, 64, 64)), np.asarray(photo)[40:104, 48:112])
     samples = [Sample(str(i), make_photo(i, (s, s)), "", "x") for i, s in enumerate((63, 64, 65))]
-    bench = Workbench(tiny_codec, samples, TINY)
+    bench = Workbench(tiny_codec, samples, tiny)
     assert bench.names == ["1", "2"] and {i.size for i in bench.images} == {(64, 64)}
     with pytest.raises(ValueError, match="1 photos of at least 64 pixels"):
-        Workbench(tiny_codec, samples[:2], TINY)
+        Workbench(tiny_codec, samples[:2], tiny)
     with pytest.raises(ValueError, match="expected at least 64x64"):
         centre(samples[0].image, 64, 64)
 
@@ -92,13 +41,13 @@ def test_settings_that_make_no_sense(wrong):
         ClaimSettings(**wrong)
 
 
-def test_painting_is_the_codec_with_the_papers_dice(bench, tiny_codec):
+def test_painting_is_the_codec_with_the_papers_noise(bench, tiny_codec):
     rate = bench.highest
     (data,) = bench.files(rate)[:1]
     theirs = tiny_codec.decompress(data, 2, guidance_scale=3.0, seed=0, temperature=1.0, anchor=0.0)
     ours = bench.paint(rate, steps=2, guidance=3.0)[0]
     assert np.abs(np.asarray(ours, int) - np.asarray(theirs, int)).max() <= 1
-    alone = paint(tiny_codec, bench.condition(rate)[:1], bench.captions[:1], rate, 2, 3.0)[0]
+    alone = bench.paint(rate, 2, 3.0, 0, bench.captions[:1], bench.condition(rate)[:1])[0]
     assert np.abs(np.asarray(ours, int) - np.asarray(alone, int)).max() <= 1
     assert bench.paint(rate, steps=2, guidance=3.0) is bench.paint(rate, steps=2, guidance=3.0)
     with pytest.raises(ValueError, match="one of the paper"):
@@ -134,9 +83,9 @@ def test_velocity_loss_is_that_of_the_definition(bench, tiny_codec):
     assert got[1] == pytest.approx(np.mean(expected), rel=1e-4) and len(got) == 2
 
 
-def test_every_setting_of_an_experiment_differs_as_it_says(bench, tiny_codec):
+def test_every_setting_of_an_experiment_differs_as_it_says(bench, tiny_codec, tiny):
     # at 64 pixels the grid is one index, which two photos may share
-    bench = Workbench(tiny_codec, claim_bench.claim_photos(), replace(TINY, crop=128))
+    bench = Workbench(tiny_codec, claim_photos(), replace(tiny, crop=128))
     outcome = conditions(bench)
     settings = {row["setting"] for row in outcome.rows}
     assert settings == {
@@ -157,7 +106,7 @@ def test_unquantized_features_have_the_nearest_codes(bench, tiny_codec):
     assert features.shape == nearest.shape and not torch.allclose(features, nearest)
 
 
-def test_draws_are_paired_and_start_with_all_photos():
+def test_draws_are_paired_and_start_with_all_photos(make_photo):
     draws = list(draw_photos(4, 5))
     assert draws[0].tolist() == [0, 1, 2, 3] and len(draws) == 6
     assert all(torch.equal(a, b) for a, b in zip(draws, draw_photos(4, 5), strict=True))
@@ -176,8 +125,8 @@ def test_index_bytes_of_the_paper():
     assert names["0.0019"] == 96 and names["0.1250"] == 6144
 
 
-def test_ledger_rows_are_the_files(bench, tiny_codec):
-    rows = claims.ledgers(bench).rows
+def test_ledger_rows_are_the_files(bench, tiny_codec, make_photo):
+    rows = ledgers(bench).rows
     row = next(r for r in rows if r["photo"] == "kodim02.png" and r["rate"] == "0.0098")
     image = centre(make_photo(1), 128, 128)
     file = unpack(tiny_codec.compress(image, bench.captions[1], "0.0098"))
@@ -195,7 +144,7 @@ def test_ledger_rows_are_the_files(bench, tiny_codec):
     assert human[0]["bits_per_character"] == 8 * sum(sizes) / 24
 
 
-def test_a_prior_shows_in_the_ledgers(bench, tiny_codec, monkeypatch):
+def test_a_prior_shows_in_the_ledgers(bench, tiny_codec, monkeypatch, make_photo):
     """Indices that a prior expects cost less; the uniform code of them costs what it did."""
     grids = [
         tiny_codec.encode(centre(make_photo(i), 128, 128), "0.0313")[0].numpy() for i in range(3)
@@ -203,7 +152,7 @@ def test_a_prior_shows_in_the_ledgers(bench, tiny_codec, monkeypatch):
     prior, _ = fit_prior(grids, 256, steps=30, batch_size=64)
     found = {"0.0313": prior}
     monkeypatch.setattr(bitstream, "find_prior", lambda model, rate: found.get(rate))
-    rows = [r for r in claims.ledgers(bench).rows if r["rate"] == "0.0313"]
+    rows = [r for r in ledgers(bench).rows if r["rate"] == "0.0313"]
     assert all(r["uniform_index_bytes"] == r["paper_index_bytes"] == 64 for r in rows)
     for row, grid in zip(rows, grids, strict=True):
         bits = 64 * prior_bits(prior, [grid])
@@ -212,7 +161,7 @@ def test_a_prior_shows_in_the_ledgers(bench, tiny_codec, monkeypatch):
         assert row["file_bytes"] < row["version_1_bytes"]
 
 
-def test_entropy_is_that_of_the_other_photos(bench, tiny_codec):
+def test_entropy_is_that_of_the_other_photos(bench, tiny_codec, make_photo):
     rows = entropy(bench).rows
     rate = "0.0313"
     folder = ("kodak", "coco_eval")
@@ -231,7 +180,7 @@ def test_entropy_is_that_of_the_other_photos(bench, tiny_codec):
     assert rows[12]["saving"] == pytest.approx(1 - expected / 8)
 
 
-def test_captions_have_their_sources(bench, photos):
+def test_captions_have_their_sources(bench, photos, make_photo):
     found, notes = captioned_photos(bench)
     assert not notes and [name for name, _, _ in found][0] == "kodim01.png"
     texts = found[0][2]
@@ -247,7 +196,7 @@ def test_captions_have_their_sources(bench, photos):
         largest_objects(photos / "data/coco_eval/instances.json")
 
 
-def test_mosaics_are_cut_as_they_were_joined(bench):
+def test_mosaics_are_cut_as_they_were_joined(bench, make_photo):
     pieces = [make_photo(i, (64, 64)) for i in range(4)]
     again = cut(join(pieces, 2), 64)
     assert all(np.array_equal(a, b) for a, b in zip(pieces, again, strict=True))
@@ -257,84 +206,12 @@ def test_mosaics_are_cut_as_they_were_joined(bench):
     assert len({r["photo"] for r in outcome.rows}) == 3
 
 
-def test_experiments_write_and_are_not_made_twice(tiny_codec, photos, monkeypatch):
-    for name in ("conditions", "entropy", "sizes"):  # they have tests of their own
-        monkeypatch.delitem(claims.EXPERIMENTS, name)
-    folder, said = photos / "out", []
-    done = claims.run_experiments([], folder, tiny_codec, TINY, said.append)
-    assert set(done) == set(claims.EXPERIMENTS) and set(done.values()) == {"made"}
-    for name in claims.EXPERIMENTS:
-        rows = read(folder / f"{name}.csv")
-        about = json.loads((folder / f"{name}.json").read_text())
-        assert (
-            rows and "setting" in rows[0] and about["command"].startswith(f"perco claims {name} ")
-        )
-        assert about["weights"] == weights_digest(tiny_codec)
-        assert about["model_id"] == f"{tiny_codec.model_id:#06x}" and about["versions"]["torch"]
-    settings = {row["setting"] for row in read(folder / "trainings.csv")}
-    assert settings == {"start", "one rate", "all rates"}
-    assert any("one rate, feature loss: not trained" in line for line in said)
-    before = {p: p.stat().st_mtime_ns for p in folder.iterdir()}
-    again = claims.run_experiments([], folder, tiny_codec, TINY, said.append)
-    assert set(again.values()) == {"there"}
-    assert before == {p: p.stat().st_mtime_ns for p in folder.iterdir()}
-    (folder / "seeds.json").unlink()  # as after a crash
-    assert claims.run_experiments(["seeds", "steps"], folder, tiny_codec, TINY, said.append) == {
-        "seeds": "made",
-        "steps": "there",
-    }
-
-
-def test_other_settings_and_files_of_others_are_refused(tiny_codec, photos):
-    folder = photos / "out"
-    claims.run_experiments(["ledgers"], folder, tiny_codec, TINY, print)
-    other = ClaimSettings(crop=128, steps=1, seeds=2, draws=3)
-    with pytest.raises(ValueError, match=r"made otherwise \(crop: was 64, is 128, training"):
-        claims.run_experiments(["ledgers"], folder, tiny_codec, other, print)
-    (folder / "rate.json").write_text('{"made_by": "me"}')
-    with pytest.raises(ValueError, match="is not from perco claims"):
-        claims.run_experiments(["rate"], folder, tiny_codec, TINY, print)
-    with pytest.raises(ValueError, match="got experiment 'nosuch', expected some of ledgers"):
-        claims.run_experiments(["nosuch"], folder, tiny_codec, TINY, print)
-    (photos / "file").write_text("")
-    with pytest.raises(OSError, match="is a file"):
-        claims.run_experiments(["ledgers"], photos / "file", tiny_codec, TINY, print)
-
-
-def test_training_needs_photos(tiny_codec, photos, monkeypatch, tmp_path):
+def test_training_needs_photos(tiny_codec, photos, monkeypatch, tmp_path, tiny):
     (tmp_path / "empty").mkdir()
-    bench = Workbench(tiny_codec, claim_bench.claim_photos(), TINY)
+    bench = Workbench(tiny_codec, claim_photos(), tiny)
     monkeypatch.setenv("PERCO_LITE_DATA", str(tmp_path / "empty"))
     with pytest.raises(FileNotFoundError, match="no training photos"):
-        claims.trainings(bench)
-
-
-def test_cells_and_commands(tmp_path):
-    assert [number(v) for v in (None, 1, "a", 0.1234567, np.inf)] == [
-        "",
-        "1",
-        "a",
-        "0.123457",
-        "inf",
-    ]
-    said = claims.command("seeds", TINY, tmp_path, "w")
-    assert "--training-steps 1" in said and said.endswith("--weights w") and "--photos" not in said
-
-
-def test_the_command(tiny_weights, photos, capsys):
-    from typer.testing import CliRunner
-
-    run = CliRunner().invoke
-    words = ["claims", "ledgers", "--weights", str(tiny_weights), "-o", str(photos / "out")]
-    small = ["--crop", "64", "--photos", "2"]
-    done = run(app, [*words, *small])
-    assert done.exit_code == 0 and "ledgers: 10 rows" in done.output
-    assert "there already" in run(app, [*words, *small]).output
-    failed = run(app, [*words, "--crop", "65"])
-    assert failed.exit_code == 2 and "expected a multiple of 64" in failed.output
-    shown = run(app, ["claims", "--table", "-o", str(photos / "out")])
-    assert shown.exit_code == 0 and "at most 0 bytes off" in shown.output
-    assert "not measured yet" in shown.output
+        trainings(bench)
 
 
 def test_files_decode_to_what_was_measured(bench, tiny_codec):
