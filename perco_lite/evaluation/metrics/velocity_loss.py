@@ -27,18 +27,18 @@ def velocity_losses(
     condition: Tensor,
     texts: Sequence[str],
     rate: str,
-    generator: int | torch.Generator,
+    seed: int | torch.Generator,
     levels: Sequence[int] = range(199, 1000, 200),
 ) -> list[float]:
     """v-loss of one photo (1,4,h',w') under its condition (1,C,h',w'), for each of several texts.
 
-    Mean over the noise ``levels``; latents and noise, of a seed or a CPU generator, are the same
+    Mean over the noise ``levels``. Latents and noise (of ``seed``, or a CPU generator) are the same
     for all texts, so that differences between them have little variance.
     """
-    if isinstance(generator, int):
-        generator = torch.Generator().manual_seed(generator)
+    if isinstance(seed, int):
+        seed = torch.Generator().manual_seed(seed)
     timesteps = torch.tensor(levels)
-    noise = torch.randn((len(levels), *latents.shape[1:]), generator=generator).to(latents)
+    noise = torch.randn((len(levels), *latents.shape[1:]), generator=seed).to(latents)
     many, count = latents.expand_as(noise), len(texts) * len(levels)
     noisy = codec.scheduler.add_noise(many, noise, timesteps)
     target = codec.scheduler.get_velocity(many, noise, timesteps)
