@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 
 from perco_lite.claims.verdicts import Effect, Tables, UnmeasurableError, of_photos
-from perco_lite.evaluation.metrics.claim_sets import draw_photos
+from perco_lite.evaluation.metrics.intervals import draw_photos, percentiles
 
 LOW, HIGH = "0.0019", "0.1250"
 LITE_RATES = (LOW, "0.0098", "0.0313", HIGH)
@@ -203,8 +203,8 @@ def quantizer_share(results: Tables) -> tuple[Effect, str]:
     # a ratio of means: single photos may have next to no gap
     draw = np.random.default_rng(0)
     chosen = draw.integers(len(gap), size=(2000, len(gap)))
-    low, high = np.quantile(part[chosen].mean(1) / gap[chosen].mean(1) - 0.5, [0.025, 0.975])
-    effect = Effect(float(part.mean() / gap.mean() - 0.5), (float(low), float(high)), len(gap))
+    low, high = percentiles(part[chosen].mean(1) / gap[chosen].mean(1) - 0.5)
+    effect = Effect(float(part.mean() / gap.mean() - 0.5), (low, high), len(gap))
     return effect, (
         f"{effect.value + 0.5:.0%} [{low + 0.5:.0%}, {high + 0.5:.0%}] of the gap at {HIGH} goes "
         f"with the quantizer; feature distance {np.mean(list(sent.values())):.3f} with nearest "

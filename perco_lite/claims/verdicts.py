@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from perco_lite.evaluation.metrics.intervals import bootstrap_interval
+from perco_lite.evaluation.metrics.intervals import bootstrap_interval, percentiles
 
 HOLDS = "holds"
 IN_DIRECTION = "holds in direction"
@@ -130,12 +130,11 @@ class Tables:
         """``figure`` of the draws of several settings, computed draw by draw.
 
         A draw repeats photos, which alone moves such figures: the interval is shifted to have the
-        figure of all photos in the place of the draws' median (as ``frechet`` does).
+        figure of all photos in the place of the draws' median.
         """
         figures = figure(*[self.draws(name, key) for key in keys])
         whole, drawn = float(figures[0]), figures[1:]
-        low, high = np.quantile(drawn, [0.025, 0.975]) + whole - np.median(drawn)
-        return Effect(whole, (float(low), float(high)), _photos(self.rows(name)))
+        return Effect(whole, percentiles(drawn, whole), _photos(self.rows(name)))
 
 
 def of_photos(values) -> Effect:

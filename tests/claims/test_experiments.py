@@ -16,7 +16,8 @@ from perco_lite.coding import bitstream
 from perco_lite.coding.bitstream import ledger, pack, unpack
 from perco_lite.coding.entropy_coding import pack_text, zlib_bytes
 from perco_lite.data import Sample
-from perco_lite.evaluation.metrics.claim_sets import draw_photos, patch_frechet_draws
+from perco_lite.evaluation.metrics.intervals import draw_photos
+from perco_lite.evaluation.metrics.patch_distance import patch_frechet_draws
 from perco_lite.evaluation.metrics.velocity_loss import velocity_losses
 from perco_lite.metrics import psnr
 from perco_lite.rates import RATES

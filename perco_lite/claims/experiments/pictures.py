@@ -21,7 +21,7 @@ from perco_lite.claims.workbench import Outcome, Workbench
 from perco_lite.coding.bitstream import unpack
 from perco_lite.data import tensor_to_image
 from perco_lite.evaluation.codecs.classical import available, smallest
-from perco_lite.evaluation.metrics.claim_sets import patch_frechet_draws
+from perco_lite.evaluation.metrics.patch_distance import patch_frechet_draws
 
 GUIDANCE = (1.0, 2.0, 3.0, 5.0)
 STEPS = (1, 5, 20, 50)  # 50 at the lowest rate only

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from perco_lite.claims.workbench import Outcome, Workbench
 from perco_lite.codec import PercoCodec
-from perco_lite.evaluation.metrics.claim_sets import patch_frechet_draws
+from perco_lite.evaluation.metrics.patch_distance import patch_frechet_draws
 from perco_lite.evaluation.metrics.velocity_loss import velocity_losses
 from perco_lite.rates import get_rate
 from perco_lite.training.codec import CodecLoss, CodecStage

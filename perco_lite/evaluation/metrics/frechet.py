@@ -1,51 +1,76 @@
-"""Fréchet distance between two sets of feature vectors, and an interval by drawing photos anew.
+"""Fréchet distance between two sets of feature vectors.
 
-    per photo: (P,F) feature vectors ──► FeatureMoments: mean (F,), covariance (F,F)
-    moments of originals, of reconstructions ──► frechet_distance ──► one number ≥ 0
-    a figure of drawn photos, many times ──► resampled_interval ──► (low, high)
+    per photo: (P,F) vectors ──► Moments: count, sum (F,), products (F,F)
+        ──gaussian──► mean, covariance, of originals and of reconstructions
+        ──frechet_distance──► one number ≥ 0
 
 |m1 - m2|² + trace(C1 + C2 - 2 (C1 C2)^½), the distance between two Gaussians. It has no use for
 which network made the vectors: with Inception's it is FID, with anything else it is not.
 
 Paper: PerCo, Sec. 4.1 (FID).
-Differs from the paper: the interval; a figure from a few photos should say how little it knows.
+Differs from the paper: moments can be kept photo by photo, to draw photos anew (``intervals``).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
-RESAMPLES = 200  # each costs an eigenvalue problem or two
-SMALL_SET = 500  # vectors of Inception; above it no interval, which would be narrow and slow
+Gaussian = tuple[Tensor, Tensor]  # mean (F,), covariance (F,F), float64
 
 
-class FeatureMoments:
-    """Mean and covariance of vectors that come a few at a time; memory does not grow with them."""
+class Moments:
+    """Mean and covariance of vectors that come photo by photo; memory does not grow with them.
 
-    def __init__(self, features: int):
-        self.count = 0
-        self.total = torch.zeros(features, dtype=torch.float64)
-        self.products = torch.zeros(features, features, dtype=torch.float64)
+    Of the first ``keep`` photos each has moments of its own as well, for ``drawn``.
+    """
+
+    def __init__(self, photos: Iterable[Tensor] = (), keep: int = 0):
+        """``photos``: the vectors (P,F) of each."""
+        self.photos, self.keep = 0, keep
+        self.sums: list[Tensor] = []  # count, sum, products: of all
+        self.each: list[list[Tensor]] = [[], [], []]
+        for rows in photos:
+            self.add(rows)
 
     def add(self, rows: Tensor) -> None:
-        """Count in some vectors (P,F)."""
+        """Count in the vectors (P,F) of one more photo."""
         rows = rows.double()
-        self.count += len(rows)
-        self.total += rows.sum(0)
-        self.products += rows.T @ rows
+        parts = [torch.tensor(len(rows)).double(), rows.sum(0), rows.T @ rows]
+        self.photos += 1
+        if self.photos <= self.keep:
+            for kept, part in zip(self.each, parts, strict=True):
+                kept.append(part.clone())
+        for total, part in zip(self.sums, parts, strict=bool(self.sums)):
+            total += part
+        self.sums = self.sums or parts
 
-    def gaussian(self) -> tuple[Tensor, Tensor]:
+    @property
+    def count(self) -> int:
+        """Number of vectors."""
+        return int(self.sums[0]) if self.sums else 0
+
+    def gaussian(self) -> Gaussian:
         """Mean (F,) and covariance (F,F), the latter over count - 1; ``ValueError`` under two."""
         if self.count < 2:
             raise ValueError(f"got {self.count} feature vectors, expected at least 2; add photos")
-        mean = self.total / self.count
-        covariance = self.products - self.count * torch.outer(mean, mean)
-        return mean, covariance / (self.count - 1)
+        return _gaussian(*self.sums)
+
+    def drawn(self, photos: Tensor) -> Gaussian:
+        """The same of the kept photos with these numbers (N,), some of them more than once."""
+        if isinstance(self.each[0], list):
+            self.each = [torch.stack(kept) for kept in self.each]
+        times = torch.bincount(photos, minlength=len(self.each[0])).double()
+        return _gaussian(*(torch.tensordot(times, kept, dims=1) for kept in self.each))
 
 
-def frechet_distance(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> float:
-    """Distance between two Gaussians, each (mean (F,), covariance (F,F)), float64.
+def _gaussian(count: Tensor, total: Tensor, products: Tensor) -> Gaussian:
+    mean = total / count
+    return mean, (products - count * torch.outer(mean, mean)) / (count - 1)
+
+
+def frechet_distance(a: Gaussian, b: Gaussian) -> float:
+    """Distance between two Gaussians.
 
     With C1 = R R', the trace of (C1 C2)^½ is the sum of the roots of the eigenvalues of R' C2 R,
     which is symmetric; eigenvalues that rounding left below zero count as zero.
@@ -71,31 +96,3 @@ def shared_axes(originals: Sequence[Tensor], reconstructions: Sequence[Tensor]) 
         return sets
     axes = torch.linalg.qr(stacked.T)[0]  # (F, number of vectors)
     return [[rows @ axes for rows in photos] for photos in sets]
-
-
-def resampled_interval(
-    photos: tuple[int, int],
-    figure: Callable[[Tensor, Tensor], float],
-    seed: int = 0,
-    resamples: int = RESAMPLES,
-) -> tuple[float, float] | None:
-    """95 % interval of a figure of two sets of ``photos`` photos; None under two in either.
-
-    ``figure(first, second)`` computes it for photos of these numbers, (N,) int64, of each set.
-    Where both sets have as many, the i-th of each is one pair and is drawn as one. A draw
-    repeats photos, which alone moves such figures; so the interval is shifted to have the figure
-    of the whole sets in the place of the draws' median.
-    """
-    if min(photos) < 2:
-        return None
-    draw = torch.Generator().manual_seed(seed)
-    figures = []
-    for _ in range(resamples):
-        first = torch.randint(photos[0], (photos[0],), generator=draw)
-        paired = photos[0] == photos[1]
-        second = first if paired else torch.randint(photos[1], (photos[1],), generator=draw)
-        figures.append(figure(first, second))
-    figures = torch.tensor(figures, dtype=torch.float64)
-    shift = figure(torch.arange(photos[0]), torch.arange(photos[1])) - figures.median()
-    low, high = torch.quantile(figures, torch.tensor([0.025, 0.975], dtype=torch.float64)) + shift
-    return float(low), float(high)

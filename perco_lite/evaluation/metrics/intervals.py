@@ -1,15 +1,19 @@
 """A figure of a set of photos, and the interval that another such set would put it in.
 
-    values of photos ──bootstrap_interval──► (low, high) ──► Score(value, protocol, interval)
+    values of photos ──bootstrap_interval──┐
+    photos of two sets ─resampled_interval─┴─ draw anew ──► (low, high) ──► Score
 
 Differs from the paper: the interval; a figure from a few photos should say how little it knows.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
+RESAMPLES = 200  # of a distance; each costs an eigenvalue problem or two
 _DRAWN_AT_ONCE = 2**18  # numbers of the bootstrap: as fast as 2**20, and little memory
 
 
@@ -46,5 +50,43 @@ def bootstrap_interval(
     means = [values[draw.integers(photos, size=(count, photos))].mean(1) for count in counts]
     means = np.concatenate(means)
     # "inverted_cdf" takes one of the means; between two of them lies no number if one is infinite
-    low, high = np.quantile(means, [0.025, 0.975], method="inverted_cdf")
+    return percentiles(means, method="inverted_cdf")
+
+
+def percentiles(
+    figures: Sequence[float], whole: float | None = None, method: str = "linear"
+) -> tuple[float, float]:
+    """95 % interval of the figures of drawn sets; ``whole``: the figure of the set itself.
+
+    A draw repeats photos, which alone moves the distance of two sets: with ``whole`` the interval
+    is shifted to have it in the place of the draws' median.
+    """
+    shift = 0.0 if whole is None else whole - np.median(figures)
+    low, high = np.quantile(figures, [0.025, 0.975], method=method) + shift
     return float(low), float(high)
+
+
+def draw_photos(count: int, draws: int, seed: int = 0) -> Iterator[Tensor]:
+    """Numbers of the photos (N,) int64 of draw 0, which is all of them, to ``draws``."""
+    generator = torch.Generator().manual_seed(seed)
+    yield torch.arange(count)
+    for _ in range(draws):
+        yield torch.randint(count, (count,), generator=generator)
+
+
+def resampled_interval(
+    photos: tuple[int, int], figure: Callable[[Tensor, Tensor], float]
+) -> tuple[float, float] | None:
+    """95 % interval of a figure of two sets of ``photos`` photos; None under two in either.
+
+    ``figure(first, second)`` computes it for photos of these numbers, (N,) int64, of each set.
+    Where both sets have as many, the i-th of each is one pair and is drawn as one.
+    """
+    if min(photos) < 2:
+        return None
+    sets = [draw_photos(count, RESAMPLES, seed) for seed, count in enumerate(photos)]
+    if photos[0] == photos[1]:
+        whole, *drawn = (figure(chosen, chosen) for chosen in sets[0])
+    else:
+        whole, *drawn = (figure(*chosen) for chosen in zip(*sets, strict=True))
+    return percentiles(drawn, whole)

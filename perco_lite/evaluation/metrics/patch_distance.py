@@ -15,7 +15,7 @@ Its figures compare with each other for the same originals and weights only.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -27,12 +27,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from perco_lite.autoencoder import Autoencoder
-from perco_lite.evaluation.metrics.frechet import (
-    FeatureMoments,
-    frechet_distance,
-    resampled_interval,
-)
-from perco_lite.evaluation.metrics.intervals import Score
+from perco_lite.evaluation.metrics.frechet import Gaussian, Moments, frechet_distance
+from perco_lite.evaluation.metrics.intervals import Score, draw_photos, resampled_interval
 
 PATCH = 64  # pixels; 96 patches in a Kodak photo
 RIDGE = 0.01  # added to each variance, in units of the originals'
@@ -107,18 +103,23 @@ def patch_frechet_distance(
         encoder, reason = load_patch_encoder()
         if encoder is None:
             return Score(None, f"patch Fréchet distance: {reason}")
-    sets = [_PatchMoments(photos, encoder) for photos in (originals, reconstructions)]
-    whole = [set_.total.gaussian() for set_ in sets]
-    scale = whole[0][1].diagonal().clamp(min=1e-12).sqrt()
+    sets = [
+        Moments(
+            (x if isinstance(x, Tensor) else patch_features(x, encoder) for x in photos), SMALL_SET
+        )
+        for photos in (originals, reconstructions)
+    ]
+    whole = [moments.gaussian() for moments in sets]
+    scale = _scale(whole[0])
     interval = None
-    if all(set_.photos <= SMALL_SET for set_ in sets):
+    if all(moments.photos <= SMALL_SET for moments in sets):
         interval = resampled_interval(
             (sets[0].photos, sets[1].photos),
-            lambda *drawn: _distance(*map(_PatchMoments.drawn, sets, drawn), scale),
+            lambda *drawn: _distance(*map(Moments.drawn, sets, drawn), scale),
         )
     counts = (
-        f"{sets[0].photos} originals ({sets[0].total.count} patches), "
-        f"{sets[1].photos} reconstructions ({sets[1].total.count})"
+        f"{sets[0].photos} originals ({sets[0].count} patches), "
+        f"{sets[1].photos} reconstructions ({sets[1].count})"
     )
     protocol = (
         f"patch Fréchet distance (perco_lite's own, not FID), {PATCH}-pixel patches, not resized, "
@@ -128,37 +129,48 @@ def patch_frechet_distance(
     return Score(_distance(*whole, scale), protocol, interval)
 
 
-class _PatchMoments:
-    """Moments of a set, and of each photo while there are few."""
+def patch_frechet_draws(
+    originals: Sequence[Image.Image],
+    pictures: Mapping[tuple[str, str], Sequence[Image.Image]],
+    draws: int = 200,
+    seed: int = 0,
+    encoder: nn.Module | None = None,
+) -> list[dict]:
+    """Distances of several settings over the same draws of the photos: rows
+    ``{draw, rate, setting, patch_frechet}`` for draw 0, which is all photos, to ``draws``.
 
-    def __init__(self, photos: Iterable[Image.Image | Tensor], encoder: nn.Module):
-        self.photos = 0
-        self.total = FeatureMoments(0)
-        each = []
-        for photo in photos:
-            rows = photo if isinstance(photo, Tensor) else patch_features(photo, encoder)
-            if not self.photos:
-                self.total = FeatureMoments(rows.shape[1])
-            self.total.add(rows)
-            self.photos += 1
-            if self.photos <= SMALL_SET:
-                each.append(FeatureMoments(rows.shape[1]))
-                each[-1].add(rows)
-        self.counts = torch.tensor([m.count for m in each], dtype=torch.float64)
-        self.totals = torch.stack([m.total for m in each]) if each else None
-        self.products = torch.stack([m.products.flatten() for m in each]) if each else None
+    Two settings are compared draw by draw: which photos were drawn moves both in the same way, and
+    cancels in the difference. ``pictures``: (rate, setting) -> as many pictures as there are
+    originals, in the same order. Raises ``ValueError`` where their numbers differ.
+    """
+    for key, several in pictures.items():
+        if len(several) != len(originals):
+            raise ValueError(
+                f"got {len(several)} pictures of {key} for {len(originals)} photos; one for each"
+            )
 
-    def drawn(self, photos: Tensor) -> tuple[Tensor, Tensor]:
-        """Gaussian of the photos with these numbers, some of them more than once."""
-        times = torch.bincount(photos, minlength=self.photos).double()
-        moments = FeatureMoments(self.totals.shape[1])
-        moments.count = float(times @ self.counts)
-        moments.total = times @ self.totals
-        moments.products = (times @ self.products).view_as(moments.products)
-        return moments.gaussian()
+    def moments(photos: Sequence[Image.Image]) -> Moments:
+        return Moments((patch_features(photo, encoder) for photo in photos), len(photos))
+
+    reference = moments(originals)
+    scale = _scale(reference.gaussian())
+    sets = {key: moments(several) for key, several in pictures.items()}
+    rows = []
+    for draw, chosen in enumerate(draw_photos(len(originals), draws, seed)):
+        drawn = reference.drawn(chosen)
+        for (rate, setting), others in sets.items():
+            distance = _distance(drawn, others.drawn(chosen), scale)
+            row = {"draw": draw, "rate": rate, "setting": setting, "patch_frechet": distance}
+            rows.append(row)
+    return rows
 
 
-def _distance(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor], scale: Tensor) -> float:
+def _scale(originals: Gaussian) -> Tensor:
+    """The units in which distances are measured: standard deviations (F,) of the originals."""
+    return originals[1].diagonal().clamp(min=1e-12).sqrt()
+
+
+def _distance(a: Gaussian, b: Gaussian, scale: Tensor) -> float:
     ridge = RIDGE * torch.eye(len(scale), dtype=torch.float64)
     units = [
         (mean / scale, covariance / torch.outer(scale, scale) + ridge)

@@ -1,21 +1,19 @@
 """FID and KID: does a set of reconstructions look like a set of photos, as Inception sees them?
 
     photos, one at a time ──photo_features──► (1,F) for the whole photo, (P,F) for its patches
-    features of originals ┐                                        ┌─► FID: FeatureMoments
-                          ├──► torchmetrics ──► Score(value, protocol, interval)
-    of reconstructions    ┘                                        └─► KID: all vectors
+    features of originals, of reconstructions ─┬─► FID: Moments ──► frechet_distance ──► Score
+                                               └─► KID: all vectors ──► poly_mmd ──────► Score
 
 ``fid`` and ``kid`` take photos, or what ``photo_features`` made of them: keep that, and the
 originals go through the network once for all codecs.
 
 Paper: PerCo, Sec. 4.1 (FID and KID on 30,000 COCO photos at 512x512).
-Differs from the paper: its implementation is not known; ours is torchmetrics', which
-antialiases the resize to 299x299. FID depends on the number of photos, so that figures of
-small sets compare with each other only; the protocol carries the number.
+Differs from the paper: its implementation is not known; network and kernel are torchmetrics', which
+antialiases the resize to 299x299. FID depends on the number of photos, so that figures of small
+sets compare with each other only; the protocol carries the number.
 """
 
 import os
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from importlib.metadata import version
@@ -26,16 +24,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from perco_lite.evaluation.metrics.frechet import (
-    SMALL_SET,
-    FeatureMoments,
-    frechet_distance,
-    resampled_interval,
-    shared_axes,
-)
-from perco_lite.evaluation.metrics.intervals import Score
+from perco_lite.evaluation.metrics.frechet import Moments, frechet_distance, shared_axes
+from perco_lite.evaluation.metrics.intervals import Score, resampled_interval
 from perco_lite.metrics import first_line
 
+SMALL_SET = 500  # vectors of Inception; above it no interval, which would be narrow and slow
 INCEPTION_WEIGHTS = "weights-inception-2015-12-05-6726825d.pth"  # torch-fidelity's, 2048 features
 KID_SUBSET = 1000  # vectors; torchmetrics' default, as in the paper of KID
 KID_SUBSETS = 100
@@ -97,7 +90,7 @@ def fid(
     network: nn.Module | None = None,
     patch: int | None = None,
 ) -> Score:
-    """Fréchet Inception Distance, torchmetrics' formula; 0 for equal sets, more is worse.
+    """Fréchet Inception Distance; 0 for equal sets, more is worse.
 
     Photos are read one at a time; what is kept are means and covariances, and, up to ``SMALL_SET``
     vectors, the vectors, for the interval. ``network`` takes (B,3,H,W) uint8 and gives (B,F);
@@ -107,26 +100,22 @@ def fid(
     network, reason = (network, "") if network is not None else load_inception()
     if network is None:
         return Score(None, f"FID: {reason}")
-    from torchmetrics.image.fid import FrechetInceptionDistance
 
-    metric, kept, counts = None, [], []
-    for real, photos in ((True, originals), (False, reconstructions)):
-        rows_kept, vectors, number = [], 0, 0
+    sets, kept = [Moments(), Moments()], [[], []]
+    for moments, few, photos in zip(sets, kept, (originals, reconstructions), strict=True):
         for rows in _features(photos, network, patch):
-            if metric is None:
-                # the vectors go in as they are: each photo passes the network once
-                metric = FrechetInceptionDistance(feature=_Identity(rows.shape[1]))
-            metric.update(rows.double(), real=real)
-            number, vectors = number + 1, vectors + len(rows)
-            if vectors <= SMALL_SET:
-                rows_kept.append(rows)
-        kept.append(rows_kept)
-        counts.append((number, vectors))
+            moments.add(rows)
+            if moments.count <= SMALL_SET:
+                few.append(rows)
+    counts = [(moments.photos, moments.count) for moments in sets]
     _check_counts(counts, "FID")
     interval = None
     if all(vectors <= SMALL_SET for _, vectors in counts):
-        interval = _interval(*shared_axes(*kept), _frechet_of_rows)
-    return Score(float(metric.compute()), _protocol("FID", network, patch, counts), interval)
+        kept = shared_axes(*kept)
+        interval = _interval(*kept, _frechet_of_rows)
+        sets = [Moments(rows) for rows in kept]
+    value = frechet_distance(*(moments.gaussian() for moments in sets))
+    return Score(value, _protocol("FID", network, patch, counts), interval)
 
 
 def kid(
@@ -168,42 +157,22 @@ def _interval(
 
 
 def _frechet_of_rows(originals: Tensor, reconstructions: Tensor) -> float:
-    gaussians = []
-    for rows in (originals, reconstructions):
-        moments = FeatureMoments(rows.shape[1])
-        moments.add(rows)
-        gaussians.append(moments.gaussian())
-    return frechet_distance(*gaussians)
+    return frechet_distance(*(Moments([rows]).gaussian() for rows in (originals, reconstructions)))
 
 
 def _kernel_distance(originals: Tensor, reconstructions: Tensor) -> float:
-    from torchmetrics.image.kid import KernelInceptionDistance
+    from torchmetrics.image.kid import poly_mmd
 
-    smaller = min(len(originals), len(reconstructions))
-    # a "subset" of all vectors is always the same, so once is enough
-    once = smaller <= KID_SUBSET and len(originals) == len(reconstructions)
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        torch.manual_seed(0)
-        warnings.simplefilter("ignore")  # that vectors are kept, and that kernels are only once
-        metric = KernelInceptionDistance(
-            feature=_Identity(originals.shape[1]),
-            subsets=1 if once else KID_SUBSETS,
-            subset_size=min(KID_SUBSET, smaller),
-        )
-        metric.update(originals.double(), real=True)
-        metric.update(reconstructions.double(), real=False)
-        return float(metric.compute()[0])
-
-
-class _Identity(nn.Module):
-    """What torchmetrics takes for a network where the features are already at hand."""
-
-    def __init__(self, num_features: int):
-        super().__init__()
-        self.num_features = num_features
-
-    def forward(self, rows: Tensor) -> Tensor:
-        return rows
+    a, b = originals.double(), reconstructions.double()
+    smaller = min(len(a), len(b))
+    if smaller <= KID_SUBSET and len(a) == len(b):  # a "subset" of all vectors is always the same
+        return float(poly_mmd(a, b))
+    draw, size = torch.Generator().manual_seed(0), min(KID_SUBSET, smaller)
+    values = []
+    for _ in range(KID_SUBSETS):
+        first, second = (rows[torch.randperm(len(rows), generator=draw)[:size]] for rows in (a, b))
+        values.append(poly_mmd(first, second))
+    return float(torch.stack(values).mean())
 
 
 def _features(photos: PhotosOrFeatures, network: nn.Module, patch: int | None) -> Iterator[Tensor]:

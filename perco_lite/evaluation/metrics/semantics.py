@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from perco_lite.evaluation.metrics.intervals import Score
+from perco_lite.evaluation.metrics.intervals import Score, percentiles
 from perco_lite.metrics import first_line
 
 CLIP = "openai/clip-vit-base-patch32"
@@ -172,8 +172,7 @@ def miou(
         draws = (draw.integers(len(cells), size=len(cells)) for _ in range(1000))
         values = [_mean_iou([cells[i] for i in chosen], classes) for chosen in draws]
         values = [v for v in values if v is not None]
-        low, high = np.quantile(values, [0.025, 0.975])
-        interval = (float(low), float(high))
+        interval = percentiles(values)
     return Score(value, text, interval)
 
 

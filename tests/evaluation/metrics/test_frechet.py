@@ -1,4 +1,4 @@
-"""Fréchet distance against the textbook formula in scipy; intervals of drawn photos."""
+"""Fréchet distance against the textbook formula in scipy."""
 
 import numpy as np
 import pytest
@@ -6,9 +6,8 @@ import scipy.linalg
 import torch
 
 from perco_lite.evaluation.metrics.frechet import (
-    FeatureMoments,
+    Moments,
     frechet_distance,
-    resampled_interval,
     shared_axes,
 )
 
@@ -20,10 +19,7 @@ def draw(count, features, seed, scale=1.0, shift=0.0):
 
 
 def moments(rows):
-    found = FeatureMoments(rows.shape[1])
-    for part in rows.split(3):  # as they come
-        found.add(part)
-    return found.gaussian()
+    return Moments(rows.split(3)).gaussian()  # as they come
 
 
 def by_the_book(a, b):
@@ -81,30 +77,13 @@ def test_shared_axes_keep_the_distance():
     assert shared_axes(*many)[0][0].shape == (40, 30)
 
 
-def test_interval_of_a_mean_is_the_known_one():
-    """For means of paired differences the interval is figure ± 1.96 standard errors."""
-    values = draw(200, 1, 9).flatten()
-
-    def figure(first, second):
-        assert torch.equal(first, second)  # pairs stay together
-        return float((values[first] + 0 * values[second]).mean())
-
-    low, high = resampled_interval((200, 200), figure, resamples=2000)
-    error = float(values.std()) / 200**0.5
-    assert low == pytest.approx(float(values.mean()) - 1.96 * error, abs=0.2 * error)
-    assert high == pytest.approx(float(values.mean()) + 1.96 * error, abs=0.2 * error)
-
-
-def test_interval_forgives_what_drawing_twice_adds():
-    """A figure that grows with repeated photos (by 10 each) still lies inside its interval."""
-    values = draw(30, 1, 10).flatten()
-
-    def figure(first, second):
-        repeated = len(first) - len(set(first.tolist()))
-        return float(values[first].mean() + values[second].mean()) + 10 * repeated
-
-    low, high = resampled_interval((30, 29), figure)
-    whole = figure(torch.arange(30), torch.arange(29))
-    assert low < whole < high
-    assert resampled_interval((30, 29), figure) == (low, high)  # same seed
-    assert resampled_interval((1, 29), figure) is None
+def test_drawn_photos_count_as_often_as_they_were_drawn():
+    photos = list(draw(9, 4, 9, shift=2).split((2, 3, 4)))
+    kept = Moments(photos, keep=3)
+    mean, covariance = kept.drawn(torch.tensor([2, 0, 2]))
+    rows = torch.cat([photos[2], photos[0], photos[2]])
+    assert np.allclose(mean, rows.mean(0)) and np.allclose(covariance, np.cov(rows.T))
+    assert (kept.photos, kept.count) == (3, 9)
+    assert np.allclose(kept.gaussian()[1], np.cov(torch.cat(photos).T))
+    fewer = Moments(photos, keep=2)
+    assert [len(part) for part in fewer.each] == [2, 2, 2], "no more than these are kept"

@@ -4,8 +4,10 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
-from perco_lite.evaluation.metrics.intervals import bootstrap_interval
+from perco_lite.evaluation.metrics import intervals
+from perco_lite.evaluation.metrics.intervals import bootstrap_interval, resampled_interval
 
 
 def test_bootstrap_by_hand():
@@ -53,3 +55,33 @@ def test_bootstrap_holds_the_true_mean_most_of_the_time(photos, least):
         low, high = bootstrap_interval(values, seed, resamples=200)
         held += low <= 7 <= high
     assert least < held / 300 < 0.98
+
+
+def test_interval_of_a_mean_is_the_known_one(monkeypatch):
+    """For means of paired differences the interval is figure ± 1.96 standard errors."""
+    monkeypatch.setattr(intervals, "RESAMPLES", 2000)
+    values = torch.randn(200, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
+
+    def figure(first, second):
+        assert torch.equal(first, second)  # pairs stay together
+        return float((values[first] + 0 * values[second]).mean())
+
+    low, high = resampled_interval((200, 200), figure)
+    error = float(values.std()) / 200**0.5
+    assert low == pytest.approx(float(values.mean()) - 1.96 * error, abs=0.2 * error)
+    assert high == pytest.approx(float(values.mean()) + 1.96 * error, abs=0.2 * error)
+
+
+def test_interval_forgives_what_drawing_twice_adds():
+    """A figure that grows with repeated photos (by 10 each) still lies inside its interval."""
+    values = torch.randn(30, generator=torch.Generator().manual_seed(10), dtype=torch.float64)
+
+    def figure(first, second):
+        repeated = len(first) - len(set(first.tolist()))
+        return float(values[first].mean() + values[second].mean()) + 10 * repeated
+
+    low, high = resampled_interval((30, 29), figure)
+    whole = figure(torch.arange(30), torch.arange(29))
+    assert low < whole < high
+    assert resampled_interval((30, 29), figure) == (low, high)  # same seed
+    assert resampled_interval((1, 29), figure) is None

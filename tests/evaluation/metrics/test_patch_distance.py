@@ -85,19 +85,9 @@ def test_interval_holds_the_figure_and_says_how_many(photos, features):
     assert patch_frechet_distance(features[:1], features[1:2]).interval is None
 
 
-def test_draws_of_photos_are_the_moments_of_their_rows(features):
-    moments = patch_distance._PatchMoments(features, None)
-    mean, covariance = moments.drawn(torch.tensor([2, 0, 2]))
-    rows = torch.cat([features[2], features[0], features[2]]).double().numpy()
-    assert np.allclose(mean, rows.mean(0))
-    assert np.allclose(covariance, np.cov(rows.T))
-
-
 def test_many_photos_are_streamed_and_have_no_interval(monkeypatch):
     monkeypatch.setattr(patch_distance, "SMALL_SET", 2)
     rows = torch.randn(3, 8, 4, generator=torch.Generator().manual_seed(0))
-    first, second = (patch_distance._PatchMoments(iter(rows[:n]), None) for n in (2, 3))
-    assert len(second.totals) == len(first.totals) == 2  # no more than these are kept
     score = patch_frechet_distance(iter(rows), iter(rows), encoder=torch.nn.Identity())
     assert score.interval is None and score.value == pytest.approx(0, abs=1e-9)
 

@@ -75,6 +75,36 @@ def test_kid_is_the_textbooks():
     assert "subsets of 25" in score.protocol
 
 
+class Rows(nn.Module):
+    """What torchmetrics takes for a network where the features are already at hand."""
+
+    num_features = 5
+
+    def forward(self, rows):
+        return rows
+
+
+@pytest.mark.parametrize("counts", [(30, 30), (40, 25)])
+def test_both_are_torchmetrics(counts, monkeypatch):
+    from torchmetrics.image.fid import FrechetInceptionDistance
+    from torchmetrics.image.kid import KernelInceptionDistance
+
+    monkeypatch.setattr(realism, "SMALL_SET", 0)
+    sets = list(photos(counts[0])), list(photos(counts[1], seed=1, high=150))
+    library = FrechetInceptionDistance(feature=Rows()).set_dtype(torch.float64)
+    once = counts[0] == counts[1]
+    kernel = KernelInceptionDistance(
+        feature=Rows(), subsets=1 if once else 100, subset_size=min(counts)
+    )
+    for images, real in zip(sets, (True, False), strict=True):
+        rows = torch.cat([photo_features(image, Colours()) for image in images]).double()
+        library.update(rows, real=real)
+        kernel.update(rows, real=real)
+    assert fid(*sets, Colours()).value == pytest.approx(float(library.compute()), rel=1e-6)
+    torch.manual_seed(0)
+    assert kid(*sets, Colours()).value == pytest.approx(float(kernel.compute()[0]), rel=1e-6)
+
+
 def test_kid_of_sets_of_two_sizes_takes_subsets_always_the_same(monkeypatch):
     a, b = list(photos(12)), list(photos(8, seed=1))
     torch.manual_seed(1)
