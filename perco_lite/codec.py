@@ -8,6 +8,8 @@ Paper: PerCo, Sec. 3.
 Differs from the paper: one model serves several rates; the file is self-describing; indices are
 refined in a closed loop; the diffusion model is this project's small one, or a public Stable
 Diffusion in place of a private model.
+
+Taught in notebook 00.
 """
 
 from collections.abc import Sequence

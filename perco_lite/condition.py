@@ -12,6 +12,8 @@ rates share one U-Net (the paper trains a model per rate). A small learned decod
 of nearest upsampling: it runs once per photo, where the U-Net runs forty times, and its estimate
 of the latents gives the hyper-encoder a direct regression loss, which a short training needs.
 `decoder_width=0` is the paper's way: nearest upsampling, all D channels, no estimate.
+
+Taught in notebook 05.
 """
 
 import hashlib

@@ -9,6 +9,8 @@ Every image tensor in this package has the range stated here: -1 is black, +1 is
 Paper: PerCo, Sec. 4.1: trained on OpenImages, measured on Kodak and MS-COCO 30k.
 Differs from the paper: photos are only looked up in folders, nothing is downloaded; where there is
 no Kodak, the samples are the photos inside scikit-image.
+
+Taught in notebook 01.
 """
 
 import importlib.util

@@ -4,6 +4,8 @@
     path ──read_perco──► the bytes of a `.perco` file, and no more than one can have
 
 Paper: nothing on this.
+
+Taught in notebook 00.
 """
 
 import csv

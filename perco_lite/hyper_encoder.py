@@ -8,6 +8,8 @@
 
 Paper: PerCo, Sec. 3.2; the layer list is the authors' own, published with PerCo (SD).
 Differs from the paper: nothing at the default widths; the lite models are narrower.
+
+Taught in notebook 02.
 """
 
 import torch

@@ -1,6 +1,8 @@
 """What the commands share around a codec: loading it, decoding many files, describing it.
 
 weights, device ──► load_codec ──► PercoCodec ──► decompress_files ──► PNG files, one row each
+
+Taught in notebook 00.
 """
 
 import hashlib

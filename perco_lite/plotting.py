@@ -3,6 +3,8 @@
     rows of (image, label) ──► one PNG, every photo with its label under it
 
 Imported by the CLI and by notebooks, never by the modules they show.
+
+Taught in notebook 01.
 """
 
 import io

@@ -6,6 +6,8 @@
 Paper: PerCo, Table 2 as PerCo (SD) quotes it (grid and codebook sizes; one model per rate).
 Differs from the paper: a rate is a stride, not a grid at 512x512, so it serves any image size; and
 the rate 0.0507 has K = 8192, where PerCo (SD)'s configuration has 8196 (13 bits are surely meant).
+
+Taught in notebook 00.
 """
 
 import math

@@ -13,6 +13,8 @@ that holds all it can see, tiled and whole are the same numbers.
 Paper: none; PerCo's photos are 512×512. The fade at every step is MultiDiffusion (Bar-Tal et al.,
 2023), with the velocity in place of the noise.
 Differs from it: weights that fade instead of a plain mean; the tiles lie on an even grid.
+
+Taught in notebook 11.
 """
 
 import time

@@ -7,6 +7,8 @@
 Paper: PerCo, Sec. 3.2, with the settings of PerCo (SD): cosine codes, EMA, decay 0.8, no loss term.
 Differs from the paper: nothing by default. `init="data"`, `init="kmeans"` and `revive_below` are
 additions that keep the small codebooks of short trainings in use.
+
+Taught in notebook 03.
 """
 
 import torch

@@ -5,6 +5,8 @@
 
 Imported by notebooks only. Where no kernel runs (GitHub, nbviewer, a page made by nbconvert) the
 sheet drawn last stays in the notebook as an ordinary picture.
+
+Taught in notebook 00.
 """
 
 import base64

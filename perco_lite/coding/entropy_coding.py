@@ -8,6 +8,8 @@ Paper: PerCo (a uniform code for the indices, Lempel-Ziv for the caption).
 Differs from the paper: the paper pays zlib.compress (``zlib_bytes``), which makes a typical caption
 longer. We drop zlib's header and checksum, and start from a dictionary of common caption phrases.
 A table of English captions (``caption_model``) takes a seventh of the paper's bytes.
+
+Taught in notebook 04.
 """
 
 import zlib

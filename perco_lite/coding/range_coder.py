@@ -11,6 +11,8 @@ Differs from the paper: this is what lets a probable symbol cost less than a bit
 Why not `constriction`, which the tests compare with: it takes probabilities as floats, and writes
 whole words of 32 bits, which wastes about two bytes on a caption of eight. Here the end costs a
 third of a byte on average: no end mark, no length, and trailing zero bytes are not written.
+
+Taught in notebook 04.
 """
 
 MAX_TOTAL = 1 << 32
