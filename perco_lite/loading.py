@@ -1,6 +1,6 @@
-"""What the commands share around a codec: loading it, decoding many files, describing it.
+"""Weights, a device and a dtype become a codec, or one line of why not.
 
-weights, device ──► load_codec ──► PercoCodec ──► decompress_files ──► PNG files, one row each
+weights, device, dtype ──load_codec──► PercoCodec ──set_sampler──► the same with another scheduler
 
 Taught in notebook 00.
 """
@@ -9,20 +9,15 @@ import hashlib
 import json
 import platform
 import re
-from collections.abc import Callable, Iterator
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
-from perco_lite import __version__
 from perco_lite.autoencoder import Autoencoder
 from perco_lite.captions import build_text_encoder
 from perco_lite.codec import BUNDLED, PercoCodec
-from perco_lite.coding.bitstream import unpack
 from perco_lite.condition import LocalConditioner
-from perco_lite.files import explain, read_perco, save_png
-from perco_lite.tiling import decode_in_groups
+from perco_lite.files import explain
 from perco_lite.unet import build_scheduler, build_unet
 
 SAMPLERS = ("ddim", "dpm++")
@@ -138,88 +133,6 @@ def set_sampler(codec: PercoCodec, name: str) -> None:
         raise ValueError(f"unknown sampler {name!r}, expected one of {', '.join(SAMPLERS)}")
     kind = DDIMScheduler if name == "ddim" else DPMSolverMultistepScheduler
     codec.scheduler = kind.from_config(codec.scheduler.config)
-
-
-def decompress_files(
-    codec: PercoCodec,
-    plan: list[tuple[Path, list[Path]]],
-    steps: int = 20,
-    guidance: float | None = None,
-    seeds: tuple[int, ...] = (0,),
-    on_error: Callable[[Path, Exception], None] | None = None,
-) -> Iterator[dict]:
-    """Decode files to PNGs, each to one target per seed; files of equal size share U-Net calls.
-
-    Yields a row per picture: file, output, seed, width, height, seconds (of its group, shared out
-    evenly). A file that cannot be decoded goes to ``on_error`` and the others still run.
-    """
-
-    def fail(path: Path, error: Exception) -> None:
-        if on_error is None:
-            raise error
-        on_error(path, error)
-
-    items = []
-    for path, targets in plan:
-        try:
-            parsed = unpack(read_perco(path), codec.model_id)
-            codec.conditioner.branch(parsed.rate.name)
-        except (OSError, ValueError) as error:
-            fail(path, error)
-            continue
-        items += [(path, t, s, parsed) for t, s in zip(targets, seeds, strict=True)]
-    files = [item[3] for item in items]
-
-    def decode(group: list[int]) -> list:
-        seeds = [items[i][2] for i in group]
-        return codec.decompress([files[i] for i in group], steps, guidance, seed=seeds)
-
-    for number, image, seconds in decode_in_groups(files, decode):
-        path, target, seed, parsed = items[number]
-        try:
-            if isinstance(image, Exception):
-                raise image
-            save_png(image, target)
-        except (MemoryError, RuntimeError, ValueError, OSError) as error:
-            fail(path, error)
-            continue
-        yield {
-            "file": str(path),
-            "output": str(target),
-            "seed": seed,
-            "width": parsed.width,
-            "height": parsed.height,
-            "seconds": round(seconds, 3),
-        }
-
-
-def describe_installation(weights: str | None = None) -> dict[str, str]:
-    """Versions, device, and the weights: folder, size, parameters, SHA-256, model id."""
-    facts = {"python": platform.python_version(), "machine": device_name()}
-    facts["perco_lite"] = __version__
-    for package in ("torch", "diffusers", "transformers", "accelerate", "Pillow"):
-        facts[package] = version(package)
-    facts["device"] = str(find_device())
-    facts["threads"] = str(torch.get_num_threads())
-    folder = Path(weights) if weights is not None else BUNDLED
-    files = sorted(folder.rglob("*.safetensors")) if folder.is_dir() else []
-    if weights is None and not files:
-        facts["weights"] = f"none in {folder}"
-        return facts
-    codec = load_codec(weights, "cpu")
-    facts["weights"] = str(weights or folder)
-    if files:  # weights from the hub are in its cache
-        digest = hashlib.sha256()
-        for file in files:
-            digest.update(file.read_bytes())
-        everything = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-        facts["size"] = f"{everything / 2**20:.1f} MiB"
-        facts["sha256"] = digest.hexdigest()
-    facts["parameters"] = f"{sum(p.numel() for m in _modules(codec) for p in m.parameters()):,}"
-    facts["weights digest"] = weights_digest(codec)
-    facts["model id"] = f"{codec.model_id:#06x}"
-    facts["rates"] = ", ".join(codec.rates)
-    return facts
 
 
 def weights_digest(codec: PercoCodec) -> str:

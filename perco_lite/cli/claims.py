@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from perco_lite.files import explain
+from perco_lite.cli.options import DenoisingSteps, Device, Weights, errors_in_one_line
 
 
 def claims(
@@ -28,23 +28,19 @@ def claims(
     ] = False,
     photos: Annotated[int, typer.Option(help="At most so many; 0 = all.", min=0)] = 0,
     crop: Annotated[int, typer.Option(help="Pixels a side of each photo's middle.")] = 256,
-    steps: Annotated[int, typer.Option(help="Denoising steps.", min=1, max=1000)] = 20,
+    steps: DenoisingSteps = 20,
     seeds: Annotated[int, typer.Option(help="Seeds to compare.", min=2)] = 3,
     draws: Annotated[int, typer.Option(help="Draws for intervals of a set.", min=2)] = 200,
     training_steps: Annotated[int, typer.Option(help="Of each short training.", min=1)] = 100,
     training_photos: Annotated[int, typer.Option(help="Photos to train on.", min=1)] = 400,
-    weights: Annotated[
-        str | None, typer.Option(help="Folder or hub id of other weights than the bundled ones.")
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, mps; default: cuda where there is one.")
-    ] = None,
+    weights: Weights = None,
+    device: Device = None,
 ) -> None:
     """Test the paper's claims on this codec: tables, and a verdict for each claim.
 
     A quarter of an hour on two cores. What is finished is not measured again.
     """
-    try:
+    with errors_in_one_line():
         if table:
             from perco_lite.claims.claim_list import CLAIMS
             from perco_lite.claims.table import judge, markdown
@@ -56,9 +52,5 @@ def claims(
         from perco_lite.loading import load_codec
 
         settings = ClaimSettings(photos, crop, steps, seeds, draws, training_steps, training_photos)
-        run_experiments(
-            names or [], output, load_codec(weights, device), settings, typer.echo, weights
-        )
-    except (OSError, ValueError, RuntimeError, MemoryError, ImportError) as error:
-        typer.echo(f"error: {explain(error)}", err=True)
-        raise typer.Exit(2) from error
+        codec = load_codec(weights, device)
+        run_experiments(names or [], output, codec, settings, typer.echo, weights)

@@ -6,8 +6,6 @@ samples × rates ──compress──► out/demo/files/*.perco
 both ──► table on the screen, demo.csv, contact sheet against JPEG, WebP and AVIF
 """
 
-import csv
-import io
 import json
 import subprocess
 import sys
@@ -18,29 +16,28 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
-from perco_lite.coding.bitstream import ledger
+from perco_lite.coding.bitstream import unpack
 from perco_lite.data import Sample, sample_photos
 from perco_lite.evaluation.codecs.classical import BaselineResult, available, encode_near, smallest
-from perco_lite.files import write_whole
+from perco_lite.evaluation.scoring import load_photo_metrics
+from perco_lite.files import save_png, write_csv, write_whole
 from perco_lite.loading import device_name, load_codec
-from perco_lite.metrics import load_lpips, ms_ssim, psnr
 from perco_lite.plotting import Tile, contact_sheet
 
 BASELINES = {"jpeg": "JPEG", "webp": "WebP", "avif": "AVIF"}
-COLUMNS = (
-    "photo",
-    "rate",
-    "bytes",
-    "header",
-    "caption",
-    "indices",
-    "bpp",
-    "psnr",
-    "ms_ssim",
-    "lpips",
-    "encode_s",
-    "decode_s",
-)
+METRICS = {"psnr": "psnr", "ms_ssim": "ms_ssim", "lpips": "lpips_alex"}  # column -> metric
+FORMATS = {  # column -> how it is printed
+    "bytes": "5d",
+    "header": "6d",
+    "caption": "7d",
+    "indices": "7d",
+    "bpp": ".4f",
+    "psnr": "6.2f",
+    "ms_ssim": "7.3f",
+    "lpips": "5.3f",
+    "encode_s": "5.2f",
+    "decode_s": "5.2f",
+}
 
 
 def run_demo(
@@ -60,22 +57,21 @@ def run_demo(
     )
     rows = _compress(samples, output / "files", weights)
     _decompress(rows, output / "decoded", steps, weights)
-    lpips, reason = load_lpips()
+    metrics = load_photo_metrics(METRICS.values())
     for row in tqdm(rows, desc="measure", unit="photo"):
-        original, decoded = row["sample"].image, Image.open(row["decoded"]).convert("RGB")
-        row["psnr"] = psnr(original, decoded)
-        row["ms_ssim"] = ms_ssim(original, decoded)
-        row["lpips"] = lpips(original, decoded) if lpips else None
+        sample, decoded = row["sample"], Image.open(row["decoded"]).convert("RGB")
+        for column, name in METRICS.items():
+            score = metrics.functions.get(name, lambda *photos: None)
+            row[column] = score(sample.image, decoded, sample.caption)
     _print_table(rows)
-    if not lpips:
+    for reason in metrics.missing.values():
         print(f"not measured: {reason}")
-    _write_csv(rows, output / "demo.csv")
+    write_csv(output / "demo.csv", rows, ("photo", "rate", *FORMATS), digits=6)
     missing = [title for name, title in BASELINES.items() if not available()[name]]
     if missing:
         print(f"{', '.join(missing)}: not compared (this Pillow cannot write it)")
-    sheet, stream = output / "contact_sheet.png", io.BytesIO()
-    draw_sheet(rows).save(stream, format="PNG")
-    write_whole(sheet, stream.getvalue())
+    sheet = output / "contact_sheet.png"
+    save_png(draw_sheet(rows), sheet)
     print(f"wrote {output / 'files'}, {output / 'decoded'}, {output / 'demo.csv'} and {sheet}")
     print(f"{time.monotonic() - started:.0f} s in all")
     return rows
@@ -91,19 +87,9 @@ def _compress(samples: list[Sample], folder: Path, weights: str | None) -> list[
         seconds = time.monotonic() - started
         file = folder / f"{Path(sample.name).stem}_{rate}.perco"
         write_whole(file, data)
-        pixels = sample.image.width * sample.image.height
-        rows.append(
-            {
-                "photo": sample.name,
-                "rate": rate,
-                "bytes": len(data),
-                **ledger(data),
-                "bpp": 8 * len(data) / pixels,
-                "encode_s": seconds,
-                "sample": sample,
-                "file": file,
-            }
-        )
+        row = {"photo": sample.name, "rate": rate, "bytes": len(data), **unpack(data).ledger}
+        row["bpp"] = 8 * len(data) / (sample.image.width * sample.image.height)
+        rows.append(row | {"encode_s": seconds, "sample": sample, "file": file})
     return rows
 
 
@@ -139,18 +125,17 @@ def _print_table(rows: list[dict]) -> None:
         "MS-SSIM  LPIPS  enc s  dec s"
     )
     for row in rows:
-        similarity, distance = (
-            "-" if row[name] is None else f"{row[name]:.3f}" for name in ("ms_ssim", "lpips")
-        )
-        print(
-            f"{row['photo']:{width}}  {row['rate']}  {row['bytes']:5} = {row['header']:6} + "
-            f"{row['caption']:7} + {row['indices']:7}  {row['bpp']:.4f}  {row['psnr']:6.2f}  "
-            f"{similarity:>7}  {distance:>5}  {row['encode_s']:5.2f}  {row['decode_s']:5.2f}"
-        )
+        cells = {  # as wide without a figure as with one
+            name: f"{'-':>{form.split('.')[0]}}" if row[name] is None else format(row[name], form)
+            for name, form in FORMATS.items()
+        }
+        parts = " + ".join(cells.pop(part) for part in ("header", "caption", "indices"))
+        head = f"{row['photo']:{width}}  {row['rate']}  {cells.pop('bytes')} = {parts}"
+        print("  ".join([head, *cells.values()]))
     print("mean of the photos")
     for rate in dict.fromkeys(row["rate"] for row in rows):
         chosen = [row for row in rows if row["rate"] == rate]
-        mean = {k: _mean(row[k] for row in chosen) for k in COLUMNS[2:]}
+        mean = {name: _mean(row[name] for row in chosen) for name in FORMATS}
         print(
             f"  {rate}: {mean['bytes']:.1f} bytes, {mean['bpp']:.4f} bpp, {mean['psnr']:.2f} dB, "
             + (f"MS-SSIM {mean['ms_ssim']:.3f}, " if mean["ms_ssim"] is not None else "")
@@ -164,16 +149,6 @@ def _mean(values) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def _write_csv(rows: list[dict], path: Path) -> None:
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore")
-    writer.writeheader()
-    writer.writerows(
-        {k: round(v, 5) if isinstance(v, float) else v for k, v in row.items()} for row in rows
-    )
-    write_whole(path, text.getvalue().encode("utf-8"))
-
-
 def draw_sheet(rows: list[dict]) -> Image.Image:
     """Per photo: the original and this codec at each rate; below, what other formats can do."""
     lines = []
@@ -181,17 +156,12 @@ def draw_sheet(rows: list[dict]) -> Image.Image:
     for photo in tqdm(dict.fromkeys(row["photo"] for row in rows), desc="baselines", unit="photo"):
         chosen = [row for row in rows if row["photo"] == photo]
         image = chosen[0]["sample"].image
-        lines.append(
-            [Tile(image, f"original\n{photo}")]
-            + [
-                Tile(
-                    Image.open(row["decoded"]),
-                    f"perco_lite {row['bytes']:,} bytes\n{row['bpp']:.4f} bpp",
-                    accent=True,
-                )
-                for row in chosen
-            ]
-        )
+        labels = [f"perco_lite {row['bytes']:,} bytes\n{row['bpp']:.4f} bpp" for row in chosen]
+        ours = [
+            Tile(Image.open(row["decoded"]), label, accent=True)
+            for row, label in zip(chosen, labels, strict=True)
+        ]
+        lines.append([Tile(image, f"original\n{photo}"), *ours])
         least, most = chosen[0]["bytes"], chosen[-1]["bytes"]
         lowest = {name: smallest(image, name) for name in names}
         tiles = [

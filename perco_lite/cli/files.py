@@ -3,18 +3,22 @@
     paths ──expand──► files ──plan_outputs──► (file, its outputs) ──► … ──write_whole──► output
                  └────────────────┴── what cannot be done ──► Batch.fail ──► a line on stderr
 
-No picture that something else made is replaced, unless ``-o`` names it. Needs no torch, so that a
-wrong path is told before anything is loaded.
+    files ──decompress_files──► PNG files, a row each
+
+No picture that something else made is replaced, unless ``-o`` names it. Torch is imported where
+files are decoded, so that a wrong path is told before anything is loaded.
 """
 
 import os
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import typer
 from PIL import Image
 
-from perco_lite.files import SOFTWARE, explain
+from perco_lite.cli.options import tell
+from perco_lite.files import SOFTWARE, read_perco, save_png
 
 
 class Batch:
@@ -26,9 +30,7 @@ class Batch:
     def fail(self, path: str | Path, error: Exception) -> None:
         """Say in one line which file failed and why."""
         self.failed = True
-        message = explain(error)
-        named = message.startswith((f"{path} ", f"{path}:"))
-        typer.echo(f"error: {message if named else f'{path}: {message}'}", err=True)
+        tell(error, path)
 
     def finish(self) -> None:
         if self.failed:
@@ -121,3 +123,53 @@ def _is_foreign_picture(path: Path) -> bool:
     with suppress(OSError, ValueError, SyntaxError), Image.open(path) as image:
         return image.info.get("Software") != SOFTWARE
     return True
+
+
+def decompress_files(
+    codec,
+    plan: list[tuple[Path, list[Path]]],
+    steps: int = 20,
+    guidance: float | None = None,
+    seeds: tuple[int, ...] = (0,),
+    on_error: Callable[[Path, Exception], None] | None = None,
+) -> Iterator[dict]:
+    """Decode files to PNGs, each to one target per seed; files of equal size share U-Net calls.
+
+    Yields a row per picture: file, output, seed, width, height, seconds (of its group, shared out
+    evenly). A file that cannot be decoded goes to ``on_error`` and the others still run.
+    """
+    from perco_lite.coding.bitstream import unpack
+    from perco_lite.tiling import decode_in_groups
+
+    def fail(path: Path, error: Exception) -> None:
+        if on_error is None:
+            raise error
+        on_error(path, error)
+
+    items = []
+    for path, targets in plan:
+        try:
+            parsed = unpack(read_perco(path), codec.model_id)
+            codec.conditioner.branch(parsed.rate.name)
+        except (OSError, ValueError) as error:
+            fail(path, error)
+            continue
+        items += [(path, t, s, parsed) for t, s in zip(targets, seeds, strict=True)]
+    files = [item[3] for item in items]
+
+    def decode(group: list[int]) -> list:
+        seeds = [items[i][2] for i in group]
+        return codec.decompress([files[i] for i in group], steps, guidance, seed=seeds)
+
+    for number, image, seconds in decode_in_groups(files, decode):
+        path, target, seed, parsed = items[number]
+        try:
+            if isinstance(image, Exception):
+                raise image
+            save_png(image, target)
+        except (MemoryError, RuntimeError, ValueError, OSError) as error:
+            fail(path, error)
+            continue
+        row = {"file": str(path), "output": str(target), "seed": seed}
+        row |= {"width": parsed.width, "height": parsed.height}
+        yield row | {"seconds": round(seconds, 3)}

@@ -7,7 +7,7 @@ import threading
 import pytest
 from typer.testing import CliRunner
 
-from perco_lite.cli.downloads import SOURCES, download_photos, read_list
+from perco_lite.cli.download import SOURCES, download_photos, read_list
 from perco_lite.cli.main import app
 
 

@@ -1,0 +1,35 @@
+"""What `perco info` says: versions, device, and the weights with their hash."""
+
+import hashlib
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from perco_lite import __version__, loading
+from perco_lite.loading import device_name, find_device, weights_digest
+
+PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "Pillow")
+
+
+def describe_installation(weights: str | None = None) -> dict[str, str]:
+    """Versions, device, and the weights: folder, size, parameters, SHA-256, model id."""
+    facts = {"python": platform.python_version(), "machine": device_name()}
+    facts |= {"perco_lite": __version__} | {name: version(name) for name in PACKAGES}
+    facts |= {"device": str(find_device()), "threads": str(torch.get_num_threads())}
+    folder = loading.BUNDLED if weights is None else Path(weights)
+    files = sorted(folder.rglob("*.safetensors")) if folder.is_dir() else []
+    if weights is None and not files:
+        return facts | {"weights": f"none in {folder}"}
+    codec = loading.load_codec(weights, "cpu")
+    facts["weights"] = str(weights or folder)
+    if files:  # weights from the hub are in its cache
+        digest = hashlib.sha256(b"".join(file.read_bytes() for file in files))
+        everything = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+        facts |= {"size": f"{everything / 2**20:.1f} MiB", "sha256": digest.hexdigest()}
+    modules = [m for m in codec.components.values() if isinstance(m, torch.nn.Module)]
+    facts["parameters"] = f"{sum(p.numel() for m in modules for p in m.parameters()):,}"
+    facts["weights digest"] = weights_digest(codec)
+    facts["model id"] = f"{codec.model_id:#06x}"
+    return facts | {"rates": ", ".join(codec.rates)}
