@@ -5,7 +5,7 @@
 
 Paper: nothing on this; its photos are sRGB JPEGs.
 
-Taught in notebook 00.
+Taught in notebook 01.
 """
 
 import functools
