@@ -11,6 +11,7 @@ from PIL import Image
 from conftest import build_tiny_codec
 from perco_lite import data
 from perco_lite.coding.bitstream import BitstreamError, PercoFile, ledger, pack, unpack
+from perco_lite.coding.entropy_coding import pack_text
 from perco_lite.rates import RATES, get_rate
 from perco_lite.tiling import BATCH_PIXELS, group_by_size
 
@@ -38,9 +39,11 @@ def test_any_size_at_any_rate(tiny_codec, size, rate):
     assert file.rate == point and (file.width, file.height) == size
     assert file.indices.shape == tuple(math.ceil(side / point.stride) for side in size[::-1])
     assert (file.indices == tiny_codec.encode(make_photo(*size), rate)[0].numpy()).all()
-    parts = ledger(encoded)
-    assert parts["indices"] == math.ceil(file.indices.size * point.bits_per_index / 8)
-    assert parts["header"] <= 10 and sum(parts.values()) == len(encoded)
+    header = 6 + sum(1 + (side > 128) for side in size)
+    index_bytes = math.ceil(file.indices.size * point.bits_per_index / 8)
+    caption = len(pack_text("a cat", with_table=True)[1])
+    assert ledger(encoded) == {"header": header, "caption": caption, "indices": index_bytes}
+    assert header <= 10 and header + caption + index_bytes == len(encoded)
     decoded = tiny_codec.decompress(encoded, 1)
     assert decoded.size == size and decoded.mode == "RGB"
 

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import settings
 
 from perco_lite.coding.bitstream import PercoFile
-from perco_lite.coding.entropy_coding import caption_table_id
+from perco_lite.coding.entropy_coding import caption_table_id, pack_text
 from perco_lite.coding.index_prior import BANDS, NEIGHBOURS, IndexPrior, prior_table_id
 from perco_lite.rates import get_rate
 
@@ -35,6 +35,19 @@ def make(name="0.0019", width=768, height=512, caption=KODAK_CAPTION, model_id=0
     shape = rate.grid_shape(height, width)
     indices = np.random.default_rng(seed).integers(0, rate.codebook_size, shape)
     return PercoFile(rate, width, height, caption, indices, model_id)
+
+
+def expected_ledger(file, version=2):
+    """Bytes of each part by the format's own table; indices uniform, as without a prior."""
+    method, caption = pack_text(file.caption, with_table=version == 2)
+    spelled = version == 1 or sorted((file.width, file.height)) not in ([512, 512], [512, 768])
+    sides = sum(1 + (side > 128) + (side > 128**2) for side in (file.width, file.height))
+    h, w = (-(-side // file.rate.stride) for side in (file.height, file.width))
+    return {
+        "header": 2 + 2 + spelled * sides + 2,  # magic and rate, model, sizes, checksum
+        "caption": len(caption) + (version == 2 and method != 3),
+        "indices": -(-h * w * (file.rate.codebook_size - 1).bit_length() // 8),
+    }
 
 
 def assert_same(a, b):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perco_lite.cli.inspecting import BIT_KINDS, describe, describe_text
-from perco_lite.coding import index_prior
+from perco_lite.coding import caption_model, index_prior
 from perco_lite.coding.bitstream import (
     MAX_PRIOR_INDICES,
     BitstreamError,
@@ -21,10 +21,18 @@ from perco_lite.coding.bitstream import (
 from perco_lite.coding.entropy_coding import caption_table_id
 from perco_lite.coding.file_header import checksum, mixed_id
 from perco_lite.coding.index_prior import IndexPrior, PriorSet
-from perco_lite.coding.range_coder import RangeDecoder
+from perco_lite.coding.range_coder import RangeDecoder, RangeEncoder
 from perco_lite.rates import get_rate
 from perco_lite.training.index_prior import fit_prior, write_priors
-from tests.coding.conftest import KODAK_CAPTION, assert_same, fixed, make, make_prior, sealed
+from tests.coding.conftest import (
+    KODAK_CAPTION,
+    assert_same,
+    expected_ledger,
+    fixed,
+    make,
+    make_prior,
+    sealed,
+)
 
 MODEL = 0xBEEF
 
@@ -61,9 +69,13 @@ def test_what_is_expected_is_shorter_and_comes_back(steady, with_prior):
     data = pack(file)
     assert len(data) < len(plain) - 60 and data[1] == plain[1] | 0b100
     assert_same(unpack(data, MODEL), file)
-    parts = ledger(data)
-    assert sum(parts.values()) == len(data) and parts["header"] == 6
-    assert parts["indices"] < 40 and 0 < parts["caption"] <= ledger(plain)["caption"] + 1
+    coder = RangeEncoder()
+    index_prior.find_prior(MODEL, "0.0019").encode(coder, file.indices)
+    indices = len(coder.finish())  # what the grid alone would have taken
+    caption_model.bundled().encode_into(coder, file.caption)
+    expected = {"header": 6, "caption": len(coder.finish()) - indices, "indices": indices}
+    assert ledger(data) == expected and sum(expected.values()) == len(data)
+    assert indices < 40 and 0 < expected["caption"] <= ledger(plain)["caption"] + 1
 
 
 @pytest.mark.parametrize("width", [768, 700])
@@ -169,6 +181,8 @@ def test_any_file_round_trips_and_a_prior_never_costs(name, size, caption, scale
         assert_same(unpack(plain, MODEL), file)
         assert_same(unpack(data, MODEL), file)
         assert data == plain or (len(data) < len(plain) and data[1] & 0b100)
+        if data == plain:
+            assert ledger(data) == expected_ledger(file)
         assert sum(ledger(data).values()) == len(data)
         assert pack(unpack(pack(file, version=1))) == data
         if data != plain:
