@@ -25,6 +25,7 @@ from perco_lite.captions import embed_captions, use_older_names
 from perco_lite.coding.bitstream import BitstreamError, PercoFile, pack, unpack, wrong_model
 from perco_lite.condition import LocalConditioner
 from perco_lite.data import image_to_tensor, pad_to_multiple, tensor_to_image
+from perco_lite.files import check_weights
 from perco_lite.pixels import upright_size
 from perco_lite.rates import RATES, RatePoint, get_rate
 from perco_lite.refinement import default_rounds, refine
@@ -86,23 +87,23 @@ class PercoCodec(DiffusionPipeline):
     def from_pretrained(cls, pretrained_model_name_or_path=None, **kwargs) -> "PercoCodec":
         """Load weights: the bundled ones by default, else a folder or hub id; float32 by default.
 
-        Raises FileNotFoundError where the package came without weights.
+        Raises FileNotFoundError where there are none, ValueError where they name code of others.
         """
         path = pretrained_model_name_or_path
-        if path is None:
-            path = BUNDLED
-            if not (BUNDLED / "model_index.json").exists():
-                raise FileNotFoundError(
-                    f"no bundled weights in {BUNDLED}; reinstall the package, or train your own "
-                    "(perco train codec) and pass their folder"
-                )
-        old_name = kwargs.pop("torch_dtype", None)  # diffusers renamed it
-        dtype = kwargs.pop("dtype", old_name) or torch.float32
+        path = BUNDLED if path is None else path
+        if path == BUNDLED and not (BUNDLED / "model_index.json").exists():
+            raise FileNotFoundError(
+                f"no bundled weights in {BUNDLED}; reinstall the package, or train your own "
+                "(perco train codec) and pass their folder"
+            )
+        dtype = kwargs.pop("dtype", kwargs.pop("torch_dtype", None)) or torch.float32
+        if not Path(path).is_dir():
+            path = cls.download(path, **kwargs)
+        check_weights(Path(path))
         codec = super().from_pretrained(path, **kwargs)
         for component in codec.components.values():
             if isinstance(component, torch.nn.Module):
-                # not component.to, whose warning about this is of no concern here
-                torch.nn.Module.to(component, dtype=dtype)
+                torch.nn.Module.to(component, dtype=dtype)  # component.to would warn of float16
         return codec
 
     def save_pretrained(self, save_directory, *args, **kwargs) -> None:

@@ -2,6 +2,7 @@
 
     picture, table, bytes ──write_whole──► a file that is never seen half written
     path ──read_perco──► the bytes of a `.perco` file, and no more than one can have
+    folder ──check_weights──► an error, or nothing: all it names is a codec's, and may be imported
 
 Paper: nothing on this.
 
@@ -10,6 +11,7 @@ Taught in notebook 00.
 
 import csv
 import io
+import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -20,6 +22,29 @@ from PIL.PngImagePlugin import PngInfo
 
 SOFTWARE = "perco_lite"  # written into our PNGs: these may be painted over
 MAX_PERCO_BYTES = 2**22  # no valid file is half as long
+
+# Library and classes of a codec's parts. diffusers imports whatever a folder of weights names.
+PARTS = {
+    "autoencoder": ("perco_lite.autoencoder", ("Autoencoder", "StableDiffusionAutoencoder")),
+    "conditioner": ("perco_lite.condition", ("LocalConditioner",)),
+    "unet": ("diffusers", ("UNet2DConditionModel",)),
+    "text_encoder": ("transformers", ("CLIPTextModel",)),
+    "tokenizer": (
+        "transformers",
+        ("PreTrainedTokenizerFast", "TokenizersBackend", "CLIPTokenizer", "CLIPTokenizerFast"),
+    ),
+    "scheduler": (  # those that can take a v-prediction
+        "diffusers",
+        tuple(
+            f"{name}Scheduler"
+            for name in (
+                "DDIM DDPM DPMSolverMultistep DPMSolverSDE DPMSolverSinglestep DEISMultistep "
+                "EulerDiscrete EulerAncestralDiscrete HeunDiscrete KDPM2Discrete "
+                "KDPM2AncestralDiscrete LMSDiscrete PNDM SASolver TCD LCM UniPCMultistep"
+            ).split()
+        ),
+    ),
+}
 
 
 def explain(error: Exception) -> str:
@@ -43,6 +68,41 @@ def read_perco(path: Path) -> bytes:
             f"over {MAX_PERCO_BYTES:,} bytes, not a .perco file: make one with `perco compress`"
         )
     return data
+
+
+def check_weights(folder: Path) -> None:
+    """Raise unless ``model_index.json`` of a folder names a codec, and parts out of PARTS alone.
+
+    Nothing is imported. Raises FileNotFoundError or ValueError, in one line.
+    """
+    index = folder / "model_index.json"
+    if not index.is_file():
+        raise FileNotFoundError(
+            f"no model_index.json in {folder}, so it holds no codec; give a folder that "
+            "`perco train codec` or save_pretrained wrote"
+        )
+    try:
+        named = json.loads(index.read_text(encoding="utf-8"))
+        kind = named["_class_name"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{index} is damaged; download or train these weights again") from error
+    if kind != "PercoCodec":
+        kind = kind if isinstance(kind, str) and kind.isidentifier() else repr(kind)
+        raise ValueError(f"{folder} holds a {kind:.60}, expected a PercoCodec; check it")
+    for part, source in named.items():
+        if part not in PARTS and not isinstance(source, (list, dict)):
+            continue  # settings
+        library, classes = PARTS.get(part, ("", ()))
+        if source not in [[library, name] for name in classes]:
+            expected = f"expected {library}, {' or '.join(classes[:4])}" if classes else "unknown"
+            raise ValueError(
+                f"{folder} names code that is no codec's: {part!r:.60} is {source!r:.60}, "
+                f"{expected}; nothing of it was run"
+            )
+        if (folder / part / f"{library}.py").exists():  # releases of diffusers would take this one
+            raise ValueError(
+                f"{folder} holds code of its own, {part}/{library}.py; nothing of it was run"
+            )
 
 
 def write_whole(path: Path, data: bytes) -> None:

@@ -6,7 +6,6 @@ Taught in notebook 00.
 """
 
 import hashlib
-import json
 import platform
 import re
 from pathlib import Path
@@ -17,7 +16,7 @@ from perco_lite.autoencoder import Autoencoder
 from perco_lite.captions import build_text_encoder
 from perco_lite.codec import BUNDLED, PercoCodec
 from perco_lite.condition import LocalConditioner
-from perco_lite.files import explain
+from perco_lite.files import check_weights, explain
 from perco_lite.unet import build_scheduler, build_unet
 
 SAMPLERS = ("ddim", "dpm++")
@@ -111,18 +110,7 @@ def _check_weights(weights: str | None) -> None:
         if folder.exists() or not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", weights):
             raise FileNotFoundError(f"no folder of weights at {weights or repr(weights)}; check it")
         return  # owner/name on the hub
-    index = folder / "model_index.json"
-    if not index.is_file():
-        raise FileNotFoundError(
-            f"no model_index.json in {folder}, so it holds no codec; give a folder that "
-            "`perco train codec` or save_pretrained wrote"
-        )
-    try:
-        kind = json.loads(index.read_text(encoding="utf-8"))["_class_name"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{index} is damaged; download or train these weights again") from error
-    if kind != PercoCodec.__name__:
-        raise ValueError(f"{folder} holds a {kind}, expected a {PercoCodec.__name__}; check it")
+    check_weights(folder)
 
 
 def set_sampler(codec: PercoCodec, name: str) -> None:

@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import sys
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -13,7 +15,8 @@ from safetensors.torch import load_file
 
 from perco_lite import PercoCodec
 from perco_lite.coding.bitstream import unpack
-from perco_lite.loading import weights_digest
+from perco_lite.files import PARTS
+from perco_lite.loading import load_codec, weights_digest
 
 PHOTO = Image.linear_gradient("L").resize((90, 70))
 
@@ -185,3 +188,53 @@ def test_bundled_weights_are_the_default(tiny_weights, monkeypatch, codec, tmp_p
     monkeypatch.setattr("perco_lite.codec.BUNDLED", tmp_path)
     with pytest.raises(FileNotFoundError, match="reinstall the package, or train your own"):
         PercoCodec.from_pretrained()
+
+
+HOSTILE = {  # what model_index.json says of a part; each of these would import a module
+    "a file of the folder": ("unet", ["evil", "UNet2DConditionModel"]),
+    "a module of Python": ("scheduler", ["antigravity", "DDIMScheduler"]),
+    "a module that is there already": ("tokenizer", ["os", "system"]),
+    "an unknown class": ("unet", ["diffusers", "StableDiffusionPipeline"]),
+    "another part's class": ("text_encoder", ["diffusers", "UNet2DConditionModel"]),
+    "of a module of ours": ("conditioner", ["perco_lite.cli.main", "app"]),
+    "another part": ("helper", ["evil", "Helper"]),
+    "a class that is no text": ("unet", [["evil"], {"a": 1}]),
+    "no class": ("unet", None),
+    "a pipeline of its own": ("_class_name", ["evil", "PercoCodec"]),
+    "a library that the folder has a file for": ("unet", ["diffusers", "UNet2DConditionModel"]),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+@pytest.mark.parametrize("source", ["folder", "hub"])
+def test_weights_run_nothing(tiny_weights, tmp_path, monkeypatch, kind, source):
+    """``model_index.json`` names the classes of the parts; diffusers imports what it names."""
+    folder, (part, named) = tmp_path / "weights", HOSTILE[kind]
+    shutil.copytree(tiny_weights, folder)
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps({**index, part: named}))
+    code = f"open({str(tmp_path / 'it ran')!r}, 'w')\nfrom diffusers import *\nevil = True\n"
+    for place in (folder, folder / "unet", folder / "helper", tmp_path):
+        place.mkdir(exist_ok=True)
+        (place / "evil.py").write_text(code)
+    if "has a file for" in kind:
+        (folder / "unet" / "diffusers.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)  # as the folder that Python is started in
+    if source == "hub":
+        monkeypatch.setattr(PercoCodec, "download", lambda *_, **__: str(folder))
+    with pytest.raises(ValueError) as caught:
+        PercoCodec.from_pretrained("somebody/weights" if source == "hub" else folder)
+    assert str(folder) in str(caught.value) and "\n" not in str(caught.value)
+    assert len(str(caught.value)) < len(str(folder)) + 250
+    assert "evil" not in sys.modules and "antigravity" not in sys.modules
+    assert not (tmp_path / "it ran").exists()
+    with pytest.raises(ValueError, match="names code|code of its own|holds a"):
+        load_codec("somebody/weights" if source == "hub" else str(folder), "cpu")
+
+
+def test_a_codec_names_the_parts_of_the_table(tiny_weights):
+    index = json.loads((tiny_weights / "model_index.json").read_text())
+    assert {name for name, source in index.items() if isinstance(source, list)} == set(PARTS)
+    for library, classes in PARTS.values():
+        missing = [name for name in classes if not hasattr(import_module(library), name)]
+        assert set(missing) <= {"TokenizersBackend"}, "of transformers 5"
