@@ -19,14 +19,14 @@ from pathlib import Path
 from perco_lite.coding.caption_model import bundled
 from perco_lite.coding.entropy_coding import (
     DEFLATE_DICTIONARY,
-    _deflate,
-    _dictionary,
+    deflate,
+    dictionary,
     pack_text,
     unpack_text,
     zlib_bytes,
 )
 from perco_lite.data import find_data
-from perco_lite.files import write_whole
+from perco_lite.files import write_csv
 from perco_lite.training.caption_model import read_sentences
 
 RESULTS = Path(__file__).parents[1] / "data" / "results" / "caption_coders.csv"
@@ -78,16 +78,16 @@ def zstd(train: list[str]) -> Coder:
 def deflate_trained(train: list[str]) -> Coder:
     """Deflate behind 32 KB of training captions, the most its window reaches."""
     dictionary = "\n".join(train).encode()[-(32 << 10) :]
-    return lambda text: len(_deflate(text.encode(), dictionary))
+    return lambda text: len(deflate(text.encode(), dictionary))
 
 
 CODERS: dict[str, Callable[[list[str]], Coder]] = {
     "UTF-8": lambda train: lambda text: len(text.encode()),
     "zlib -9 (the paper)": lambda train: zlib_bytes,
     "Huffman, letters of the training captions": huffman,
-    "raw deflate": lambda train: lambda text: len(_deflate(text.encode())),
+    "raw deflate": lambda train: lambda text: len(deflate(text.encode())),
     "deflate, our phrases (format version 1)": lambda train: (
-        lambda text: len(_deflate(text.encode(), _dictionary()))
+        lambda text: len(deflate(text.encode(), dictionary()))
     ),
     "deflate, 32 KB of training captions": deflate_trained,
     "Brotli 11, its own dictionary": brotli,
@@ -111,7 +111,7 @@ def main() -> None:
     heldout = read_sentences([path])
     train = read_sentences(sorted(folder.glob("*_train.txt"))) if folder else []
     characters = sum(map(len, heldout))
-    lines = ["coder,captions,characters,bytes_per_caption,bits_per_character"]
+    about, rows = {"captions": len(heldout), "characters": characters}, []
     print(f"{len(heldout)} captions, {characters} characters, from {path.name}")
     print(f"{'coder':42} bytes a caption  bits a character")
     for name, build in CODERS.items():
@@ -119,12 +119,13 @@ def main() -> None:
             coder = build(train)
         except ImportError as error:
             print(f"{name:42} not measured: {error}")
-            lines.append(f'"{name}",{len(heldout)},{characters},,')
+            rows.append({"coder": name, **about})
             continue
         mean = sum(map(coder, heldout)) / len(heldout)
         bits = 8 * mean * len(heldout) / characters
         print(f"{name:42} {mean:15.2f}  {bits:16.3f}")
-        lines.append(f'"{name}",{len(heldout)},{characters},{mean:.3f},{bits:.4f}')
+        figures = {"bytes_per_caption": f"{mean:.3f}", "bits_per_character": f"{bits:.4f}"}
+        rows.append({"coder": name, **about, **figures})
     start = time.process_time()
     coded = [pack_text(text, with_table=True) for text in heldout]
     packed = time.process_time()
@@ -137,7 +138,7 @@ def main() -> None:
         f"{sum(code[0] <= DEFLATE_DICTIONARY for code in coded)} not with the table; "
         f"zlib {zlib.ZLIB_RUNTIME_VERSION}"
     )
-    write_whole(options.output, ("\n".join(lines) + "\n").encode())
+    write_csv(options.output, rows)
     print(f"wrote {options.output}")
 
 

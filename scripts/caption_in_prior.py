@@ -16,7 +16,6 @@ number counts training photos in the order in which they are read.
 """
 
 import argparse
-import csv
 import io
 import math
 import re
@@ -34,7 +33,7 @@ from perco_lite.coding.bitstream import PercoFile, pack
 from perco_lite.coding.index_prior import find_prior, grid_contexts
 from perco_lite.data import find_data, kodak_photos, list_photos, load_photo, read_caption_lists
 from perco_lite.evaluation.metrics.intervals import bootstrap_interval
-from perco_lite.files import write_whole
+from perco_lite.files import write_csv, write_whole
 from perco_lite.loading import load_codec
 from perco_lite.training.index_prior import PriorNetwork, prior_bits, train_network
 from perco_lite.training.recipes import find_training_data
@@ -230,19 +229,6 @@ def caption_rows(codec, rate: str, grids, photos, captions, held_out, seed: int 
     return rows
 
 
-def write(rows: list[dict], path: Path, command: str) -> None:
-    """The table, six digits, and in each row the command that made it."""
-    columns = [*rows[0], "file_bytes", "command"]
-    columns = list(dict.fromkeys([*(c for c in columns if c != "command"), "command"]))
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, columns, lineterminator="\n", restval="")
-    writer.writeheader()
-    for one in rows:
-        shown = {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in one.items()}
-        writer.writerow(shown | {"command": command})
-    write_whole(path, stream.getvalue().encode())
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cache", type=Path, default=ROOT / "out" / "index_prior")
@@ -264,7 +250,9 @@ def main() -> None:
         if rate in CAPTION_RATES:
             rows += caption_rows(codec, rate, grids, photos, captions, held_out)
     words = ["python", "scripts/caption_in_prior.py", *sys.argv[1:]]
-    write(rows, options.output, " ".join(words))
+    command = {"command": " ".join(words)}
+    columns = [*dict.fromkeys([*rows[0], "file_bytes"]), "command"]
+    write_csv(options.output, [one | command for one in rows], columns, digits=6)
     for one in rows:
         bits = f"{one['bits']:8.4f} [{one['bits_low']:.4f}, {one['bits_high']:.4f}]"
         name = f"{one['rate']} {one['photos']:10} {one['code']:45}"

@@ -5,33 +5,28 @@
 Compresses the 24 photos at every rate of the bundled weights with the captions of
 data/captions.json into version 2 of the format (and into version 1 and into version 2 without the
 index prior, of which the sizes are kept), reads each file back in a fresh process, which must find
-the same caption and indices, and writes one row a photo and rate. Prints means, minima and maxima,
-and puts them into the README; `perco rates` shows the means.
+the same caption and indices, and writes one row a photo and rate. Prints means, minima and maxima;
+`scripts/pages.py sizes` puts them into docs/bench.md, and `perco rates` shows the means.
 
 The paper's account is nominal: log2 K bits an index, and zlib's bytes of the caption; no header.
 """
 
 import argparse
-import csv
 import hashlib
-import io
 import subprocess
 import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from marked import fill
-
 from perco_lite.cli.inspecting import SIZES_NAME
 from perco_lite.coding.bitstream import pack, unpack
 from perco_lite.data import kodak_photos
-from perco_lite.files import write_whole
+from perco_lite.files import write_csv
 from perco_lite.loading import load_codec
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "data" / "results" / SIZES_NAME
-PAGE = ROOT / "README.md"
 PARTS = ("header", "caption", "indices")
 READ = """
 import hashlib, sys
@@ -105,36 +100,6 @@ def summary(rows: list[dict]) -> str:
     return "\n".join(lines)
 
 
-def markdown(rows: list[dict]) -> str:
-    """The same for the README, with the paper's account beside it."""
-    titles = (
-        "bytes, mean (from to)",
-        "header",
-        "caption",
-        "indices",
-        "no prior",
-        "as the paper counts",
-    )
-    lines = [f"| rate | {' | '.join(titles)} |", "|---" * 7 + "|"]
-    columns = ("header_bytes", "caption_bytes", "indices_bytes", "without_prior_bytes")
-    for rate in dict.fromkeys(row["rate"] for row in rows):
-        table = [row for row in rows if row["rate"] == rate]
-        mean = {
-            name: sum(float(row[name]) for row in table) / len(table)
-            for name in ("bytes", *columns, "paper_bytes")
-        }
-        sizes = [int(row["bytes"]) for row in table]
-        cells = [f"{mean[name]:,.1f}" for name in (*columns, "paper_bytes")]
-        whole = f"**{mean['bytes']:,.1f}** ({min(sizes):,} to {max(sizes):,})"
-        lines.append(f"| `{rate}` | {whole} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def write_page(rows: list[dict], page: Path) -> None:
-    """Put the table into the README, between its marks."""
-    fill(page, "kodak sizes", markdown(rows))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("-o", "--output", type=Path, default=RESULTS)
@@ -144,13 +109,7 @@ def main() -> None:
     if not photos:
         raise SystemExit("no Kodak photos: set PERCO_LITE_DATA (see data/README.md)")
     rows = measure(load_codec(device="cpu"), photos)
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, rows[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_whole(options.output, stream.getvalue().encode())
-    if options.output == RESULTS:
-        write_page(rows, PAGE)
+    write_csv(options.output, rows)
     print(summary(rows))
     print(f"{2 * len(rows)} files read back by as many fresh processes; wrote {options.output}")
 

@@ -52,7 +52,7 @@ def evaluation(name: str, dataset: str, options: str) -> Step:
         name,
         (
             f"perco evaluate {dataset} -o {table} {options}",
-            f"python scripts/keep_results.py {table}",
+            f"python scripts/pages.py evaluate {table}",
         ),
         () if dataset == "samples" else (dataset,),
         (table, f"data/results/{name}.csv", f"data/results/{name}.json"),
@@ -68,7 +68,7 @@ def script(name: str, photos: tuple[str, ...], makes: str) -> Step:
 STEPS = (
     Step(
         "bench",
-        ("perco bench --json > out/bench.json", "python scripts/make_table.py out/bench.json"),
+        ("perco bench --json > out/bench.json", "python scripts/pages.py bench out/bench.json"),
         ("kodak", "coco_eval", "val"),
         ("out/bench.json",),
     ),
@@ -98,14 +98,19 @@ STEPS = (
         "claims",
         (
             "perco claims -o data/results/claims",
-            "python scripts/make_claims_table.py data/results/claims",
+            "python scripts/pages.py claims",
         ),
         ("kodak", "coco_eval", "train", "weights"),
         ("data/results/claims/README.md",),
         ("data/results/claims/*.json",),
     ),
     script("caption_coders", ("captions",), "caption_coders.csv"),
-    script("kodak_sizes", ("kodak",), "kodak_sizes.csv"),
+    Step(
+        "kodak_sizes",
+        ("python scripts/kodak_sizes.py", "python scripts/pages.py sizes"),
+        ("kodak",),
+        ("data/results/kodak_sizes.csv",),
+    ),
     script("caption_in_prior", ("kodak", "coco_eval", "train"), "index_prior.csv"),
     Step(
         "fuzz",

@@ -138,7 +138,7 @@ def pack_text(text: str, with_table: bool = False) -> tuple[int, bytes]:
             f"got a caption of {len(raw)} bytes of UTF-8, expected at most {MAX_CAPTION_BYTES}: "
             "shorten it"
         )
-    coded = {UTF8: raw, DEFLATE: _deflate(raw), DEFLATE_DICTIONARY: _deflate(raw, _dictionary())}
+    coded = {UTF8: raw, DEFLATE: deflate(raw), DEFLATE_DICTIONARY: deflate(raw, dictionary())}
     if with_table and bundled().holds(text):
         data = bundled().encode(text)
         if len(data) <= len(raw):
@@ -167,7 +167,7 @@ def unpack_text(method: int, data: bytes) -> str:
     if method == TABLE:
         return bundled().decode(raw)
     if method != UTF8:
-        raw = _inflate(raw, _dictionary() if method == DEFLATE_DICTIONARY else b"")
+        raw = _inflate(raw, dictionary() if method == DEFLATE_DICTIONARY else b"")
         if len(data) >= len(raw):  # pack_text would have chosen UTF8: one caption, one method
             raise ValueError(
                 f"got {len(data)} bytes deflated for {len(raw)} bytes of caption, expected fewer: "
@@ -199,14 +199,15 @@ def zlib_bytes(text: str) -> int:
 _RAW_WINDOW = -15
 
 
-def _deflate(raw: bytes, dictionary: bytes = b"") -> bytes:
-    options = {"zdict": dictionary} if dictionary else {}
+def deflate(raw: bytes, behind: bytes = b"") -> bytes:
+    """Raw deflate at its strongest; it may point back to what is ``behind`` the first byte."""
+    options = {"zdict": behind} if behind else {}
     deflater = zlib.compressobj(level=9, wbits=_RAW_WINDOW, memLevel=9, **options)
     return deflater.compress(raw) + deflater.flush()
 
 
-def _inflate(data: bytes, dictionary: bytes = b"") -> bytes:
-    options = {"zdict": dictionary} if dictionary else {}
+def _inflate(data: bytes, behind: bytes = b"") -> bytes:
+    options = {"zdict": behind} if behind else {}
     inflater = zlib.decompressobj(wbits=_RAW_WINDOW, **options)
     try:
         raw = inflater.decompress(data, MAX_CAPTION_BYTES + 1)  # one more, to notice a longer one
@@ -221,7 +222,7 @@ def _inflate(data: bytes, dictionary: bytes = b"") -> bytes:
 
 
 @cache
-def _dictionary() -> bytes:
+def dictionary() -> bytes:
     """What deflate may point back to before the caption's first letter, most useful phrases last.
 
     Part of the file format: with another dictionary, old captions would read as nonsense.

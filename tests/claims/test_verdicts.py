@@ -1,7 +1,5 @@
 """The rule behind the verdicts, on made-up numbers; and that the table says what the rule said."""
 
-import importlib.util
-import json
 import math
 from pathlib import Path
 
@@ -214,32 +212,3 @@ def test_committed_results_give_the_committed_verdicts():
         assert one.verdict in VERDICTS, f"{one.claim.key}: {one.why}"
         if one.effect is not None:
             assert np.isfinite(one.effect.value) and one.figure != "none"
-
-
-def test_readme_is_rewritten_between_its_marks(folder, tmp_path):
-    spec = importlib.util.spec_from_file_location("make", ROOT / "scripts/make_claims_table.py")
-    make = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(make)
-    about = {
-        "command": "perco claims made",
-        "cpu_seconds": 1.5,
-        "date": "today",
-        "device": "cpu: x",
-    }
-    about |= {"model_id": "0x1", "versions": {"torch": "2"}}
-    (folder / "made.json").write_text(json.dumps(about))
-    page = tmp_path / "page.md"
-    page.write_text("before\n<!-- perco claims -->\nold\n<!-- end -->\nafter\n")
-    make.main(folder, page)
-    text = page.read_text()
-    assert text.startswith(f"before\n<!-- perco claims -->\n{len(CLAIMS)} claims:")
-    assert "old" not in text
-    assert text.endswith("<!-- end -->\nafter\n") and "not measured yet" in text
-    make.main(folder, page)
-    assert page.read_text() == text
-    row = "| `made.csv`, `made_sets.csv` | 41 | `perco claims made` | 1.5 | 20 | today |"
-    made = (folder / "README.md").read_text()
-    assert row in made and made.endswith("cpu: x; weights 0x1; torch 2.\n")
-    page.write_text("nothing")
-    with pytest.raises(SystemExit, match="0 places"):
-        make.main(folder, page)

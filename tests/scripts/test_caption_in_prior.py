@@ -1,11 +1,9 @@
 """scripts/caption_in_prior.py: what each code costs, on few small photos and a tiny codec."""
 
 import csv
-import importlib.util
 import json
 import math
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,18 +12,12 @@ from PIL import Image
 
 from perco_lite.training.index_prior import fit_prior, prior_bits
 
-ROOT = Path(__file__).parents[2]
 RATE = "0.0313"
 
 
 @pytest.fixture(scope="module")
-def script():
-    spec = importlib.util.spec_from_file_location(
-        "made_prior", ROOT / "scripts/caption_in_prior.py"
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield module
+def script(load_script):
+    yield load_script("caption_in_prior")
     torch.use_deterministic_algorithms(False)
 
 

@@ -1,9 +1,7 @@
 """measure.py runs steps once, goes on after a failure, and starts anew what is out of date."""
 
-import importlib.util
 import json
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,13 +11,8 @@ COUNT = "open('runs.txt', 'a').write('x')"  # how often a step ran
 
 
 @pytest.fixture(scope="module")
-def script():
-    spec = importlib.util.spec_from_file_location("measure", ROOT / "scripts/measure.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["measure"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["measure"]
+def script(load_script):
+    return load_script("measure")
 
 
 @pytest.fixture

@@ -1,0 +1,295 @@
+"""Fill every place of the pages that scripts write, from what is measured and kept.
+
+    python scripts/pages.py bench out/bench.json [alone.json]  docs/bench.md and the model card
+    python scripts/pages.py sizes      docs/bench.md, from data/results/kodak_sizes.csv
+    python scripts/pages.py claims [FOLDER]    docs/claims.md, and the folder's README.md
+    python scripts/pages.py evaluate [out/kodak.csv …]     data/results/README.md; keeps the tables
+    python scripts/pages.py memory     docs/full_scale.md, from shapes: a minute, no GPU needed
+
+Of several reports of `perco bench --json`, figures of the later one win: speeds, say, of a machine
+that had nothing else to do. A place is what stands between <!-- NAME --> and <!-- end -->.
+"""
+
+import csv
+import json
+import re
+import shlex
+import sys
+from collections import Counter
+from datetime import datetime, timezone
+from pathlib import Path
+
+from perco_lite.files import write_whole
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "data" / "results"
+BENCH_PAGES = (ROOT / "docs" / "bench.md", ROOT / "perco_lite" / "weights" / "README.md")
+CLAIMS_PAGE = ROOT / "docs" / "claims.md"
+MEMORY_PAGE = ROOT / "docs" / "full_scale.md"
+
+
+def fill(page: Path, name: str, block: str) -> None:
+    """Put a text between a page's marks; raises ``SystemExit`` unless they are there once."""
+    mark = f"<!-- {name} -->"
+    text, count = re.subn(
+        rf"({re.escape(mark)}\n).*?\n?<!-- end -->",
+        lambda match: f"{match[1]}{block}\n<!-- end -->",
+        page.read_text(encoding="utf-8"),
+        flags=re.S,
+    )
+    if count != 1:
+        raise SystemExit(f"{page} has {count} places for the figures, expected one place: {mark}")
+    write_whole(page, text.encode())
+
+
+def table(head: list[str], rows: list[list]) -> str:
+    """Markdown of a table."""
+    lines = [f"| {' | '.join(map(str, line))} |" for line in (head, *rows)]
+    return "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:]])
+
+
+# --- perco bench ---
+
+COLUMNS = {  # name in the report: (heading, format)
+    "bytes": ("bytes", "{:,.1f}"),
+    "psnr": ("PSNR", "{:.2f} dB"),
+    "ms_ssim": ("MS-SSIM", "{:.3f}"),
+    "feature_distance": ("feature distance", "{:.2f}"),
+    "flat_colour_error": ("flat areas off by", "{:.1f} of 255"),
+    "psnr_of_estimate": ("PSNR without diffusion", "{:.2f} dB"),
+    "feature_distance_of_estimate": ("its feature distance", "{:.2f}"),
+    "codes_used": ("codes used", "{:.0%}"),
+}
+
+
+def bench_text(report: dict) -> str:
+    """A table with one row a rate, and what belongs to all rates below it."""
+    names = [name for name in report if name.startswith("bytes_")]
+    rates = sorted(name.removeprefix("bytes_") for name in names)
+    shown = {c: v for c, v in COLUMNS.items() if f"{c}_{rates[0]}" in report}
+    rows = [
+        [f"`{rate}`", *(form.format(report[f"{c}_{rate}"]) for c, (_, form) in shown.items())]
+        for rate in rates
+    ]
+    below = (
+        f"Means over {report['kodak_photos']} Kodak photos at their own size, captions of 8 to 12 "
+        f"words from `data/captions.json`, {report['settings']}; every byte of the file counts. "
+        f"The autoencoder alone, the ceiling of all rates: {report['autoencoder_psnr']:.2f} dB"
+    )
+    if "autoencoder_feature_distance" in report:
+        below += (
+            f", feature distance {report['autoencoder_feature_distance']:.2f} (SqueezeNet features "
+            "as in our training loss, not LPIPS; lower is better)"
+        )
+    below += ". LPIPS: not measured, its weights were not at hand." if "lpips" in report else "."
+    if "encode_s" in report:
+        below += (
+            f" On {report['machine']}: encode {report['encode_s']:.2f} s, decode "
+            f"{report['decode_s']:.2f} s with guidance, peak memory "
+            f"{report['peak_memory_gb']:.2f} GB, cold start {report['cold_start_s']:.1f} s."
+        )
+    if "v_loss_gain" in report:
+        below += (
+            f" The caption: over {report['caption_photos']} held-out photos at 0.0019 the v-loss "
+            f"is {report['v_loss_true_caption']:.4f} with their own, "
+            f"{report['v_loss_shuffled_caption']:.4f} with another photo's and "
+            f"{report['v_loss_empty_caption']:.4f} with none (gain of the own one over another's "
+            f"{report['v_loss_gain']:.4f} ± {report['v_loss_gain_standard_error']:.4f}, one "
+            "standard error)."
+        )
+    return f"{table(['rate', *(heading for heading, _ in shown.values())], rows)}\n\n{below}"
+
+
+def bench(*reports: str) -> None:
+    report = {}
+    for path in reports:
+        report |= json.loads(Path(path).read_text(encoding="utf-8"))
+    for page in BENCH_PAGES:
+        fill(page, "perco bench", bench_text(report))
+
+
+# --- sizes of the Kodak photos' files ---
+
+
+def sizes_text(rows: list[dict[str, str]]) -> str:
+    """Mean bytes of each part at each rate, with the paper's account beside them."""
+    head = "rate, bytes, mean (from to), header, caption, indices, no prior, as the paper counts"
+    head = re.split(r", (?!mean)", head)
+    parts = ("header_bytes", "caption_bytes", "indices_bytes", "without_prior_bytes", "paper_bytes")
+    lines = []
+    for rate in dict.fromkeys(row["rate"] for row in rows):
+        chosen = [row for row in rows if row["rate"] == rate]
+        mean = {
+            name: sum(float(row[name]) for row in chosen) / len(chosen)
+            for name in ("bytes", *parts)
+        }
+        sizes = [int(row["bytes"]) for row in chosen]
+        whole = f"**{mean['bytes']:,.1f}** ({min(sizes):,} to {max(sizes):,})"
+        lines.append([f"`{rate}`", whole, *(f"{mean[name]:,.1f}" for name in parts)])
+    return table(head, lines)
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def sizes() -> None:
+    fill(BENCH_PAGES[0], "kodak sizes", sizes_text(read_rows(RESULTS / "kodak_sizes.csv")))
+
+
+# --- perco claims ---
+
+
+def claims_text(folder: Path) -> str:
+    """How many of each verdict, and the table without where and why."""
+    from perco_lite.claims.claim_list import CLAIMS
+    from perco_lite.claims.table import NOT_MEASURED, judge, markdown
+    from perco_lite.claims.verdicts import VERDICTS
+
+    judgements = judge(folder, CLAIMS)
+    counts = Counter(one.verdict for one in judgements)
+    said = [f"{counts[name]} *{name}*" for name in (*VERDICTS, NOT_MEASURED) if counts[name]]
+    head = (
+        f"{len(judgements)} claims: {', '.join(said)}. Intervals are over photos; where each claim "
+        "was read, its command and its limits are in [10_claims](../notebooks/10_claims.ipynb)."
+    )
+    return f"{head}\n\n{markdown(judgements)}"
+
+
+def claims_readme(folder: Path) -> str:
+    """File, command, device and date of each table, from the JSON beside it."""
+    lines, devices = [], set()
+    for path in sorted(folder.glob("*.json")):
+        about = json.loads(path.read_text(encoding="utf-8"))
+        rows = read_rows(path.with_suffix(".csv"))
+        photos = len({row["photo"] for row in rows} - {""})
+        names = [f"`{path.stem}.csv`", f"`{path.stem}_sets.csv`"]
+        names = names[: 1 + (folder / f"{path.stem}_sets.csv").exists()]
+        made = f"`{about['command']}`"
+        lines.append(
+            [", ".join(names), len(rows), made, about["cpu_seconds"], photos, about["date"]]
+        )
+        versions = ", ".join(f"{name} {value}" for name, value in about["versions"].items())
+        devices.add(f"{about['device']}; weights {about['model_id']}; {versions}")
+    return (
+        "# data/results/claims\n\nWhat `perco claims` measured, for the table of claims in "
+        "`notebooks/10_claims.ipynb`. `NAME.csv` has a row a photo and setting, `NAME_sets.csv` a "
+        "row a draw of the photos (0: all of them) and setting, `NAME.json` the command, settings, "
+        "device and versions. `PERCO_LITE_DATA` was a folder as `data/README.md` describes.\n\n"
+        + table(["file", "rows", "command", "CPU seconds", "photos", "date"], lines)
+        + "\n\n"
+        + "\n\n".join(sorted(devices))
+        + ".\n"
+    )
+
+
+def claims(folder: str | Path = RESULTS / "claims") -> None:
+    folder = Path(folder)
+    write_whole(folder / "README.md", claims_readme(folder).encode())
+    fill(CLAIMS_PAGE, "perco claims", claims_text(folder))
+
+
+# --- perco evaluate ---
+
+
+def keep(path: Path) -> None:
+    """Copy a finished table and its summary to RESULTS; ``ValueError`` for one that is not."""
+    summary = path.with_suffix(".json")
+    about = json.loads(summary.read_text(encoding="utf-8"))
+    if not about["finished"] or about["skipped"]:
+        raise ValueError(f"{path} is not whole; run its command again")
+    words = shlex.split(about["command"])
+    about["command"] = shlex.join([Path(words[0]).name, *words[1:]])  # of any machine
+    made = datetime.fromtimestamp(summary.stat().st_mtime, timezone.utc)
+    about["date"] = made.date().isoformat()
+    text = json.dumps(about, indent=1, ensure_ascii=False)
+    write_whole(RESULTS / summary.name, f"{text}\n".encode())
+    write_whole(RESULTS / path.name, path.read_bytes())
+
+
+def evaluate(*tables: str) -> None:
+    for path in tables:
+        keep(Path(path))
+    rows = []
+    for path in sorted(RESULTS.glob("*.json")):
+        about = json.loads(path.read_text(encoding="utf-8"))
+        if about.get("made_by") == "perco evaluate":
+            photos = f"{about['photos']} of {about['settings']['dataset']}"
+            files = f"`{path.stem}.csv`, `{path.name}`"
+            rows.append([files, photos, f"`{about['command']}`", about["machine"], about["date"]])
+    listed = table(["file", "photos", "command", "device", "date"], rows)
+    fill(RESULTS / "README.md", "perco evaluate", listed)
+
+
+# --- what fits on which card ---
+
+CARDS = (8, 16, 24, 80)
+PROCESSES = {"paper": 8}  # the others are for one GPU
+
+
+def decoding(height: int, width: int, bytes_each: int):
+    from perco_lite.full_scale import memory
+
+    return memory.decoding_need(memory.build_parts(), height, width, bytes_each)
+
+
+def training(config: str, **changes):
+    """A shipped config, with changes, as one process of it sees it."""
+    import yaml
+
+    from perco_lite.full_scale import memory, run_config
+
+    options = yaml.safe_load((run_config.FOLDER / f"{config}.yaml").read_text(encoding="utf-8"))
+    options |= changes
+    passes = options["accumulation"] * PROCESSES.get(config, 1)
+    return memory.training_need(
+        memory.build_parts(),
+        options["layers"],
+        options.get("lora_rank", 16),
+        options["batch_size"] // passes,
+        options["crop"],
+        options["gradient_checkpointing"],
+        options.get("optimizer", "adamw"),
+    )
+
+
+JOBS = {
+    "decode 768×512, `--dtype float16`": lambda: decoding(512, 768, 2),
+    "decode 768×512": lambda: decoding(512, 768, 4),
+    "decode 1024×1024, or larger in tiles, `--dtype float16`": lambda: decoding(1024, 1024, 2),
+    "decode 1024×1024, or larger in tiles": lambda: decoding(1024, 1024, 4),
+    "train `t4`": lambda: training("t4"),
+    "train `t4 --crop 64`": lambda: training("t4", crop=64),
+    "train `single-gpu --optimizer adamw8bit`": lambda: training(
+        "single-gpu", optimizer="adamw8bit"
+    ),
+    "train `single-gpu`": lambda: training("single-gpu"),
+    "train `single-gpu --layers all`": lambda: training("single-gpu", layers="all"),
+    "train `paper`, each of 8 GPUs": lambda: training("paper"),
+    "train `paper --gradient-checkpointing`, each of 8": lambda: training(
+        "paper", gradient_checkpointing=True
+    ),
+}
+
+
+def card_row(name: str, need) -> list[str]:
+    """One line of the table; ``need``: a ``memory.Need``."""
+    gib = 2**30
+    numbers = (need.weights / gib, need.working / gib, need.gib)
+    fits = ["yes" if need.fits(card) else "no" for card in CARDS]
+    return [name, *(f"{number:.1f}" for number in numbers), *fits]
+
+
+def memory() -> None:
+    head = ["job", "weights", "pass", "GiB in all", *(f"{card} GB" for card in CARDS)]
+    rows = [card_row(name, job()) for name, job in JOBS.items()]
+    fill(MEMORY_PAGE, "memory table", table(head, rows))
+
+
+PAGES = {"bench": bench, "sizes": sizes, "claims": claims, "evaluate": evaluate, "memory": memory}
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2 or sys.argv[1] not in PAGES or sys.argv[1:] == ["bench"]:
+        sys.exit(__doc__)
+    PAGES[sys.argv[1]](*sys.argv[2:])

@@ -1,0 +1,238 @@
+"""scripts/pages.py: places between marks are filled from what was measured, and no others."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import typer
+
+from perco_lite.claims.claim_list import CLAIMS
+from perco_lite.cli.main import app
+from perco_lite.files import write_csv
+from perco_lite.full_scale.memory import GIB, Need
+from perco_lite.full_scale.pretrained import MIRRORS
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "full_scale.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def pages(load_script):
+    return load_script("pages")
+
+
+@pytest.fixture
+def page(tmp_path):
+    """A page with a place of that name, and the page around it."""
+
+    def make(name, path="page.md"):
+        page = tmp_path / path
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text(f"before\n<!-- {name} -->\nold\nold\n<!-- end -->\nafter\n")
+        return page
+
+    return make
+
+
+def filled(page, name) -> str:
+    """What a page has in its place now; all else must be as it was."""
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith(f"before\n<!-- {name} -->\n") and "old" not in text
+    assert text.endswith("\n<!-- end -->\nafter\n")
+    return text
+
+
+def test_a_page_without_its_place_is_left_alone(pages, page):
+    target = page("one")
+    with pytest.raises(SystemExit, match="0 places for the figures, expected one place: <!-- two"):
+        pages.fill(target, "two", "text")
+    assert "old" in target.read_text()
+    pages.fill(target, "one", "a \\1 b")  # as it is, no pattern
+    assert "\na \\1 b\n" in filled(target, "one")
+
+
+# --- perco bench ---
+
+REPORT = {
+    "machine": "a laptop, 2 threads",
+    "settings": "20 steps",
+    "kodak_photos": 24,
+    "autoencoder_psnr": 25.456,
+    **{f"{n}_{r}": i for i, n in enumerate(("bytes", "psnr", "ms_ssim"), 1) for r in ("a", "b")},
+    "lpips": "not measured: no weights",
+}
+
+
+def test_rows_are_rates_and_columns_what_was_measured(pages):
+    lines = pages.bench_text(REPORT).splitlines()
+    assert lines[0] == "| rate | bytes | PSNR | MS-SSIM |"
+    assert lines[2] == "| `a` | 1.0 | 2.00 dB | 3.000 |" and lines[3].startswith("| `b` |")
+    assert "25.46 dB" in lines[-1] and "LPIPS: not measured" in lines[-1]
+    assert "cold start" not in lines[-1] and "v-loss" not in lines[-1]
+
+
+def test_bench_goes_into_both_pages(pages, page, tmp_path, monkeypatch):
+    both = [page("perco bench", name) for name in ("docs/bench.md", "card.md")]
+    monkeypatch.setattr(pages, "BENCH_PAGES", both)
+    (tmp_path / "bench.json").write_text(json.dumps(REPORT))
+    pages.bench(tmp_path / "bench.json")
+    pages.bench(tmp_path / "bench.json")
+    for one in both:
+        assert filled(one, "perco bench").count("| rate |") == 1
+    (tmp_path / "alone.json").write_text(json.dumps({"autoencoder_psnr": 30.0}))
+    pages.bench(tmp_path / "bench.json", tmp_path / "alone.json")
+    text = both[0].read_text()
+    assert "30.00 dB" in text and "25.46 dB" not in text and "| `a` | 1.0 |" in text
+
+
+def test_both_pages_show_the_same_figures(pages):
+    found = [
+        re.search(r"<!-- perco bench -->\n(.*?)\n<!-- end -->", page.read_text("utf-8"), re.S)[1]
+        for page in pages.BENCH_PAGES
+    ]
+    assert len(set(found)) == 1 and "| `0.0019` |" in found[0]
+
+
+# --- sizes ---
+
+
+def test_the_page_shows_the_sizes_that_are_kept(pages):
+    rows = pages.read_rows(ROOT / "data" / "results" / "kodak_sizes.csv")
+    kept = pages.BENCH_PAGES[0].read_text(encoding="utf-8")
+    assert f"<!-- kodak sizes -->\n{pages.sizes_text(rows)}\n<!-- end -->" in kept
+
+
+def test_sizes_are_filled_in(pages, page, monkeypatch):
+    target = page("kodak sizes")
+    monkeypatch.setattr(pages, "BENCH_PAGES", (target,))
+    pages.sizes()
+    assert "| rate | bytes, mean (from to) | header |" in filled(target, "kodak sizes")
+
+
+# --- claims ---
+
+
+def test_claims_and_who_made_which_table(pages, page, tmp_path, monkeypatch):
+    folder, target = tmp_path / "claims", page("perco claims")
+    monkeypatch.setattr(pages, "CLAIMS_PAGE", target)
+    write_csv(folder / "made.csv", [{"photo": i % 20, "psnr": i} for i in range(41)])
+    write_csv(folder / "made_sets.csv", [{"draw": 0}])
+    about = {"command": "perco claims made", "cpu_seconds": 1.5, "date": "today"}
+    about |= {"device": "cpu: x", "model_id": "0x1", "versions": {"torch": "2"}}
+    (folder / "made.json").write_text(json.dumps(about))
+    pages.claims(folder)
+    text = filled(target, "perco claims")
+    assert f"\n{len(CLAIMS)} claims:" in text and "not measured yet" in text
+    pages.claims(folder)
+    assert target.read_text() == text
+    row = "| `made.csv`, `made_sets.csv` | 41 | `perco claims made` | 1.5 | 20 | today |"
+    made = (folder / "README.md").read_text()
+    assert row in made and made.endswith("cpu: x; weights 0x1; torch 2.\n")
+
+
+def test_the_page_shows_the_claims_that_are_kept(pages):
+    kept = pages.CLAIMS_PAGE.read_text(encoding="utf-8")
+    assert pages.claims_text(ROOT / "data" / "results" / "claims") in kept
+
+
+# --- perco evaluate ---
+
+
+@pytest.fixture
+def kept(pages, tmp_path, monkeypatch):
+    """Keep a table with these changes to its summary; the JSON kept."""
+    monkeypatch.setattr(pages, "RESULTS", tmp_path / "results")
+
+    def kept(**changes):
+        about = {
+            "made_by": "perco evaluate",
+            "finished": True,
+            "skipped": [],
+            "command": "/home/me/.venv/bin/perco evaluate 'my photos' -o out/k.csv",
+            "machine": "a laptop",
+            "photos": 3,
+            "settings": {"dataset": "my photos"},
+        }
+        (tmp_path / "k.csv").write_text("photo,codec\na.png,jpeg\n")
+        (tmp_path / "k.json").write_text(json.dumps(about | changes))
+        pages.keep(tmp_path / "k.csv")
+        return json.loads((tmp_path / "results" / "k.json").read_text())
+
+    return kept
+
+
+def test_a_table_is_kept_with_its_command_and_listed(kept, pages, page, tmp_path):
+    about, results = kept(), tmp_path / "results"
+    assert about["command"] == "perco evaluate 'my photos' -o out/k.csv"
+    assert (results / "k.csv").read_text() == "photo,codec\na.png,jpeg\n"
+    (results / "others.json").write_text('{"made_by": "another command"}')
+    readme = page("perco evaluate", "results/README.md")
+    pages.evaluate()
+    text = filled(readme, "perco evaluate")
+    row = "| `k.csv`, `k.json` | 3 of my photos | `perco evaluate 'my photos' -o out/k.csv` |"
+    assert f"{row} a laptop | {about['date']} |" in text and "others" not in text
+    readme.write_text("no marks")
+    with pytest.raises(SystemExit, match="expected one place"):
+        pages.evaluate(tmp_path / "k.csv")
+
+
+@pytest.mark.parametrize("changes", [{"finished": False}, {"skipped": [{"photo": "a.png"}]}])
+def test_a_table_with_holes_is_not_kept(kept, changes, tmp_path):
+    with pytest.raises(ValueError, match="is not whole"):
+        kept(**changes)
+    assert not (tmp_path / "results").exists()
+
+
+# --- docs/full_scale.md ---
+
+
+def test_a_row_by_hand(pages):
+    need = Need(5 * GIB, GIB // 2)
+    yes = ["yes" if need.fits(8) else "no", "yes", "yes", "yes"]
+    assert pages.card_row("x", need) == ["x", "5.0", "0.5", "5.5", *yes]
+    assert not need.fits(6) and pages.CARDS == (8, 16, 24, 80)
+
+
+def test_the_table_has_a_row_for_every_job(pages):
+    rows = PAGE.split("<!-- memory table -->\n")[1].split("<!-- end -->")[0].splitlines()[2:]
+    assert [line.split(" | ")[0].removeprefix("| ") for line in rows] == list(pages.JOBS)
+
+
+@pytest.mark.parametrize("name", ["decode 768×512, `--dtype float16`", "train `single-gpu`"])
+def test_the_table_is_what_the_script_computes(pages, name):
+    (stored,) = [line for line in PAGE.splitlines() if line.startswith(f"| {name} |")]
+    fresh = " | ".join(pages.card_row(name, pages.JOBS[name]()))
+    numbers = [[float(x) for x in re.findall(r"\d+\.\d", line)] for line in (stored, fresh)]
+    # another release of torch or diffusers may hold a tensor more or less
+    assert numbers[0] == pytest.approx(numbers[1], rel=0.1), "run scripts/pages.py memory"
+
+
+def test_the_memory_table_is_filled_in(pages, page, monkeypatch):
+    target = page("memory table")
+    monkeypatch.setattr(pages, "MEMORY_PAGE", target)
+    monkeypatch.setattr(pages, "JOBS", {"a job": lambda: Need(GIB, GIB)})
+    pages.memory()
+    head = "| job | weights | pass | GiB in all | 8 GB | 16 GB | 24 GB | 80 GB |\n|---|---|"
+    assert head in filled(target, "memory table") and "| a job | 1.0 | 1.0 |" in target.read_text()
+
+
+def test_commands_of_the_page_have_these_options():
+    commands = typer.main.get_command(app).commands
+    lines = re.findall(r"perco (?:train )?[a-z]+ [^#`\n]*", PAGE)
+    assert len(lines) > 12
+    for line in lines:
+        words = line.replace("&&", " ").split()
+        command = commands[words[1]]
+        if words[1] == "train":
+            command = command.commands[words[2]]
+        known = {option for p in command.params for option in (*p.opts, *p.secondary_opts)}
+        used = {word for word in words if re.match(r"--?[a-z]", word)}
+        if "&&" not in line:
+            assert used <= known, f"{line}: {used - known}"
+
+
+def test_every_mirror_is_listed():
+    for name, mirrors in MIRRORS.items():
+        (line,) = [line for line in PAGE.splitlines() if line.startswith(f"| `{name}`")]
+        assert all(f"`{mirror}`" in line for mirror in mirrors)
