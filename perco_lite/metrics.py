@@ -40,6 +40,12 @@ PROTOCOLS = {
     "ms_ssim": f"MS-SSIM, RGB, data range 1, torchmetrics {version('torchmetrics')} defaults",
     "flat_colour_error": "mean colour error of flat 32x32 squares, of 255 (perco_lite's own)",
 }
+
+
+class Unavailable(RuntimeError):
+    """What does not work on this machine; says why, by name, and what would mend it."""
+
+
 Lpips = Callable[[Image.Image, Image.Image], float | None]
 
 

@@ -1,8 +1,8 @@
 """Photos × codecs × rates → one table, one row at a time, and a summary of how and what.
 
-    PhotoSet ──a few photos──► contender.run ──► Attempt ──┬─► out_pictures/CODEC/RATE/PHOTO.png
-                                                           └─ metrics ─► a row of out.csv
-    all rows ──evaluation_summary──► out.json: settings, protocols, means, intervals, deltas
+    PhotoSet ──a few photos──► method.run ──► Attempt ──┬─► out_pictures/CODEC/RATE/PHOTO.png
+                                                        └─ metrics ─► a row of the table
+    all rows ──summary──► out.json: settings, protocols, means, intervals, deltas
 
 A row is written when its picture is, and is not made again by the next run; a table made with
 other settings is refused. Under ``accelerate launch`` each process takes every n-th handful of
@@ -13,6 +13,7 @@ Paper: PerCo, Sec. 4.
 Differs from the paper: everything is measured on the file that would be sent.
 """
 
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from datetime import timedelta
@@ -24,20 +25,22 @@ from perco_lite.codec import PercoCodec
 from perco_lite.coding.bitstream import WRITTEN_VERSION
 from perco_lite.coding.entropy_coding import caption_table_id
 from perco_lite.coding.index_prior import find_prior, prior_table_id
-from perco_lite.evaluation.codecs import classical as baselines
-from perco_lite.evaluation.codecs import external as external_codecs
-from perco_lite.evaluation.codecs.families import Classical, load_learned_family
-from perco_lite.evaluation.codecs.learned import LEARNED_CODECS
-from perco_lite.evaluation.codecs.ours import OURS, Ceiling, Decoding, Estimate, Perco, PercoFiles
+from perco_lite.evaluation.codecs.ours import Decoding
 from perco_lite.evaluation.datasets import PhotoSet
-from perco_lite.evaluation.evaluation_files import EvaluationFiles
-from perco_lite.evaluation.rows import RowMaker, ToDo, columns, order, skip
+from perco_lite.evaluation.methods import build_methods
+from perco_lite.evaluation.rows import (
+    RowMaker,
+    columns,
+    load_photos,
+    rates_to_do,
+    refuse_others,
+    skip,
+)
 from perco_lite.evaluation.scoring import PHOTO_METRICS, SetScorer, check_names, load_photo_metrics
 from perco_lite.evaluation.summary import write_summary
-from perco_lite.evaluation.table import ResultTable
+from perco_lite.evaluation.table import EvaluationFiles, ResultTable
 from perco_lite.files import explain, save_png
 from perco_lite.loading import weights_digest
-from perco_lite.rates import get_rate
 
 BATCH = 4  # photos in memory
 
@@ -61,11 +64,12 @@ def evaluate(
 
     Args:
         output: CSV to make or go on with; the JSON and the folder of pictures are beside it.
-        codecs: see ``contenders``; ``metrics``: see ``scoring``.
+        codecs: see ``build_methods``; ``metrics``: see ``scoring``.
         rates: of perco; classical codecs get its bytes for each photo.
         codec: loaded weights; needed for perco, perco-estimate and autoencoder. Without them
             classical codecs get the bytes of perco's file with no index prior.
         ladder: bits per pixel to measure classical codecs at, besides.
+        decoding: how perco paints; default: as suits the weights.
         rounds: of perco's closed-loop encoding; None = its own number, 0 = nearest codes.
         keep: leave the pictures on disk; set metrics need them.
         batch: photos to hold in memory at a time.
@@ -76,85 +80,123 @@ def evaluate(
         OSError, ValueError: before any work, if the output cannot be written or is another
             table, or a name is unknown. What fails for one photo alone is in the summary.
     """
-    metrics = check_names(metrics)
-    codecs, decoding = tuple(dict.fromkeys(codecs)), decoding or Decoding()
-    if codec is not None:
-        decoding = decoding.of(codec)
+    started = time.perf_counter()
     if batch < 1:
         raise ValueError(f"got batch {batch}, expected at least 1 photo at a time")
     if rounds is not None and rounds < 0:
         raise ValueError(f"got {rounds} rounds, expected 0 (nearest code) or more")
-    files = EvaluationFiles(Path(output))
-    files.check()
-    rates = tuple(dict.fromkeys(rates))
-    contenders, missing = build_contenders(codecs, codec, rates, tuple(ladder), decoding, rounds)
-    dataset, unreadable = dataset.without_unreadable()
-    if not dataset.photos:
-        raise ValueError(f"none of these photos can be read; the first: {unreadable[0][1]}")
-    state = _processes(codec)
-    main = state.is_main_process
-    loaded = load_photo_metrics(metrics)
-    scorer = SetScorer(metrics, dataset, files.pictures, keep)
-    if main:
-        for line in dataset.notes:
-            say(f"note: {line}")
-        for name, reason in (loaded.missing | scorer.missing | missing).items():
-            say(f"not measured: {name} ({reason})")
-        for photo, error in unreadable:
-            say(f"left out: {photo.name} ({explain(error)})")
-    settings = {
-        "dataset": dataset.name,
-        "resize": dataset.resize_rule,
-        "captions": dataset.captions,
-        "metrics": {name: loaded.protocols.get(name) for name in metrics if name in PHOTO_METRICS},
-        "file_format": file_format(codec, rates),
-        "weights": weights_digest(codec) if codec else "none",
-    }
-    if rounds is not None:
-        settings["closed_loop_rounds"] = rounds
-    maker = RowMaker(loaded.functions, codec, decoding, settings)
-    table = ResultTable(
-        files.table,
-        columns(metrics),
-        state.process_index if state.num_processes > 1 else None,
-    )
-    table.check()
-    state.wait_for_everyone()  # nobody writes while another still looks
-    if main:
-        table.repair()
-    state.wait_for_everyone()
-    to_do = ToDo(table, files, dataset, contenders, maker)
-    state.wait_for_everyone()  # nobody adds rows while another still reads
-    if main:
-        files.start(settings)
-    chunks = [dataset.photos[i : i + batch] for i in range(0, len(dataset.photos), batch)]
-    chunks = chunks[state.process_index :: state.num_processes]
-    skipped = [skip(photo.name, "", "", error) for photo, error in unreadable] if main else []
-    hidden = quiet or not main
-    with tqdm(total=to_do.count(chunks), desc=dataset.name, unit="row", disable=hidden) as bar:
-        for chunk in chunks:
-            jobs = to_do.load(chunk, skipped)
-            for row, image in maker.rows(contenders, jobs, skipped, bar):
-                if keep:
-                    save_png(image, files.picture(row["codec"], row["rate"], row["photo"]))
-                table.append(row)
-    if state.num_processes > 1:
-        from accelerate.utils import gather_object
-
-        skipped = gather_object(skipped)  # waits for all of them
-    if not main:
+    names = tuple(dict.fromkeys(codecs)), check_names(metrics), tuple(dict.fromkeys(rates))
+    decoding = decoding or Decoding()
+    decoding = decoding if codec is None else decoding.of(codec)
+    run = _Run(dataset, Path(output), *names, codec, tuple(ladder), decoding, rounds, keep)
+    if run.state.is_main_process:
+        run.tell(say)
+    run.open()
+    skipped = run.measure(batch, quiet)
+    if not run.state.is_main_process:
+        run.table.close()
         return {}
-    table.repair()
-    table.sort(order)
-    context = {
-        "codecs": {name: missing.get(name, "measured") for name in codecs},
-        "decoding": asdict(decoding),
-        "batch": batch,
-        "processes": state.num_processes,
-        "device": "cpu" if codec is None else str(codec.device),
-        "skipped": skipped,
-    }
-    return write_summary(files, table, dataset, settings, loaded, scorer, metrics, context, quiet)
+    about = {"decoding": asdict(decoding), "batch": batch, "skipped": skipped}
+    about["device"] = "cpu" if codec is None else str(codec.device)
+    return run.finish(about, started, quiet)
+
+
+class _Run:
+    """An evaluation of which everything that can be known beforehand is known to work."""
+
+    def __init__(
+        self, dataset, output, codecs, metrics, rates, codec, ladder, decoding, rounds, keep
+    ):
+        self.codecs, self.metrics, self.keep = codecs, metrics, keep
+        self.files = EvaluationFiles(output)
+        self.files.check()
+        self.methods, self.missing = build_methods(codecs, codec, rates, ladder, decoding, rounds)
+        self.dataset, self.unreadable = dataset.without_unreadable()
+        if not self.dataset.photos:
+            first = self.unreadable[0][1]
+            raise ValueError(f"none of these photos can be read; the first: {first}")
+        self.state = processes("cpu" if codec is None else codec.device.type)
+        self.loaded = load_photo_metrics(metrics)
+        self.scorer = SetScorer(metrics, self.dataset, self.files.pictures, keep)
+        protocols = self.loaded.protocols
+        self.settings = {
+            "dataset": dataset.name,
+            "resize": dataset.resize_rule,
+            "captions": dataset.captions,
+            "metrics": {name: protocols.get(name) for name in metrics if name in PHOTO_METRICS},
+            "file_format": file_format(codec, rates),
+            "weights": weights_digest(codec) if codec else "none",
+        }
+        if rounds is not None:
+            self.settings["closed_loop_rounds"] = rounds
+        self.maker = RowMaker(self.loaded.functions, codec, decoding, self.settings)
+        self.table = ResultTable(self.files.table, columns(metrics))
+        self.table.check()
+
+    def tell(self, say: Callable[[str], None]) -> None:
+        """What a reader should know before hours are spent."""
+        for line in self.dataset.notes:
+            say(f"note: {line}")
+        for name, reason in (self.loaded.missing | self.scorer.missing | self.missing).items():
+            say(f"not measured: {name} ({reason})")
+        for photo, error in self.unreadable:
+            say(f"left out: {photo.name} ({explain(error)})")
+
+    def open(self) -> None:
+        """Open the table in every process, or in none; one that is refused stays as it was."""
+        self.state.wait_for_everyone()  # nobody writes while another still looks
+        if self.state.is_main_process:
+            self.table.open()
+        self.state.wait_for_everyone()
+        refused = None
+        try:
+            refuse_others(self.table, self.files, self.dataset, self.methods, self.maker)
+        except ValueError as error:
+            refused = error
+        self.state.wait_for_everyone()  # nobody adds rows while another still reads
+        if refused is not None:
+            self.table.close(remove=self.table.made)
+            raise refused
+        if self.state.is_main_process:
+            self.files.start(self.settings)
+
+    def measure(self, batch: int, quiet: bool) -> list[dict]:
+        """Make the rows that are not there yet, of this process's photos; what failed, of all."""
+        state, dataset, table = self.state, self.dataset, self.table
+        skipped = []
+        if state.is_main_process:
+            skipped = [skip(photo.name, "", "", error) for photo, error in self.unreadable]
+        chunks = [dataset.photos[i : i + batch] for i in range(0, len(dataset.photos), batch)]
+        chunks = chunks[state.process_index :: state.num_processes]
+        missing = (rates_to_do(table, self.methods, photo) for chunk in chunks for photo in chunk)
+        count = sum(len(rates) for photo in missing for rates in photo.values())
+        hidden = quiet or not state.is_main_process
+        with tqdm(total=count, desc=dataset.name, unit="row", disable=hidden) as bar:
+            for chunk in chunks:
+                jobs = load_photos(table, self.methods, dataset, chunk, skipped)
+                for row, image in self.maker.rows(self.methods, jobs, skipped, bar):
+                    if self.keep:
+                        place = row["codec"], row["rate"], row["photo"]
+                        save_png(image, self.files.picture(*place))
+                    table.append(row)
+        if state.num_processes > 1:
+            from accelerate.utils import gather_object
+
+            skipped = gather_object(skipped)  # waits for all of them
+        return skipped
+
+    def finish(self, about: dict, started: float, quiet: bool) -> dict:
+        """Write the CSV and the summary."""
+        self.table.write()
+        about |= {
+            "settings": self.settings,
+            "codecs": {name: self.missing.get(name, "measured") for name in self.codecs},
+            "processes": self.state.num_processes,
+        }
+        parts = self.files, self.table, self.dataset, self.loaded, self.scorer, self.metrics
+        summary = write_summary(*parts, about, started, quiet)
+        self.table.close(remove=True)
+        return summary
 
 
 def file_format(codec: PercoCodec | None, rates: Iterable[str]) -> dict:
@@ -167,69 +209,27 @@ def file_format(codec: PercoCodec | None, rates: Iterable[str]) -> dict:
     }
 
 
-def _processes(codec: PercoCodec | None):
+def processes(device: str | None = None):
     """The processes of this run, of which there is one without ``accelerate launch``."""
     from accelerate import PartialState
 
-    on_cpu = codec is None or codec.device.type == "cpu"
     # one process may wait for another that has hours to go
-    return PartialState(cpu=on_cpu, timeout=timedelta(days=7))
+    return PartialState(cpu=device == "cpu", timeout=timedelta(days=7))
 
 
-def build_contenders(
-    names: Iterable[str],
-    codec: PercoCodec | None,
-    rates: tuple[str, ...],
-    ladder: tuple[float, ...],
-    decoding: Decoding,
-    rounds: int | None = None,
-) -> tuple[list, dict[str, str]]:
-    """Contenders in the order of their names, and for each that cannot run here, why.
-
-    Raises ``ValueError`` for an unknown name or rate, or where none can run.
-    """
-    names = tuple(dict.fromkeys(names))
-    for rate in rates:
-        get_rate(rate) if codec is None else codec.rate(rate)
-    for bpp in ladder:
-        if not 0 < bpp <= 24:
-            raise ValueError(f"got {bpp:g} bpp on the ladder, expected above 0 and at most 24")
-    known = (*OURS, *baselines.CODECS, *external_codecs.EXTERNAL_CODECS, *LEARNED_CODECS)
-    for name in names:
-        if name not in known:
-            raise ValueError(f"got codec {name!r}, expected some of {', '.join(known)}")
-    files = PercoFiles(codec, rounds) if codec is not None else None
-    here = baselines.available()
-    contenders, missing = [], {}
-    for name in names:
-        if name in OURS:
-            if codec is None:
-                raise ValueError(f"got codec {name!r} but no weights; pass a PercoCodec")
-            if name == "perco-estimate" and (reason := Estimate.why_not(codec)):
-                missing[name] = reason
-                continue
-            ours = {
-                "perco": lambda: Perco(files, rates, decoding),
-                "perco-estimate": lambda: Estimate(files, rates, decoding),
-                "autoencoder": lambda: Ceiling(codec),
-            }
-            contenders.append(ours[name]())
-        elif name in external_codecs.EXTERNAL_CODECS:
-            if reason := external_codecs.why_not(name):
-                missing[name] = reason
-            else:
-                near = external_codecs.encode_near
-                contenders.append(Classical(name, rates, ladder, near, files))
-        elif name in LEARNED_CODECS:
-            family = load_learned_family(name)
-            if isinstance(family, str):
-                missing[name] = family
-            else:
-                contenders.append(family)
-        elif not here[name]:
-            missing[name] = "this Pillow has no such codec; pip install --upgrade 'pillow>=11.3'"
-        else:
-            contenders.append(Classical(name, rates, ladder, files=files))
-    if not contenders:
-        raise ValueError(f"none of the codecs works here: {missing}")
-    return contenders, missing
+def _open(table: ResultTable, state, refuse: Callable[[], None]) -> None:
+    """Open the table in every process, or in none; a table that is refused stays as it was."""
+    table.check()
+    state.wait_for_everyone()  # nobody writes while another still looks
+    if state.is_main_process:
+        table.open()
+    state.wait_for_everyone()
+    refused = None
+    try:
+        refuse()
+    except ValueError as error:
+        refused = error
+    state.wait_for_everyone()  # nobody adds rows while another still reads
+    if refused is not None:
+        table.close(remove=table.made)
+        raise refused

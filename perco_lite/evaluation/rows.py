@@ -1,6 +1,6 @@
 """The rows of an evaluation: which are still to be made, and what stands in each.
 
-    rows of out.csv ──ToDo──► per photo, the codecs and rates without a row
+    rows that are there ──rates_to_do──► per photo, the codecs and rates without a row
     Attempt ──RowMaker──► sizes, scores, seconds, settings as text, one cell each
 
 Paper: nothing of this.
@@ -18,22 +18,21 @@ from perco_lite.codec import PercoCodec
 from perco_lite.evaluation.codecs.ours import PROBLEMS, Attempt, Decoding
 from perco_lite.evaluation.datasets import Photo, PhotoSet
 from perco_lite.evaluation.scoring import PHOTO_METRICS
-from perco_lite.evaluation.table import ResultTable, Row
+from perco_lite.evaluation.table import EvaluationFiles, ResultTable, Row
 from perco_lite.files import explain
 
-DEFAULT_CODECS = ("perco", "autoencoder", "perco-estimate", "jpeg", "jpeg2000", "webp", "avif")
-SIZES = ("photo", "width", "height", "codec", "rate", "target_bytes", "reached", "quality")
-SIZES += ("bytes", "header_bytes", "caption_bytes", "index_bytes", "bpp")
+ABOUT = ("photo", "width", "height", "codec", "rate", "target_bytes", "reached", "quality")
+ABOUT += ("bytes", "header_bytes", "caption_bytes", "index_bytes", "bpp")
 SECONDS = ("encode_seconds", "decode_seconds")
 HOW = ("steps", "guidance", "temperature", "anchor", "seed", "sampler", "model")
 
-Job = tuple[Photo, Image.Image, dict[str, list[str]]]  # and, per codec, the rates to try
+PhotoJob = tuple[Photo, Image.Image, dict[str, list[str]]]  # and, per method, the rates to try
 
 
 def columns(metrics: Iterable[str]) -> tuple[str, ...]:
     """Columns of the table; those of metrics in their own order, whatever was asked first."""
     scores = (name for name in PHOTO_METRICS if name in set(metrics))
-    return (*SIZES, *scores, *SECONDS, *HOW, "settings")
+    return (*ABOUT, *scores, *SECONDS, *HOW, "settings")
 
 
 def skip(photo: str, codec: str, rate: str, error: Exception) -> dict[str, str]:
@@ -66,14 +65,14 @@ class RowMaker:
         }
 
     def rows(
-        self, contenders: list, jobs: list[tuple[Photo, Image.Image, dict]], skipped: list, bar
+        self, methods: list, jobs: list[PhotoJob], skipped: list, bar
     ) -> Iterator[tuple[Row, Image.Image]]:
-        """Run photos through all contenders; what fails goes to ``skipped``."""
+        """Run photos through all methods; what fails goes to ``skipped``."""
         originals = {photo.name: image for photo, image, _ in jobs}
         scored: dict[tuple, Row] = {}  # the same file is often the best for several rates
-        for contender in contenders:
-            tasks = [(photo, image, rates[contender.name]) for photo, image, rates in jobs]
-            for attempt in contender.run([task for task in tasks if task[2]]):
+        for method in methods:
+            tasks = [(photo, image, rates[method.name]) for photo, image, rates in jobs]
+            for attempt in method.run([task for task in tasks if task[2]]):
                 bar.update()
                 photo = attempt.photo
                 key = photo.name, attempt.codec, attempt.data
@@ -126,57 +125,49 @@ class RowMaker:
         }
 
 
-class ToDo:
-    """Which rows are still to be made; a number per photo, in which each point is a bit."""
+def refuse_others(
+    table: ResultTable, files: EvaluationFiles, dataset: PhotoSet, methods: list, maker: RowMaker
+) -> None:
+    """Raise ``ValueError`` for a table of other settings, photos or decodings than this run's."""
+    for (settings,) in table.distinct("settings"):
+        if settings != maker.settings:
+            raise ValueError(files.other_settings(maker.described))
+    for (photo,) in table.distinct("photo"):
+        if photo not in dataset.all_names:
+            raise ValueError(
+                f"{files.table} has {photo}, which is not in {dataset.name} any more; name "
+                "another output"
+            )
+    names = {method.name for method in methods}
+    for codec, *cells in table.distinct("codec", *HOW):
+        expected = {name: maker.how.get(codec, {}).get(name, "") for name in HOW}
+        other = {k: v for k, v in zip(HOW, cells, strict=True) if v != expected[k]}
+        if other and codec in names:
+            raise ValueError(
+                f"{files.table} has {codec} rows with {other}, this run has "
+                f"{ {k: expected[k] for k in other} }; name another output"
+            )
 
-    def __init__(self, table: ResultTable, files, dataset: PhotoSet, contenders: list, maker):
-        self.dataset = dataset
-        self.points = [(c.name, rate) for c in contenders for rate in c.points]
-        bits = {point: 1 << number for number, point in enumerate(self.points)}
-        names = {name for name, _ in self.points}
-        self.done: dict[str, int] = {}
-        for row in table.rows():
-            if row["settings"] != maker.settings:
-                raise ValueError(files.other_settings(maker.described))
-            if row["photo"] not in dataset.all_names:
-                raise ValueError(
-                    f"{files.table} has {row['photo']}, which is not in {dataset.name} any more; "
-                    "name another output"
-                )
-            expected = maker.how.get(row["codec"], {})
-            other = {k: row[k] for k in HOW if row[k] != expected.get(k, "")}
-            if other and row["codec"] in names:
-                raise ValueError(
-                    f"{files.table} has {row['codec']} rows with {other}, this run has "
-                    f"{ {k: expected.get(k, '') for k in other} }; name another output"
-                )
-            bit = bits.get((row["codec"], row["rate"]), 0)
-            self.done[row["photo"]] = self.done.get(row["photo"], 0) | bit
-        self.all = (1 << len(self.points)) - 1
 
-    def count(self, chunks: list[tuple[Photo, ...]]) -> int:
-        """How many rows the photos still need."""
-        photos = (photo for chunk in chunks for photo in chunk)
-        return sum((self.all & ~self.done.get(p.name, 0)).bit_count() for p in photos)
+def rates_to_do(table: ResultTable, methods: list, photo: Photo) -> dict[str, list[str]]:
+    """Per method, the rates at which a photo has no row yet."""
+    done = table.done(photo.name)
+    return {m.name: [rate for rate in m.points if (m.name, rate) not in done] for m in methods}
 
-    def load(self, chunk: Iterable[Photo], skipped: list) -> list:
-        """Photos that need rows, with their image and, per codec, the rates."""
-        jobs = []
-        for photo in chunk:
-            missing = self.all & ~self.done.get(photo.name, 0)
-            if not missing:
-                continue
+
+def load_photos(
+    table: ResultTable, methods: list, dataset: PhotoSet, photos: Iterable[Photo], skipped: list
+) -> list[PhotoJob]:
+    """Photos that need rows, with their image and, per method, the rates."""
+    jobs = []
+    for photo in photos:
+        rates = rates_to_do(table, methods, photo)
+        if any(rates.values()):
             try:
-                image = self.dataset.load(photo)
+                jobs.append((photo, dataset.load(photo), rates))
             except PROBLEMS as error:
                 skipped.append(skip(photo.name, "", "", error))
-                continue
-            rates: dict[str, list[str]] = {name: [] for name, _ in self.points}
-            for number, (name, rate) in enumerate(self.points):
-                if missing >> number & 1:
-                    rates[name].append(rate)
-            jobs.append((photo, image, rates))
-        return jobs
+    return jobs
 
 
 def fingerprint(settings: dict) -> str:
@@ -188,12 +179,3 @@ def _text(value: int | float | None) -> str:
     if value is None:
         return ""
     return str(value) if isinstance(value, int) else f"{value:.6g}"
-
-
-def order(row: Row) -> tuple:
-    """Photos by name, codecs as they are known, rates from low to high."""
-    rate = row["rate"].removesuffix("bpp").removeprefix("q")
-    known = row["codec"] in DEFAULT_CODECS
-    rank = DEFAULT_CODECS.index(row["codec"]) if known else len(DEFAULT_CODECS)
-    ladder = row["rate"].endswith("bpp")
-    return row["photo"], rank, row["codec"], ladder, float(rate or 0)

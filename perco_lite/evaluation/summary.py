@@ -13,6 +13,7 @@ Differs from the paper: intervals, since most sets here are small.
 import math
 import shlex
 import sys
+import time
 from array import array
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -22,11 +23,10 @@ from PIL import Image
 from tqdm import tqdm
 
 from perco_lite.evaluation.datasets import PhotoSet
-from perco_lite.evaluation.evaluation_files import MADE_BY, EvaluationFiles
 from perco_lite.evaluation.metrics.bd_rate import bd_metric, bd_rate
 from perco_lite.evaluation.metrics.intervals import Score, bootstrap_interval
 from perco_lite.evaluation.scoring import LOWER_IS_BETTER, Loaded, SetScorer
-from perco_lite.evaluation.table import ResultTable
+from perco_lite.evaluation.table import MADE_BY, EvaluationFiles, ResultTable
 from perco_lite.loading import device_name
 
 PACKAGES = "perco_lite torch numpy pillow diffusers transformers torchmetrics lpips bjontegaard"
@@ -63,19 +63,22 @@ def write_summary(
     files: EvaluationFiles,
     table: ResultTable,
     dataset: PhotoSet,
-    settings: dict,
     loaded: Loaded,
     scorer: SetScorer,
     metrics: tuple[str, ...],
-    context: dict,
+    about: dict,
+    started: float,
     quiet: bool,
 ) -> dict:
-    """Summarise the whole table, with all that it takes to make it again; return and write it."""
+    """Summarise the whole table, with all that it takes to make it again; return and write it.
+
+    ``about``: how it was made; ``started``: when, by ``time.perf_counter``.
+    """
     groups = group_rows(table.rows(), loaded.functions)
     results = [describe_group(group) for group in groups]
     sets = score_sets(groups, scorer, dataset, files, quiet)
-    for about, scores in zip(results, sets, strict=True):
-        about.update({name: describe_score(score) for name, score in scores.items()})
+    for result, scores in zip(results, sets, strict=True):
+        result.update({name: describe_score(score) for name, score in scores.items()})
     about_metrics: dict[str, dict] = {}
     for name in metrics:
         missing = (loaded.missing | scorer.missing).get(name)
@@ -91,8 +94,7 @@ def write_summary(
         "command": shlex.join(sys.argv),
         "machine": device_name(),
         "versions": _versions(),
-        "settings": settings,
-        **context,
+        **about,
         "photos": len(dataset.photos),
         "notes": list(dataset.notes),
         "metrics": about_metrics,
@@ -101,6 +103,7 @@ def write_summary(
         "decoded together share their time",
         "results": results,
         "bd": deltas(groups, loaded.functions),
+        "wall_seconds": round(time.perf_counter() - started, 1),  # of this run
     }
     files.write(summary)
     return summary

@@ -1,63 +1,62 @@
-"""A table on disk that grows by whole rows, survives a crash, and is never mixed with another.
+"""The table of an evaluation and the files beside it; nothing of somebody else's is written over.
 
-    rows ──append, flush──► out.csv              (one process)
-         └────────────────► out.part0.csv, …     (several: one file each)
-    next start: torn last lines cut, parts taken in ──► keys of rows that need not be made again
-    end: parts taken in, rows sorted, written whole
+    rows ──append──► out.sqlite: one a (photo, codec, rate), of any number of processes
+    end ──write──► out.csv, in order, whole or not at all           out.json: settings, summary
+                                                     out_pictures/CODEC/RATE/PHOTO.png
 
-A row is one line, so that half a line can be told from a whole one. Rows are read one at a time;
-for sorting, only their keys and places in the file are kept.
+After a crash the rows that were made are in out.sqlite; those of a finished table are in out.csv,
+and more can be added to both. Rows are read a photo at a time.
 
 Paper: nothing of this.
-Differs from the paper: PerCo (SD)'s evaluation goes on from the last photo; here, from any gap.
+Differs from the paper: PerCo (SD)'s evaluation goes on from the last photo and writes its settings
+nowhere.
 """
 
 import csv
-import io
+import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import closing, suppress
 from pathlib import Path
+
+from perco_lite.files import write_whole
+
+MADE_BY = "perco evaluate"  # says that a JSON file is ours, and may be written over
+DEFAULT_CODECS = ("perco", "autoencoder", "perco-estimate", "jpeg", "jpeg2000", "webp", "avif")
+KEY = ("photo", "codec", "rate")
+_ERRORS = "surrogateescape"  # names of photos need not be text
 
 Row = dict[str, str]
 
 
 class ResultTable:
-    """Rows of one CSV file with fixed columns; all cells are text, "" where there is nothing."""
+    """Rows with fixed columns, among them KEY; all cells are text, "" where there is nothing."""
 
-    def __init__(self, path: str | Path, columns: Iterable[str], process: int | None = None):
-        """``process``: append to this process's part instead of the file itself."""
-        self.path = Path(path)
-        self.columns = tuple(columns)
-        self.target = self.path if process is None else self._part(process)
-
-    def _part(self, process: int) -> Path:
-        return self.path.with_name(f"{self.path.stem}.part{process}{self.path.suffix}")
-
-    def parts(self) -> list[Path]:
-        """Files that the processes of an unfinished run left."""
-        return sorted(
-            file
-            for file in self.path.parent.glob("*.part*" + self.path.suffix)
-            if file.name.startswith(f"{self.path.stem}.part")
-            and file.name[len(self.path.stem) + 5 : -len(self.path.suffix)].isdigit()
-        )
+    def __init__(self, path: str | Path, columns: Iterable[str]):
+        self.path, self.columns = Path(path), tuple(columns)
+        self.store = self.path.with_suffix(".sqlite")
+        self.made = False  # the store, by this run
+        self._connection: sqlite3.Connection | None = None
 
     def check(self) -> None:
-        """Raise ``ValueError`` if the file or a part is not a table with these columns."""
-        for file in [self.path, *self.parts()]:
-            if file.exists():
-                self._check(file)
+        """Raise ``ValueError`` if the file or the store is not a table with these columns."""
+        if self.path.exists():
+            header = ",".join(self.columns).encode() + b"\n"
+            with self.path.open("rb") as stream:
+                start = stream.read(len(header) + 4096)
+            if not header.startswith(start):  # ours, perhaps cut within its first line
+                first = start.split(b"\n")[0].decode("utf-8", "replace").rstrip("\r")
+                self._check_columns(self.path, next(csv.reader([first[:2000]]), []))
+        if self.store.exists():
+            found = []
+            with suppress(sqlite3.DatabaseError):
+                found = [name for _, name, *_ in self._run("PRAGMA table_info(rows)")]
+            self._check_columns(self.store, found)
 
-    def _check(self, file: Path) -> None:
-        header = self._line(self.columns)
-        with file.open("rb") as stream:
-            start = stream.read(len(header) + 4096)
-        if header.startswith(start):
-            return  # ours, perhaps cut within its first line
-        if start.startswith(header):
+    def _check_columns(self, file: Path, found: list[str]) -> None:
+        if tuple(found) == self.columns:
             return
-        first = start.split(b"\n")[0].decode("utf-8", "replace").rstrip("\r")
-        found = next(csv.reader([first[:2000]]), [])
         missing = [name for name in self.columns if name not in found]
         extra = [name for name in found if name not in self.columns]
         what = f"no column {', '.join(missing[:4])}" if missing else "other columns"
@@ -67,97 +66,163 @@ class ResultTable:
             "same metrics as when it was made"
         )
 
-    def repair(self) -> None:
-        """Cut off torn last lines and take in the parts of an earlier run; only one process may."""
-        for file in [self.path, *self.parts()]:
-            if file.exists():
-                self._check(file)
-                _cut_torn_line(file)
-        parts = self.parts()
-        if parts:
-            known = {row_key(row) for row in self.rows()}
-            for part in parts:
-                rows = [row for row in self._rows(part) if row_key(row) not in known]
-                known.update(map(row_key, rows))
-                self._append(self.path, rows)
-            for part in parts:
-                part.unlink()
-
-    def rows(self) -> Iterator[Row]:
-        """Rows of the file (not the parts); ``ValueError`` names a line that is damaged."""
-        return self._rows(self.path)
-
-    def _rows(self, file: Path) -> Iterator[Row]:
-        if not file.exists():
+    def open(self) -> None:
+        """Make the store, with the rows of the file, unless a run left one; one process does."""
+        if self.store.exists():
             return
-        with file.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
-            for number, cells in enumerate(csv.reader(stream), 1):
-                if number == 1:
-                    continue
-                if len(cells) != len(self.columns):
-                    raise ValueError(
-                        f"{file}, line {number}: got {len(cells)} cells, expected "
-                        f"{len(self.columns)}; delete that line and run again"
-                    )
-                yield dict(zip(self.columns, cells, strict=True))
-
-    def append(self, row: Row) -> None:
-        """Write one row and hand it to the system: what comes after cannot lose it."""
-        self._append(self.target, [row])
-
-    def _append(self, file: Path, rows: list[Row]) -> None:
-        lines = [self._line([row.get(name, "") for name in self.columns]) for row in rows]
-        unknown = {name for row in rows for name in row} - set(self.columns)
-        if unknown:
-            raise ValueError(f"got columns {sorted(unknown)}, expected some of {self.columns}")
+        fresh = self.store.with_name(f".perco_lite-{os.getpid()}.part")
+        marks = ", ".join("?" * len(self.columns))
+        names = ", ".join(f'"{name}"' for name in self.columns)
         try:
-            with file.open("ab") as stream:
-                if stream.tell() == 0:
-                    stream.write(self._line(self.columns))
-                stream.write(b"".join(lines))
-        except OSError as error:
-            raise OSError(f"cannot write {file} ({error.strerror or error})") from error
+            with closing(sqlite3.connect(fresh)) as store, store:
+                store.execute(f"CREATE TABLE rows ({names}, PRIMARY KEY ({', '.join(KEY)}))")
+                store.executemany(f"INSERT OR IGNORE INTO rows VALUES ({marks})", self._read())
+            fresh.replace(self.store)
+        except sqlite3.OperationalError as error:
+            raise OSError(f"cannot write {self.store} ({error}); name another output") from error
+        finally:
+            fresh.unlink(missing_ok=True)
+        self.made = True
 
-    def sort(self, order: Callable[[Row], tuple]) -> None:
-        """Bring the rows of the file into ``order``, whole or not at all."""
+    def _read(self) -> Iterator[list[bytes]]:
+        """Cells of the file's rows; a last line without an end was torn by a crash."""
         if not self.path.exists():
             return
-        places = []
-        with self.path.open("rb") as stream:
-            stream.readline()
-            while True:
-                place = stream.tell()
-                line = stream.readline()
-                if not line:
-                    break
-                cells = next(csv.reader([line.decode("utf-8", "surrogateescape")]))
-                places.append((order(dict(zip(self.columns, cells, strict=True))), place))
-            if places == sorted(places):
-                return
-            fresh = self.path.with_name(f".perco_lite-{os.getpid()}.part")
-            try:
-                with fresh.open("wb") as sorted_file:
-                    sorted_file.write(self._line(self.columns))
-                    for _, place in sorted(places):
-                        stream.seek(place)
-                        sorted_file.write(stream.readline())
-                fresh.replace(self.path)
-            finally:
-                fresh.unlink(missing_ok=True)
+        with self.path.open(encoding="utf-8", errors=_ERRORS, newline="") as stream:
+            lines = csv.reader(line for line in stream if line.endswith("\n"))
+            for number, cells in enumerate(lines, 1):
+                if len(cells) != len(self.columns):
+                    raise ValueError(
+                        f"{self.path}, line {number}: got {len(cells)} cells, expected "
+                        f"{len(self.columns)}; delete that line and run again"
+                    )
+                if number > 1:
+                    yield [cell.encode("utf-8", _ERRORS) for cell in cells]
 
-    def _line(self, cells: Iterable[str]) -> bytes:
-        cells = list(cells)
+    def _run(self, command: str, cells: Iterable[str] = ()) -> Iterator[tuple]:
+        """Run SQL; cells are kept as bytes, for not every name is text."""
+        if self._connection is None:
+            self._connection = sqlite3.connect(self.store, timeout=600, isolation_level=None)
+            self._connection.execute("PRAGMA synchronous=OFF")  # safe from our crash, not the OS's
+        for row in self._connection.execute(command, [c.encode("utf-8", _ERRORS) for c in cells]):
+            yield tuple(c.decode("utf-8", _ERRORS) if isinstance(c, bytes) else c for c in row)
+
+    def append(self, row: Row) -> None:
+        """Write one row: what comes after cannot lose it. A cell may have no line break."""
+        unknown = set(row) - set(self.columns)
+        if unknown:
+            raise ValueError(f"got columns {sorted(unknown)}, expected some of {self.columns}")
+        cells = [row.get(name, "") for name in self.columns]
         for cell in cells:
             if "\n" in cell or "\r" in cell:
                 raise ValueError(f"got {cell!r}, expected no line break; rename the photo")
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerow(cells)
-        return text.getvalue().encode("utf-8", "surrogateescape")
+        marks = ", ".join("?" * len(cells))
+        try:
+            list(self._run(f"INSERT OR REPLACE INTO rows VALUES ({marks})", cells))
+        except sqlite3.OperationalError as error:
+            raise OSError(f"cannot write {self.store} ({error})") from error
+
+    def distinct(self, *columns: str) -> Iterator[tuple[str, ...]]:
+        """What occurs in these columns, each combination once."""
+        return self._run(f"SELECT DISTINCT {', '.join(columns)} FROM rows ORDER BY {columns[0]}")
+
+    def done(self, photo: str) -> set[tuple[str, str]]:
+        """Codecs and rates of the rows of one photo."""
+        return set(self._run("SELECT codec, rate FROM rows WHERE photo = ?", [photo]))
+
+    def rows(self) -> Iterator[Row]:
+        """All rows: photos by name, codecs as they are known, rates from low to high."""
+        for photo in self.distinct("photo"):
+            found = self._run("SELECT * FROM rows WHERE photo = ?", photo)
+            rows = [dict(zip(self.columns, cells, strict=True)) for cells in found]
+            yield from sorted(rows, key=_place)
+
+    def write(self) -> None:
+        """Write the CSV, whole or not at all."""
+        fresh = self.path.with_name(f".perco_lite-{os.getpid()}.part")
+        try:
+            with fresh.open("w", encoding="utf-8", errors=_ERRORS, newline="") as stream:
+                writer = csv.DictWriter(stream, self.columns, lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(self.rows())
+            fresh.replace(self.path)
+        except OSError as error:
+            raise OSError(f"cannot write {self.path} ({error.strerror or error})") from error
+        finally:
+            fresh.unlink(missing_ok=True)
+
+    def close(self, remove: bool = False) -> None:
+        """Let go of the store; ``remove`` it where the CSV has what is in it."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        if remove:
+            self.store.unlink(missing_ok=True)
 
 
-def row_key(row: Row) -> tuple[str, str, str]:
-    """What a row is about: photo, codec, rate."""
-    return row["photo"], row["codec"], row["rate"]
+def _place(row: Row) -> tuple:
+    rate = row["rate"].removesuffix("bpp").removeprefix("q")
+    known = row["codec"] in DEFAULT_CODECS
+    rank = DEFAULT_CODECS.index(row["codec"]) if known else len(DEFAULT_CODECS)
+    return rank, row["codec"], row["rate"].endswith("bpp"), float(rate or 0)
+
+
+class EvaluationFiles:
+    """Where an evaluation writes: NAME.csv, NAME.sqlite, NAME.json and NAME_pictures/."""
+
+    def __init__(self, table: Path):
+        self.table = table
+        self.summary = table.with_suffix(".json")
+        self.store = table.with_suffix(".sqlite")
+        self.pictures = table.with_name(f"{table.stem}_pictures")
+        self.previous: dict = {}
+
+    def picture(self, codec: str, rate: str, photo: str) -> Path:
+        """PNG of what a codec made of a photo."""
+        return self.pictures / codec / (rate or "all") / f"{photo}.png"
+
+    def check(self) -> None:
+        """Refuse what cannot be written (``OSError``) or is not ours (``ValueError``)."""
+        if self.table.suffix != ".csv":
+            raise ValueError(f"got output {self.table}, expected a name ending in .csv")
+        for path in (self.table, self.summary):
+            check_writable(path)
+        ours = f"no {self.summary.name} says that it is from {MADE_BY}"
+        if self.summary.exists():
+            with suppress(ValueError, OSError):
+                self.previous = json.loads(self.summary.read_text(encoding="utf-8"))
+            if not isinstance(self.previous, dict) or self.previous.get("made_by") != MADE_BY:
+                raise ValueError(
+                    f"{self.summary} is not from {MADE_BY}; nothing was written: name another "
+                    "output"
+                )
+        elif self.store.exists():
+            raise ValueError(f"{self.store} is there, and {ours}; name another output")
+        elif self.pictures.exists() and any(self.pictures.iterdir()):
+            raise ValueError(
+                f"{self.pictures} is not empty, and {ours}; nothing was written: name another "
+                "output"
+            )
+
+    def other_settings(self, settings: dict) -> str:
+        """What to say of a table that was made with others."""
+        before = self.previous.get("settings", {})
+        differ = [name for name in settings if before.get(name) != settings[name]]
+        what = "; ".join(f"{n}: was {before.get(n)}, is {settings[n]}" for n in differ)
+        return (
+            f"{self.table} was made with other settings ({what or 'their record is lost'}); "
+            "nothing was written: name another output"
+        )
+
+    def start(self, settings: dict) -> None:
+        """Leave word of what is being made, for a run that goes on after a crash."""
+        about = {"made_by": MADE_BY, "finished": False, "settings": settings}
+        self.write({**about, **{k: v for k, v in self.previous.items() if k not in about}})
+
+    def write(self, about: dict) -> None:
+        """Write the JSON, whole or not at all."""
+        text = json.dumps(about, indent=1, ensure_ascii=False, allow_nan=False)
+        write_whole(self.summary, text.encode("utf-8", _ERRORS))
 
 
 def check_writable(path: Path) -> None:
@@ -177,20 +242,3 @@ def check_writable(path: Path) -> None:
         if error.strerror is None:
             raise
         raise OSError(f"cannot write {path} ({error.strerror}); name another output") from error
-
-
-def _cut_torn_line(file: Path) -> None:
-    """Drop what follows the last line break: a crash came before the rest of that row."""
-    with file.open("rb+") as stream:
-        end = stream.seek(0, os.SEEK_END)
-        keep = end
-        while keep > 0:  # backwards in blocks, for the file may be long
-            start = max(0, keep - 4096)
-            stream.seek(start)
-            block = stream.read(keep - start)
-            if b"\n" in block:
-                keep = start + block.rindex(b"\n") + 1
-                break
-            keep = start
-        if keep < end:
-            stream.truncate(keep)

@@ -17,7 +17,7 @@ from perco_lite.cli.main import app
 from perco_lite.evaluation.codecs.ours import Decoding
 from perco_lite.evaluation.datasets import open_dataset
 from perco_lite.evaluation.evaluate import evaluate
-from perco_lite.evaluation.rows import DEFAULT_CODECS
+from perco_lite.evaluation.table import DEFAULT_CODECS
 
 QUICK = ("--metrics", "psnr", "--steps", 2)
 
@@ -217,4 +217,4 @@ def test_two_processes_make_the_table_of_one(folder, tiny_weights, tmp_path):
         skipped = json.loads(output.with_suffix(".json").read_text())["skipped"]
         assert [one["photo"] for one in skipped] == ["2.png"]
     assert len(tables[0]) == 4 * 5 and tables[0] == tables[1]
-    assert not list(tmp_path.glob("*.part*"))
+    assert not list(tmp_path.glob(".*part*")) and not list(tmp_path.glob("*.sqlite"))

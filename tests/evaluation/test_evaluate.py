@@ -16,13 +16,14 @@ from perco_lite.coding import bitstream
 from perco_lite.coding.bitstream import ledger, unpack
 from perco_lite.evaluation import evaluate as evaluation
 from perco_lite.evaluation import scoring
-from perco_lite.evaluation.codecs import ours
-from perco_lite.evaluation.codecs.classical import encode_near
-from perco_lite.evaluation.codecs.families import uniform_bytes
+from perco_lite.evaluation.codecs import classical, external, ours
+from perco_lite.evaluation.codecs.classical import encode_near, uniform_bytes
 from perco_lite.evaluation.codecs.ours import Decoding, Perco, PercoFiles
 from perco_lite.evaluation.datasets import open_dataset
 from perco_lite.evaluation.evaluate import evaluate
-from perco_lite.metrics import psnr
+from perco_lite.evaluation.methods import build_methods
+from perco_lite.evaluation.table import ResultTable
+from perco_lite.metrics import Unavailable, psnr
 from perco_lite.refinement import default_rounds
 
 RATES = ("0.0019", "0.0313")
@@ -193,10 +194,10 @@ def test_targets_are_files_as_the_prior_makes_them(run, folder, monkeypatch, tin
     """Bytes depend on the photo where there is a prior; a table does not mix them with others."""
     real = type(tiny_codec).compress
     monkeypatch.setattr(type(tiny_codec), "compress", lambda *a, **k: real(*a, **k)[:-3])
-    contenders, _ = evaluation.build_contenders(("jpeg",), tiny_codec, RATES, (), DECODING)
+    methods, _ = build_methods(("jpeg",), tiny_codec, RATES, (), DECODING)
     photo = open_dataset(str(folder)).photos[0]
     image = Image.open(folder / "0.png")
-    (attempt,) = contenders[0].run([(photo, image, [RATES[0]])])
+    (attempt,) = methods[0].run([(photo, image, [RATES[0]])])
     assert attempt.target_bytes == uniform_bytes(RATES[0], 72, 48, "two dogs") - 3
     monkeypatch.undo()
     run(("jpeg",))
@@ -217,9 +218,9 @@ def test_no_weights_are_needed_for_classical_codecs(folder, tmp_path):
 
 def test_no_photo_is_encoded_twice_at_one_quality(run, monkeypatch):
     made = []
-    real = evaluation.baselines._ENCODERS["webp"]
+    real = classical._ENCODERS["webp"]
     monkeypatch.setitem(
-        evaluation.baselines._ENCODERS,
+        classical._ENCODERS,
         "webp",
         lambda image, quality: made.append(quality) or real(image, quality),
     )
@@ -266,27 +267,26 @@ def test_codecs_are_compared_by_their_curves(run):
 def test_rows_that_are_there_are_not_made_again(run, tmp_path, monkeypatch):
     full, _ = run(("perco", "autoencoder", "jpeg"), "full.csv")
     output = tmp_path / "out.csv"
-    stop_after = 4
-    real = evaluation.ResultTable.append
+    made, real = [], evaluation.ResultTable.append
 
     def crash(self, row):
-        if len(read(output) if output.exists() else ()) == stop_after:
+        if len(made) == 4:
             raise KeyboardInterrupt
+        made.append(row)
         real(self, row)
 
     monkeypatch.setattr(evaluation.ResultTable, "append", crash)
     with pytest.raises(KeyboardInterrupt):
         run(("perco", "autoencoder", "jpeg"))
-    before = read(output)
+    before = list(ResultTable(output, full[0]).rows())
     assert len(before) == 4 and not json.loads((tmp_path / "out.json").read_text())["finished"]
-    with output.open("a") as stream:
-        stream.write("1.png,72,4")  # the crash came within a row
     made = []
     monkeypatch.setattr(
         evaluation.ResultTable, "append", lambda s, row: made.append(row) or real(s, row)
     )
     rows, summary = run(("perco", "autoencoder", "jpeg"))
     assert len(made) == len(full) - 4 and summary["finished"]
+    assert not output.with_suffix(".sqlite").exists() and summary["wall_seconds"] > 0
     kept = [row for row in rows if row in before]
     assert kept == sorted(before, key=rows.index) and len(kept) == 4, "with their seconds"
     assert without_seconds(rows) == without_seconds(full)
@@ -321,6 +321,16 @@ def test_other_settings_are_refused(run, tmp_path, change, words):
     with pytest.raises(ValueError, match=words):
         run(**change)
     assert before == ((tmp_path / "out.csv").read_bytes(), (tmp_path / "out.json").read_bytes())
+    assert not (tmp_path / "out.sqlite").exists()
+
+
+def test_a_table_of_an_earlier_release_is_gone_on_with(run, tmp_path):
+    full, _ = run(("jpeg",))
+    output = tmp_path / "out.csv"
+    lines = output.read_text().splitlines(keepends=True)
+    output.write_text("".join(lines[:4]) + "1.png,72,4")  # a crash came within a row
+    rows, _ = run(("jpeg",))
+    assert rows[:3] == full[:3] and without_seconds(rows) == without_seconds(full)
 
 
 def test_what_is_anothers_is_refused(run, tmp_path):
@@ -331,6 +341,9 @@ def test_what_is_anothers_is_refused(run, tmp_path):
     (tmp_path / "out_pictures").mkdir()
     (tmp_path / "out_pictures" / "holiday.png").touch()
     with pytest.raises(ValueError, match="out_pictures is not empty, and no out.json says"):
+        run()
+    (tmp_path / "out.sqlite").touch()
+    with pytest.raises(ValueError, match="out.sqlite is there, and no out.json says"):
         run()
     with pytest.raises(ValueError, match="expected a name ending in .csv"):
         run(output="out.txt")
@@ -383,19 +396,18 @@ def test_unreadable_photos_are_named_and_left_out(run, folder):
 
 def test_missing_metrics_and_codecs_are_named_once_and_left_empty(run, monkeypatch):
     monkeypatch.setattr(scoring.metrics, "load_lpips", lambda net: (None, "LPIPS: no weights"))
-    here = evaluation.baselines.available() | {"avif": False}
-    monkeypatch.setattr(evaluation.baselines, "available", lambda: here)
+    here = classical.available() | {"avif": False}
+    monkeypatch.setattr(classical, "available", lambda: here)
     rows, summary = run(("jpeg", "avif"), metrics=("psnr", "lpips_vgg"))
     assert {row["lpips_vgg"] for row in rows} == {""} and {r["codec"] for r in rows} == {"jpeg"}
     assert summary["metrics"]["lpips_vgg"] == {"missing": "LPIPS: no weights"}
-    assert summary["codecs"]["avif"].startswith("this Pillow has no such codec")
+    assert summary["codecs"]["avif"].startswith("this Pillow has no avif")
     assert sum("lpips_vgg" in line for line in run.said) == 1
     with pytest.raises(ValueError, match="none of the codecs works here"):
         run(("avif",), "other.csv")
 
 
 def test_programs_of_others_are_used_where_they_are_found(run, monkeypatch):
-    external = evaluation.external_codecs
     monkeypatch.setattr(external, "why_not", lambda name: "" if name == "vtm" else f"no {name}enc")
 
     def imitate(image, codec, target_bytes, tried):
@@ -417,8 +429,8 @@ def test_learned_codecs_have_their_own_qualities(run, monkeypatch):
         if quality > 3:
             raise ValueError("no such quality")
         if codec == "mbt2018":
-            return None, "mbt2018: no weights"
-        return (lambda image: encode_near(image, "jpeg", 700 * quality)), ""
+            raise Unavailable("mbt2018: no weights")
+        return lambda image: encode_near(image, "jpeg", 700 * quality)
 
     monkeypatch.setattr("perco_lite.evaluation.codecs.learned.load_learned", load)
     rows, summary = run(("hyperprior", "mbt2018"), limit=1)

@@ -1,22 +1,31 @@
 """JPEG, JPEG 2000, WebP and AVIF at, or as near as they get to, a given number of bytes.
 
     image (PIL RGB, H×W) ──encode, searching the quality──► bytes ≤ target_bytes ──decode──► image
+    (photo, image) ──perco's file, or bpp × pixels──► target_bytes ──encode_near──► Attempt
 
 Sizes are whole files with no metadata and no colour profile, at the photo's own width and height.
-At PerCo's rates most of these codecs cannot go low enough; the result says so (``reached``).
+At PerCo's rates most of these codecs cannot go low enough: the file is then the smallest they can
+make, and the result says so (``reached``).
 
-Paper: PerCo, Sec. 4: compares with VTM and BPG among classical codecs.
-Differs from the paper: the codecs every web browser has; BPG and VTM are in ``external_codecs``,
-for whoever has their programs.
+Paper: PerCo, Sec. 4: compares with VTM and BPG among classical codecs, each at its own rates.
+Differs from the paper: the codecs every web browser has (BPG and VTM: ``external``), compared photo
+by photo at equal bytes. Without weights these are ``uniform_bytes``.
 """
 
 import io
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 from PIL import Image, features
+
+from perco_lite.coding.bitstream import PercoFile, pack
+from perco_lite.evaluation.codecs.ours import PROBLEMS, Attempt, Job, PercoFiles
+from perco_lite.evaluation.datasets import Photo
+from perco_lite.metrics import Unavailable
+from perco_lite.rates import get_rate
 
 # Our name of the codec -> Pillow's name of its library.
 _PILLOW_FEATURES = {"jpeg": "jpg", "webp": "webp", "avif": "avif", "jpeg2000": "jpg_2000"}
@@ -51,6 +60,12 @@ def available() -> dict[str, bool]:
     }
 
 
+def check_available(codec: str) -> None:
+    """Raise ``Unavailable`` for a codec that this installation of Pillow lacks."""
+    if not available()[codec]:
+        raise Unavailable(f"this Pillow has no {codec}; pip install --upgrade 'pillow>=11.3'")
+
+
 def encode_near(
     image: Image.Image, codec: str, target_bytes: int, tried: Tried | None = None
 ) -> BaselineResult:
@@ -61,7 +76,7 @@ def encode_near(
     an empty dict to start with, filled with the files that the search makes; given again with the
     same photo, codec and another target, none of them is made twice. The result is the same.
     Raises ``ValueError`` for an unknown codec, another mode, or a photo too large for the codec;
-    ``ImportError`` for a codec this Pillow lacks.
+    ``Unavailable`` for a codec this Pillow lacks.
     """
     if target_bytes < 1:
         raise ValueError(f"got target_bytes {target_bytes}, expected at least 1")
@@ -80,8 +95,7 @@ def smallest(image: Image.Image, codec: str) -> BaselineResult:
 def _without_metadata(image: Image.Image, codec: str) -> Image.Image:
     if codec not in CODECS:
         raise ValueError(f"got codec {codec!r}, expected one of {', '.join(CODECS)}")
-    if not available()[codec]:
-        raise ImportError(f"this Pillow has no {codec}; pip install --upgrade 'pillow>=11.3'")
+    check_available(codec)
     if image.mode != "RGB":
         raise ValueError(f"got an image of mode {image.mode}, expected RGB; use data.to_rgb first")
     # A fresh image has no EXIF, colour profile or comment for a writer to carry over.
@@ -214,3 +228,62 @@ def _search_jpeg2000(
             budget = max(budget + stride * (target_bytes - len(data)), 1.0)
             stride *= 4
     return best, best_ratio
+
+
+class Classical:
+    """One codec of this module (or of ``external``), at perco's bytes and on a ladder of bpp."""
+
+    def __init__(
+        self,
+        name: str,
+        rates: Iterable[str],
+        ladder: Iterable[float] = (),
+        encode_near: Callable[..., BaselineResult] = encode_near,
+        files: PercoFiles | None = None,
+    ):
+        """``files``: of perco, whose bytes are the targets; None: ``uniform_bytes``."""
+        self.name, self.encode_near, self.files = name, encode_near, files
+        self.ladder = {ladder_name(bpp): bpp for bpp in ladder}
+        self.points = (*rates, *self.ladder)
+
+    def run(self, jobs: list[Job]) -> Iterator[Attempt]:
+        """Yield an attempt per photo and rate; no quality is encoded twice for one photo."""
+        for photo, image, rates in jobs:
+            tried: Tried = {}
+            for rate in rates:
+                try:
+                    yield self._attempt(photo, image, rate, tried)
+                except PROBLEMS as error:
+                    yield Attempt(photo, self.name, rate, error=error)
+
+    def _attempt(self, photo: Photo, image: Image.Image, rate: str, tried: dict) -> Attempt:
+        if rate in self.ladder:
+            target = max(1, int(self.ladder[rate] * image.width * image.height / 8))
+        elif self.files is not None:
+            target = len(self.files.get(photo, image, rate).data)
+        else:
+            target = uniform_bytes(rate, image.width, image.height, photo.caption or "")
+        result = self.encode_near(image, self.name, target, tried)
+        return Attempt(
+            photo,
+            self.name,
+            rate,
+            result.image,
+            result.data,
+            target_bytes=target,
+            reached=result.reached,
+            quality=result.quality,
+            encode_seconds=tried[result.quality][1],
+            decode_seconds=result.decode_seconds,
+        )
+
+
+def ladder_name(bpp: float) -> str:
+    """Name of a rung in the table, which no rate of the paper can have."""
+    return f"{bpp:g}bpp"
+
+
+def uniform_bytes(rate: str, width: int, height: int, caption: str) -> int:
+    """Size of perco's file with the uniform code for indices, the same for all weights."""
+    indices = np.zeros(get_rate(rate).grid_shape(height, width), np.int64)
+    return len(pack(PercoFile(get_rate(rate), width, height, caption, indices, model_id=0)))

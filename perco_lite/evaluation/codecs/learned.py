@@ -13,7 +13,7 @@ PerCo's; they are the yardstick for the distortion curve, not for realism.
 
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -24,6 +24,8 @@ from torch import nn
 
 from perco_lite.data import image_to_tensor, tensor_to_image
 from perco_lite.evaluation.codecs.classical import BaselineResult
+from perco_lite.evaluation.codecs.ours import PROBLEMS, Attempt, Job
+from perco_lite.metrics import Unavailable, first_line
 
 LEARNED_CODECS = {  # our name -> compressai's
     "factorized": "bmshj2018-factorized",
@@ -38,20 +40,51 @@ _HEAD = struct.Struct("<HHHHB")  # width, height, latent height and width, numbe
 LearnedCodec = Callable[[Image.Image], BaselineResult]
 
 
-def load_learned(codec: str, quality: int) -> tuple[LearnedCodec | None, str]:
-    """Load a codec trained for MSE at ``quality`` 1 (smallest) to 8: ``(function, "")``.
+class Learned:
+    """One family of these codecs, a network for each of its qualities."""
 
-    ``(None, reason)`` where its weights are not in torch.hub's cache; they are downloaded only if
-    ``PERCO_LITE_DOWNLOAD=1``. The function takes a photo and gives a ``BaselineResult``.
-    Raises ``ValueError`` for a codec or quality there is none of, ``ImportError`` without
-    compressai.
+    def __init__(self, name: str, networks: dict[int, Callable[[Image.Image], BaselineResult]]):
+        self.name, self.networks = name, {f"q{quality}": f for quality, f in networks.items()}
+        self.points = tuple(self.networks)
+
+    def run(self, jobs: list[Job]) -> Iterator[Attempt]:
+        """Yield an attempt per photo and quality."""
+        for photo, image, points in jobs:
+            for point in points:
+                try:
+                    result = self.networks[point](image)
+                except PROBLEMS as error:
+                    yield Attempt(photo, self.name, point, error=error)
+                    continue
+                yield Attempt(
+                    photo, self.name, point, result.image, result.data, quality=result.quality
+                )
+
+
+def load_learned_family(name: str) -> Learned:
+    """All qualities there are of a learned codec; ``Unavailable`` where they do not load here."""
+    networks = {}
+    for quality in range(1, 9):
+        try:
+            networks[quality] = load_learned(name, quality)
+        except ValueError:  # this codec has fewer
+            break
+    return Learned(name, networks)
+
+
+def load_learned(codec: str, quality: int) -> LearnedCodec:
+    """Load a codec trained for MSE at ``quality`` 1 (smallest) to 8.
+
+    The function takes a photo and gives a ``BaselineResult``. Raises ``ValueError`` for a codec or
+    quality there is none of; ``Unavailable`` without compressai, and where its weights are not in
+    torch.hub's cache: they are downloaded only if ``PERCO_LITE_DOWNLOAD=1``.
     """
     if codec not in LEARNED_CODECS:
         raise ValueError(f"got codec {codec!r}, expected one of {', '.join(LEARNED_CODECS)}")
     try:
         from compressai.zoo.image import _load_model, model_urls
     except ImportError as error:
-        raise ImportError(
+        raise Unavailable(
             f'learned codecs: {error}; pip install "perco_lite[baselines]" in an environment of '
             "its own, since compressai wants numpy below 2"
         ) from error
@@ -61,14 +94,13 @@ def load_learned(codec: str, quality: int) -> tuple[LearnedCodec | None, str]:
     name = Path(urlparse(urls[quality]).path).name
     weights = Path(torch.hub.get_dir()) / "checkpoints" / name
     if not weights.is_file() and os.environ.get("PERCO_LITE_DOWNLOAD") != "1":
-        return None, f"{codec}: no weights at {weights}; PERCO_LITE_DOWNLOAD=1 downloads them"
+        raise Unavailable(f"{codec}: no weights at {weights}; PERCO_LITE_DOWNLOAD=1 downloads them")
     try:
         network = _load_model(LEARNED_CODECS[codec], "mse", quality, pretrained=True).eval()
     except Exception as error:  # a damaged file raises anything from EOFError to UnpicklingError
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        return None, f"{codec}: the weights do not load ({first})"
+        raise Unavailable(f"{codec}: the weights do not load ({first_line(error)})") from error
     network.update()
-    return learned_from(network, codec, quality), ""
+    return learned_from(network, codec, quality)
 
 
 def learned_from(network: nn.Module, codec: str, quality: int) -> LearnedCodec:

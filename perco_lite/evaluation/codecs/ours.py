@@ -26,6 +26,7 @@ from perco_lite.codec import DEFAULT_ANCHOR, PercoCodec
 from perco_lite.coding.bitstream import UnpackedFile, unpack
 from perco_lite.data import image_to_tensor, pad_to_multiple, tensor_to_image
 from perco_lite.evaluation.datasets import Photo
+from perco_lite.metrics import Unavailable
 from perco_lite.tiling import decode_in_groups
 
 OURS = ("perco", "perco-estimate", "autoencoder")  # those that need weights
@@ -158,13 +159,14 @@ class Estimate(Perco):
 
     name = "perco-estimate"
 
-    @staticmethod
-    def why_not(codec: PercoCodec) -> str:
-        """Why these weights have no estimate; "" where they have one."""
-        conditioner = codec.conditioner
-        if conditioner.estimate(torch.empty(1, conditioner.channels, 1, 1)) is not None:
-            return ""
-        return "these weights estimate nothing before diffusion: they have no condition decoder"
+    def __init__(self, files: PercoFiles, rates: Iterable[str], decoding: Decoding):
+        """``decoding`` plays no part. Raises ``Unavailable`` for weights that estimate nothing."""
+        super().__init__(files, rates, decoding)
+        conditioner = files.codec.conditioner
+        if conditioner.estimate(torch.empty(1, conditioner.channels, 1, 1)) is None:
+            raise Unavailable(
+                "these weights estimate nothing before diffusion: they have no condition decoder"
+            )
 
     def _decode(self, files: list[UnpackedFile]) -> list[Image.Image]:
         return [self.files.codec.estimate(file) for file in files]

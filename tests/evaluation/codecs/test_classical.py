@@ -8,6 +8,7 @@ from PIL import Image, features
 
 from perco_lite.evaluation.codecs import classical as baselines
 from perco_lite.evaluation.codecs.classical import CODECS, encode_near, smallest
+from perco_lite.metrics import Unavailable
 
 WIDTH, HEIGHT = 97, 61  # odd, and no multiple of a block
 
@@ -111,7 +112,7 @@ def test_errors_say_what_to_do(photo, monkeypatch):
         encode_near(Image.new("RGB", (20000, 1)), "webp", 1000)
     monkeypatch.setattr(features, "check", lambda feature: feature != "avif")
     assert baselines.available() == {"jpeg": True, "webp": True, "avif": False, "jpeg2000": True}
-    with pytest.raises(ImportError, match="no avif; pip install"):
+    with pytest.raises(Unavailable, match="no avif; pip install"):
         encode_near(photo, "avif", 1000)
 
 
