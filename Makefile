@@ -4,6 +4,9 @@ PYTHON ?= python3
 TORCH ?= torch
 PIP_ARGS ?=
 DATA ?= $(or $(PERCO_LITE_DATA),../shared/data)
+ifneq ($(wildcard $(DATA)),)
+export PERCO_LITE_DATA := $(abspath $(DATA))
+endif
 MINUTES ?= 60
 # two processes, one thread each; a notebook or a file of tests stays in one of them
 PYTEST_ARGS ?= -n 2 --dist loadfile
@@ -47,19 +50,19 @@ notebooks-blank: .venv/.notebooks ## write notebooks/blank/: no outputs, no solu
 
 train: .venv/.core ## train the two stages on DATA, MINUTES each
 	@test -d "$(DATA)" || { echo "No folder $(DATA): make train DATA=folder" >&2; exit 1; }
-	PERCO_LITE_DATA="$(DATA)" $(BIN)/perco train autoencoder --minutes $(MINUTES)
-	PERCO_LITE_DATA="$(DATA)" $(BIN)/perco train codec --minutes $(MINUTES)
+	$(BIN)/perco train autoencoder --minutes $(MINUTES)
+	$(BIN)/perco train codec --minutes $(MINUTES)
 
 caption-model: .venv/.core ## count captions of DATA into the table that codes captions
 	@test -d "$(DATA)" || { echo "No folder $(DATA): make caption-model DATA=folder" >&2; exit 1; }
-	PERCO_LITE_DATA="$(DATA)" $(BIN)/perco train captions -o perco_lite/coding/caption_model.npz
+	$(BIN)/perco train captions -o perco_lite/coding/caption_model.npz
 
 bench: .venv/.core ## measure speed, memory and quality on this machine
 	$(BIN)/perco bench
 
 evidence: .venv/.metrics ## measure data/results/ anew: hours; EVIDENCE_ARGS="--only kodak", --list
 	@test -d "$(DATA)" || { echo "No folder $(DATA): make evidence DATA=folder" >&2; exit 1; }
-	PERCO_LITE_DATA="$(abspath $(DATA))" $(BIN)/python scripts/measure.py $(EVIDENCE_ARGS)
+	$(BIN)/python scripts/measure.py $(EVIDENCE_ARGS)
 
 clean: ## remove out/ (checkpoints in it too) and the caches
 	rm -rf out build .pytest_cache .ruff_cache .hypothesis

@@ -129,9 +129,8 @@ def list_photos(paths: str | Path | Iterable[str | Path]) -> list[Path]:
 def find_data(name: str, root: str | Path | None = None) -> Path | None:
     """Find the folder of photos called ``name`` (one of ``DATA_NAMES``); None where there is none.
 
-    Looks in ``root``, else in ``$PERCO_LITE_DATA``, the download cache, and, where that variable
-    is not set, ``../shared/data`` beside a developer's checkout. Raises ``FileNotFoundError`` if a
-    place that was asked for by name (``root`` or the variable) is not there.
+    Looks in ``root``, else in ``$PERCO_LITE_DATA`` and in the download cache. Raises
+    ``FileNotFoundError`` if a place that was asked for (``root`` or the variable) is not there.
     """
     if name not in DATA_NAMES:
         raise ValueError(f"got data name {name!r}, expected one of {', '.join(DATA_NAMES)}")
@@ -148,25 +147,36 @@ def find_data(name: str, root: str | Path | None = None) -> Path | None:
                 f"PERCO_LITE_DATA is {variable}, which is no folder; correct it or unset it"
             )
         places.insert(0, Path(variable))
-    else:
-        places.append(_CHECKOUT.parent / "shared" / "data")
     return next((place / name for place in places if (place / name).is_dir()), None)
 
 
 def read_caption_lists(path: str | Path) -> dict[str, list[str]]:
-    """Read a JSON file ``{"photo.png": "caption" or ["caption", …]}``; else ``ValueError``."""
+    """Captions by file name, of ``{"photo.png": "caption" or ["caption", …]}`` or COCO's JSON.
+
+    Raises ``FileNotFoundError``, or ``ValueError`` for any other file.
+    """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f'no captions at {path}; write one as {{"photo.png": "caption"}}')
     try:
         captions = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(captions.get("annotations"), list):
+            captions = _coco_captions(captions)
         lists = {key: [text] if isinstance(text, str) else text for key, text in captions.items()}
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, KeyError, TypeError) as error:
         raise ValueError(f'{path} is not a JSON object {{"photo.png": "caption"}}') from error
     for key, texts in lists.items():
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
             raise ValueError(f"{path}: got {texts!r} for {key}, expected a string or list of them")
     return lists
+
+
+def _coco_captions(content: dict) -> dict[str, list[str]]:
+    names = {image["id"]: image["file_name"] for image in content["images"]}
+    captions: dict[str, list[str]] = {}
+    for note in sorted(content["annotations"], key=lambda note: note["id"]):
+        captions.setdefault(names[note["image_id"]], []).append(note["caption"].strip())
+    return captions
 
 
 def load_captions(path: str | Path | None = None) -> dict[str, str]:

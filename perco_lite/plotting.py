@@ -1,8 +1,9 @@
 """Pictures of results: sheets of labelled photos, and the look of all figures.
 
-    rows of (image, label) ──► one PNG, every photo with its label under it
+    rows of (image, label) ──► contact_sheet ──► one image, every photo with its label under it
+    points of a curve ──► draw_curve, draw_published ──► matplotlib axes
 
-Imported by the CLI and by notebooks, never by the modules they show.
+Paper: nothing on this.
 
 Taught in notebook 01.
 """
@@ -40,9 +41,7 @@ def contact_sheet(
     """
     if not any(rows):
         raise ValueError("got no tiles to draw, expected at least one; check the list of photos")
-    # Pillow's own font has no × and no …
-    path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
-    font, large = ImageFont.truetype(path, font_size), ImageFont.truetype(path, font_size + 5)
+    font, large = label_font(font_size), label_font(font_size + 5)
     columns = max(len(row) for row in rows)
     label_height = round(2.6 * font_size)
     heights = [max((_height(tile, tile_width) for tile in row), default=0) for row in rows]
@@ -65,6 +64,12 @@ def contact_sheet(
             draw.multiline_text((x, y + size[1] + 4), label, fill=colour, font=font, spacing=2)
         y += row_height + label_height + gap
     return sheet
+
+
+def label_font(size: int) -> ImageFont.FreeTypeFont:
+    """Matplotlib's font: Pillow's own has no × and no …."""
+    path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    return ImageFont.truetype(path, size)
 
 
 def _height(tile: Tile, width: int) -> int:
@@ -119,10 +124,8 @@ def show_photos(
         [Tile(image, text) for image, text in zip(row, list(texts) or [""] * len(row), strict=True)]
         for row, texts in zip(images, labels, strict=True)
     ]
-    file = io.BytesIO()
-    contact_sheet(rows, tile_width=tile_width, title=title, font_size=14).save(
-        file, "JPEG", quality=72
-    )
+    file, sheet = io.BytesIO(), contact_sheet(rows, tile_width, title, font_size=14)
+    sheet.save(file, "JPEG", quality=72)
     return Picture(data=file.getvalue(), format="jpeg")
 
 
@@ -144,35 +147,31 @@ def draw_curve(axes, codec: str, points: Sequence) -> None:
     ``points`` are ``results.CurvePoint``s, or anything with bpp, value, low and high.
     """
     name, colour, marker = CODEC_STYLES.get(codec, (codec, None, "o"))
-    across = [point for point in points if point.bpp is None]
-    for point in across:
-        axes.axhline(point.value, color=colour, linestyle=":", label=name)
+    for point in points:
+        if point.bpp is None:
+            axes.axhline(point.value, color=colour, linestyle=":", label=name)
     points = [point for point in points if point.bpp is not None]
     if points:
-        values = [point.value for point in points]
+        bpp, values = [point.bpp for point in points], [point.value for point in points]
         # a shifted bootstrap interval need not hold its own figure
-        reach = [
-            [max(0.0, p.value - p.low) for p in points],
-            [max(0.0, p.high - p.value) for p in points],
-        ]
-        bpp = [point.bpp for point in points]
-        axes.errorbar(
-            bpp, values, reach, color=colour, marker=marker, markersize=5, capsize=2, label=name
-        )
+        below = [max(0.0, p.value - p.low) for p in points]
+        above = [max(0.0, p.high - p.value) for p in points]
+        look = {"color": colour, "marker": marker, "markersize": 5, "capsize": 2, "label": name}
+        axes.errorbar(bpp, values, [below, above], **look)
 
 
 def draw_published(axes, points: Sequence, methods: Sequence[str]) -> None:
     """Draw figures of others, a line a method: grey, dashed, hollow, and named as published.
 
-    ``points`` are ``published.PublishedPoint``s of one metric. Each of ``methods`` keeps its marker
+    ``points`` are ``results.PublishedPoint``s of one metric. Each of ``methods`` keeps its marker
     in every figure that is drawn with the same list, whether it has points there or not.
     """
     for method, marker in zip(methods, "osD^vP*Xhd<>p8" * len(methods), strict=False):
-        own = [point for point in points if point.method == method and point.bpp is not None]
-        own = sorted(own, key=lambda point: point.bpp)
+        own = [(p.bpp, p.value) for p in points if p.method == method and p.bpp is not None]
+        own.sort(key=lambda pair: pair[0])
         axes.plot(
-            [point.bpp for point in own],
-            [point.value for point in own],
+            [bpp for bpp, _ in own],
+            [value for _, value in own],
             color="0.5",
             linestyle="--",
             linewidth=1,

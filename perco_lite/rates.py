@@ -67,11 +67,6 @@ class RatePoint:
             )
         return -(-height // self.stride), -(-width // self.stride)
 
-    def padded_size(self, height: int, width: int) -> tuple[int, int]:
-        """Size (H, W) in pixels that the grid covers: both sides up to a multiple of the stride."""
-        h, w = self.grid_shape(height, width)
-        return h * self.stride, w * self.stride
-
     def index_bytes(self, height: int, width: int) -> int:
         """Bytes that the indices of an image of (height, width) pixels take, rounded up."""
         h, w = self.grid_shape(height, width)

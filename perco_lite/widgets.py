@@ -12,15 +12,14 @@ Taught in notebook 00.
 import base64
 import html
 import io
-from pathlib import Path
 
-import matplotlib
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from perco_lite.codec import DEFAULT_GUIDANCE, PercoCodec
 from perco_lite.coding.bitstream import ledger
 from perco_lite.data import to_rgb
 from perco_lite.metrics import bits_per_pixel, psnr
+from perco_lite.plotting import PAPER, Tile, contact_sheet, label_font
 
 # seaborn's colour-blind palette, as in the figures around it
 PART_COLOURS = {"header": "#0173b2", "caption": "#de8f05", "indices": "#029e73"}
@@ -116,25 +115,17 @@ class CodecExplorer:
 
 def draw_sheet(original: Image.Image, picture: Image.Image, data: bytes) -> Image.Image:
     """Original and picture side by side, and below them where each byte of the file went."""
-    width, height = original.size
-    panel = (width, height)
-    if width > PANEL:
-        panel = (PANEL, max(1, round(PANEL * height / width)))
-    line = FONT + 6
-    size = (max(SHEET, 3 * GAP + 2 * panel[0]), 4 * GAP + panel[1] + 2 * line + BAR)
-    sheet = Image.new("RGB", size, "white")
-    draw = ImageDraw.Draw(sheet)
-    path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
-    font = ImageFont.truetype(path, FONT)
-    for number, image in enumerate((original, picture)):
-        image = image if image.size == panel else image.resize(panel, Image.Resampling.LANCZOS)
-        sheet.paste(image, (GAP + number * (panel[0] + GAP), GAP))
-    y = 2 * GAP + panel[1]
-    rate = bits_per_pixel(data, width, height)
-    quality = psnr(original, picture)
+    tiles = [Tile(original), Tile(picture)]
+    photos = contact_sheet([tiles], min(original.width, PANEL), font_size=FONT, gap=GAP)
+    size = (max(SHEET, photos.width), photos.height + BAR + FONT + 2 * GAP)
+    sheet = Image.new("RGB", size, PAPER)
+    sheet.paste(photos)
+    draw, font = ImageDraw.Draw(sheet), label_font(FONT)
+    rate, quality = bits_per_pixel(data, *original.size), psnr(original, picture)
     text = f"original, and {len(data):,} bytes = {rate:.4f} bpp painted; PSNR {quality:.2f} dB"
-    draw.text((GAP, y), text, fill="black", font=font)
-    _draw_bar(draw, ledger(data), (GAP, y + line + GAP, size[0] - GAP), font)
+    # where labels would stand; they may be wider than a small photo
+    draw.text((GAP, photos.height - GAP - 2 * FONT), text, fill="black", font=font)
+    _draw_bar(draw, ledger(data), (GAP, photos.height, size[0] - GAP), font)
     return sheet
 
 

@@ -247,6 +247,14 @@ def test_find_data_looks_in_order(no_data):
     assert data.find_data("kodak", given.parent) == data.find_data("kodak", given) == given
 
 
+def test_find_data_looks_nowhere_else(no_data, monkeypatch):
+    """Not beside the checkout, as long as nobody says so: the Makefile does."""
+    monkeypatch.delenv("PERCO_LITE_DATA")
+    monkeypatch.setattr(data, "_CHECKOUT", no_data / "checkout")
+    (no_data / "shared" / "data" / "kodak").mkdir(parents=True)
+    assert data.find_data("kodak") is None
+
+
 def test_find_data_errors(no_data, monkeypatch):
     with pytest.raises(ValueError, match="'imagenet', expected one of kodak"):
         data.find_data("imagenet")
@@ -290,7 +298,7 @@ def test_captions_file(tmp_path):
     file = tmp_path / "captions.json"
     file.write_text('{"a.png": "one", "b.png": ["first", "second"], "c.png": []}')
     assert data.load_captions(file) == {"a.png": "one", "b.png": "first", "c.png": ""}
-    for bad in ("[1]", '{"a.png": 3}', "{"):
+    for bad in ("[1]", '{"a.png": 3}', "{", '{"annotations": [{"id": 1}], "images": []}'):
         file.write_text(bad)
         with pytest.raises(ValueError, match="captions.json"):
             data.load_captions(file)

@@ -170,22 +170,8 @@ def parse_size(text: str) -> tuple[int, int] | None:
 
 
 def read_captions(path: str | Path) -> dict[str, str]:
-    """Map file names to their first caption, from our JSON or a COCO captions file.
-
-    Raises ``FileNotFoundError``, or ``ValueError`` for any other file.
-    """
-    path = Path(path)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        names = {image["id"]: image["file_name"] for image in content["images"]}
-        notes = content["annotations"]
-        firsts: dict[str, str] = {}
-        for note in sorted(notes, key=lambda note: note["id"]):
-            firsts.setdefault(names[note["image_id"]], note["caption"].strip())
-        return firsts
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        # our own format, or one that this function names the fault of
-        return {name: texts[0] for name, texts in read_caption_lists(path).items() if texts}
+    """Map file names to their first caption; raises as ``read_caption_lists``."""
+    return {name: texts[0] for name, texts in read_caption_lists(path).items() if texts}
 
 
 def read_instances(path: str | Path) -> dict[str, tuple[tuple[int, int], list[dict]]]:
