@@ -38,6 +38,7 @@ from perco_lite.files import write_whole
 from perco_lite.rates import RATES, get_rate
 
 ROOT = Path(__file__).parents[1]
+GOLDEN = ROOT / "tests" / "coding" / "golden"
 BLOCK = 500
 MAX_SECONDS, MAX_SECONDS_AN_INDEX, MAX_BYTES = 0.050, 80e-6, 64 << 20
 CAPTIONS = ("", "a red barn beside a pond", "Kaffee ☕ 42 °C", "na " * 90, "§" * 300, "zyx " * 60)
@@ -52,7 +53,7 @@ def seeds() -> dict[bytes, float]:
     Where a prior is bundled, also files of its rates that it codes, drawn from what it expects;
     large ones take long, so they are rare.
     """
-    files = [path.read_bytes() for path in sorted((ROOT / "tests" / "golden").glob("*.perco"))]
+    files = [path.read_bytes() for path in sorted(GOLDEN.glob("*.perco"))]
     numbers = np.random.default_rng(0)
     for i, rate in enumerate(RATES):
         for j, (width, height) in enumerate([(768, 512), (97, 61), (1, 1)]):

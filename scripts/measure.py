@@ -118,7 +118,6 @@ STEPS = (
         makes=("data/results/fuzz.json",),
         stale=("data/results/fuzz.json",),
     ),
-    script("evaluate_time", ("kodak",), "evaluate_time.json"),
     Step("strip", ("python scripts/make_strip.py",), (), ("docs/strip.png",)),
 )
 

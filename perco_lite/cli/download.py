@@ -17,6 +17,7 @@ import re
 import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -118,29 +119,22 @@ def download_photos(
     )
     there = {file for file in files if (folder / file).is_file()}
     failed: dict[str, str] = {}
-    waiting = iter(files)
-    pool = ThreadPoolExecutor(workers)
-    try:
-        with (
-            (folder / CHECKSUMS).open("a", encoding="utf-8") as log,
-            tqdm(total=len(files), desc="photos", unit="photo", mininterval=2) as bar,
-        ):
-            # a list may have millions: some hundreds are enough to keep the workers busy
-            while chunk := list(itertools.islice(waiting, 32 * workers)):
-                jobs = {file: pool.submit(fetcher.fetch, file) for file in chunk}
-                for file, job in jobs.items():
-                    bar.update()
-                    try:
-                        path = job.result()
-                    except (OSError, ValueError) as error:  # requests' errors are OSErrors
-                        failed[files[file]] = " ".join(str(error).split())
-                        _check_share(failed, len(files), folder)
-                        continue
-                    if file not in seen:
-                        log.write(f"{file} sha256:{pooch.file_hash(path)}\n")
-                        log.flush()
-    finally:
-        pool.shutdown(cancel_futures=True)
+    with (
+        (folder / CHECKSUMS).open("a", encoding="utf-8") as log,
+        closing(_fetch(fetcher, files, workers)) as downloads,
+    ):
+        for file, got in downloads:
+            if isinstance(got, Exception):
+                failed[files[file]] = " ".join(str(got).split())
+                if len(failed) > max(GRACE, FAILED_SHARE * len(files)):
+                    raise ConnectionError(
+                        f"{len(failed)} of {len(files)} downloads failed, over {FAILED_SHARE:.0%}; "
+                        f"what is in {folder} is whole, so run the same command again to go on. "
+                        f"The last: {failed[files[file]]}"
+                    )
+            elif file not in seen:
+                log.write(f"{file} sha256:{pooch.file_hash(got)}\n")
+                log.flush()
     if failed:
         first = next(iter(failed))
         warnings.warn(
@@ -150,13 +144,22 @@ def download_photos(
     return Downloads(len(good), len(good - there), failed)
 
 
-def _check_share(failed: dict[str, str], total: int, folder: Path) -> None:
-    if len(failed) > max(GRACE, FAILED_SHARE * total):
-        raise ConnectionError(
-            f"{len(failed)} of {total} downloads failed, over {FAILED_SHARE:.0%}; what is in "
-            f"{folder} is whole, so run the same command again to go on. The last: "
-            f"{list(failed.values())[-1]}"
-        )
+def _fetch(fetcher, files: Iterable[str], workers: int) -> Iterator[tuple[str, str | Exception]]:
+    """Each file with the path it was downloaded to, or what went wrong; stops when it is left."""
+    waiting, pool = iter(files), ThreadPoolExecutor(workers)
+    try:
+        with tqdm(total=len(files), desc="photos", unit="photo", mininterval=2) as bar:
+            # a list may have millions: some hundreds are enough to keep the workers busy
+            while chunk := list(itertools.islice(waiting, 32 * workers)):
+                jobs = {file: pool.submit(fetcher.fetch, file) for file in chunk}
+                for file, job in jobs.items():
+                    bar.update()
+                    try:
+                        yield file, job.result()
+                    except (OSError, ValueError) as error:  # requests' errors are OSErrors
+                        yield file, error
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _entries(path: Path) -> Iterator[tuple[str, str | None]]:

@@ -1,6 +1,6 @@
-"""Write tests/golden/: files coded with the index prior, one a rate, from scikit-image's photos.
+"""Write golden/ beside this file: files coded with the index prior, one a rate, from samples.
 
-    python tests/make_golden.py
+    python tests/coding/make_golden.py
 
 For each rate the first photo that the prior makes shorter, beginning with another one at each.
 Run it only when the bundled weights or their index prior change on purpose: until then, the files

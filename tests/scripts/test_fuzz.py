@@ -3,6 +3,7 @@
 import json
 import random
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from perco_lite.coding import index_prior
 from perco_lite.coding.bitstream import BitstreamError, unpack
 from perco_lite.coding.index_prior import PriorSet
 from tests.coding.conftest import formula_prior
+
+GOLDEN = Path(__file__).parents[1] / "coding" / "golden"
 
 
 def test_damaged_files_are_counted(tmp_path, capsys, monkeypatch, load_script):
@@ -98,6 +101,8 @@ def test_other_errors_are_not_swallowed(monkeypatch, load_script):
 def test_damage_changes_files_and_the_seal_gets_them_past_the_checksum(load_script):
     fuzz, chance = load_script("fuzz"), random.Random(0)
     pool = list(fuzz.seeds())
+    golden = [path.read_bytes() for path in GOLDEN.glob("*.perco")]
+    assert len(golden) > 4 and set(golden) <= set(pool)
     damaged = [fuzz.damage(pool[0], pool, chance) for _ in range(200)]
     assert sum(data != pool[0] for data in damaged) > 180
     for body in {data[:-2] for data in pool}:
