@@ -82,8 +82,8 @@ def ms_ssim(original: Image.Image, reconstruction: Image.Image) -> float | None:
 
 
 @cache
-def load_lpips(net: str = "alex") -> tuple[Lpips | None, str]:
-    """Load LPIPS: ``(function, "")``, or ``(None, reason)`` where package or weights are missing.
+def load_lpips(net: str = "alex") -> Lpips:
+    """Load LPIPS; ``Unavailable`` where package or weights are missing.
 
     The function takes (original, reconstruction) and returns a float: 0 for equal photos, more is
     worse; its ``protocol`` says how. The weights of the backbone are read from torch.hub's cache
@@ -96,20 +96,24 @@ def load_lpips(net: str = "alex") -> tuple[Lpips | None, str]:
     try:
         import lpips
     except ImportError as error:
-        return None, f'LPIPS: {first_line(error)}; pip install "perco_lite[metrics]"'
+        raise Unavailable(
+            f'LPIPS: {first_line(error)}; pip install "perco_lite[metrics]"'
+        ) from error
     except (OSError, RuntimeError) as error:
         hint = f"install the torchvision that belongs to torch {torch.__version__}"
-        return None, f"LPIPS: torchvision does not load ({first_line(error)}); {hint}"
+        raise Unavailable(
+            f"LPIPS: torchvision does not load ({first_line(error)}); {hint}"
+        ) from error
     weights = Path(torch.hub.get_dir()) / "checkpoints" / LPIPS_BACKBONES[net]
     if not weights.is_file() and os.environ.get("PERCO_LITE_DOWNLOAD") != "1":
-        return None, f"LPIPS: no weights at {weights}; PERCO_LITE_DOWNLOAD=1 downloads them"
+        raise Unavailable(f"LPIPS: no weights at {weights}; PERCO_LITE_DOWNLOAD=1 downloads them")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # lpips calls torchvision by a deprecated argument
             model = lpips.LPIPS(net=net, verbose=False)
     except (OSError, RuntimeError) as error:  # URLError is an OSError
-        return None, f"LPIPS: the weights do not load ({first_line(error)})"
-    return lpips_from(model, f"LPIPS 0.1 heads, {net}, RGB, lpips {version('lpips')}"), ""
+        raise Unavailable(f"LPIPS: the weights do not load ({first_line(error)})") from error
+    return lpips_from(model, f"LPIPS 0.1 heads, {net}, RGB, lpips {version('lpips')}")
 
 
 def lpips_from(model: torch.nn.Module, protocol: str) -> Lpips:

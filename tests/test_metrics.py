@@ -113,9 +113,8 @@ def test_photos_must_match(metric):
 
 def test_lpips_missing_package_is_a_reason(fresh_lpips, monkeypatch):
     monkeypatch.setitem(sys.modules, "lpips", None)  # makes the import fail
-    function, reason = metrics.load_lpips()
-    assert function is None
-    assert "perco_lite[metrics]" in reason
+    with pytest.raises(metrics.Unavailable, match=r"perco_lite\[metrics\]"):
+        metrics.load_lpips()
     with pytest.raises(ValueError, match="alex, squeeze, vgg"):
         metrics.load_lpips("resnet")
 
@@ -134,14 +133,12 @@ def test_lpips_missing_weights_are_a_reason(fresh_lpips, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "lpips", StandInLpips)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.delenv("PERCO_LITE_DOWNLOAD", raising=False)
-    function, reason = metrics.load_lpips()
-    assert function is None
-    assert "alexnet" in reason and "PERCO_LITE_DOWNLOAD=1" in reason
+    with pytest.raises(metrics.Unavailable, match="alexnet.*PERCO_LITE_DOWNLOAD=1"):
+        metrics.load_lpips()
     metrics.load_lpips.cache_clear()
     monkeypatch.setenv("PERCO_LITE_DOWNLOAD", "1")
-    function, reason = metrics.load_lpips()
-    assert function is None
-    assert "no network" in reason
+    with pytest.raises(metrics.Unavailable, match="no network"):
+        metrics.load_lpips()
 
 
 def test_lpips_gives_the_model_photos_in_its_range():
@@ -187,8 +184,7 @@ def test_lpips_by_hand_on_a_random_backbone_in_the_real_format(
     saved |= {f"classifier.{name}": tensor for name, tensor in classifier.items()}
     torch.save(saved, tmp_path / "checkpoints" / metrics.LPIPS_BACKBONES["squeeze"])
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    distance, reason = metrics.load_lpips("squeeze")
-    assert reason == ""
+    distance = metrics.load_lpips("squeeze")
     heads = Path(lpips_package.__file__).parent / "weights" / "v0.1" / "squeeze.pth"
     heads = torch.load(heads, weights_only=True, map_location="cpu")
     a, b = noise((64, 48)), noise((64, 48), seed=1)

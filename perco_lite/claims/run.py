@@ -38,7 +38,7 @@ from perco_lite.evaluation.metrics.semantics import load_clip, load_segmenter
 from perco_lite.evaluation.table import check_writable
 from perco_lite.files import write_csv, write_whole
 from perco_lite.loading import device_name, weights_digest
-from perco_lite.metrics import load_lpips
+from perco_lite.metrics import Unavailable, load_lpips
 
 MADE_BY = "perco claims"
 DIGITS = 6  # more than any of these figures knows
@@ -53,8 +53,12 @@ def missing(bench: Workbench) -> Outcome:
         ("CLIP score", load_clip),
         ("mIoU", load_segmenter),
     ):
-        found, reason = load()
-        rows.append({"photo": "", "setting": name, "here": int(found is not None), "why": reason})
+        try:
+            load()
+            reason = ""
+        except Unavailable as error:
+            reason = str(error)
+        rows.append({"photo": "", "setting": name, "here": int(not reason), "why": reason})
     return Outcome(rows)
 
 

@@ -31,7 +31,7 @@ from perco_lite.data import (
 from perco_lite.evaluation.codecs.ours import Decoding
 from perco_lite.evaluation.metrics.velocity_loss import velocity_losses
 from perco_lite.loading import device_name, load_codec
-from perco_lite.metrics import flat_colour_error, load_lpips, ms_ssim, psnr
+from perco_lite.metrics import Unavailable, flat_colour_error, load_lpips, ms_ssim, psnr
 from perco_lite.perceptual import SQUEEZENET_FILE, PerceptualDistance
 from perco_lite.rates import get_rate
 from perco_lite.training.shards import read_training_photos
@@ -141,7 +141,10 @@ def measure_kodak(codec: PercoCodec, kodak: list, quiet: bool = False) -> dict:
     not LPIPS. ``*_of_estimate`` is the picture that the bits imply without any diffusion.
     """
     sums: dict[str, list[float]] = {}
-    lpips, reason = load_lpips()
+    try:
+        lpips, reason = load_lpips(), ""
+    except Unavailable as error:
+        lpips, reason = None, str(error)
     distance = _feature_distance()
     for sample in tqdm(kodak, desc="kodak", unit="photo", disable=quiet):
         image = sample.image

@@ -14,7 +14,7 @@ Differs from the paper: see each metric's own module.
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from torch import Tensor
 from perco_lite import metrics
 from perco_lite.evaluation.datasets import PhotoSet, read_instances
 from perco_lite.evaluation.metrics.intervals import Score
+from perco_lite.metrics import Unavailable
 
 PhotoMetric = Callable[[Image.Image, Image.Image, str | None], float | None]
 
@@ -58,12 +59,13 @@ def load_photo_metrics(names: Iterable[str]) -> Loaded:
     for name in names:
         if name not in PHOTO_METRICS:
             continue
-        function, about = _load(name)
-        if function is None:
-            loaded.missing[name] = about
-            continue
-        function(original, reconstruction, "coloured squares")
-        loaded.functions[name], loaded.protocols[name] = function, about
+        try:
+            function, protocol = _load(name)
+            function(original, reconstruction, "coloured squares")
+        except Unavailable as error:
+            loaded.missing[name] = str(error)
+        else:
+            loaded.functions[name], loaded.protocols[name] = function, protocol
     return loaded
 
 
@@ -75,21 +77,17 @@ def _made_up_pair() -> tuple[Image.Image, Image.Image]:
     return original, Image.blend(original, Image.new("RGB", side), 0.1)
 
 
-def _load(name: str) -> tuple[PhotoMetric | None, str]:
-    """A metric and its protocol, or None and why it does not work here."""
+def _load(name: str) -> tuple[PhotoMetric, str]:
+    """A metric and its protocol; ``Unavailable`` where it does not work here."""
     if name in metrics.PROTOCOLS:
         compute = getattr(metrics, name)
         return lambda a, b, caption: compute(a, b), metrics.PROTOCOLS[name]
     if name == "clip_score":
         from perco_lite.evaluation.metrics.semantics import load_clip
 
-        clip, reason = load_clip()
-        if clip is None:
-            return None, reason
+        clip = load_clip()
         return lambda a, b, caption: clip(b, caption or ""), clip.protocol
-    lpips, reason = metrics.load_lpips(name.removeprefix("lpips_"))
-    if lpips is None:
-        return None, reason
+    lpips = metrics.load_lpips(name.removeprefix("lpips_"))
     return lambda a, b, caption: lpips(a, b), lpips.protocol
 
 
@@ -109,9 +107,13 @@ class SetScorer:
         for members, load in _FAMILIES.items():
             if not names & set(members):
                 continue
-            family = _try(load, dataset) if kept else "the pictures are not kept"
-            if isinstance(family, str):
-                self.missing.update({name: family for name in members if name in names})
+            try:
+                if not kept:
+                    raise Unavailable("the pictures are not kept")
+                family = load(dataset)
+                family.of_reconstruction(_made_up_pair()[0])
+            except (ImportError, ValueError, RuntimeError, OSError) as error:
+                self.missing.update({name: str(error) for name in members if name in names})
                 continue
             wanted = {name: score for name, score in family.scores.items() if name in names}
             self._families.append(family._replace(scores=wanted))
@@ -184,26 +186,17 @@ class ArrayFile:
             yield np.frombuffer(data, dtype).reshape(shape).copy()
 
 
-def _try(load: Callable, dataset: PhotoSet) -> "Family | str":
-    """A family that has seen a photo, or why there is none."""
-    try:
-        family = load(dataset)
-        if not isinstance(family, str):
-            family.of_reconstruction(_made_up_pair()[0])
-    except (ImportError, ValueError, RuntimeError, OSError) as error:
-        return str(error)
-    return family
-
-
-def _inception(dataset: PhotoSet) -> Family | str:
+def _inception(dataset: PhotoSet) -> Family:
     from perco_lite.evaluation.metrics import realism
 
-    network, reason = realism.load_inception()
-    if network is None:
-        return reason
+    network = realism.load_inception()
+
+    def see(photo: Image.Image) -> Tensor:
+        return realism.photo_features(photo, network)
+
     return Family(
-        lambda name, photo: realism.photo_features(photo, network),
-        lambda photo: realism.photo_features(photo, network),
+        lambda name, photo: see(photo),
+        see,
         {
             "fid": lambda a, b: realism.fid(_tensors(a), _tensors(b), network),
             "kid": lambda a, b: realism.kid(_tensors(a), _tensors(b), network),
@@ -211,12 +204,10 @@ def _inception(dataset: PhotoSet) -> Family | str:
     )
 
 
-def _patches(dataset: PhotoSet) -> Family | str:
+def _patches(dataset: PhotoSet) -> Family:
     from perco_lite.evaluation.metrics import patch_distance
 
-    encoder, reason = patch_distance.load_patch_encoder()
-    if encoder is None:
-        return reason
+    patch_distance.load_patch_encoder()
     distance = patch_distance.patch_frechet_distance
     return Family(
         lambda name, photo: patch_distance.patch_features(photo),
@@ -225,43 +216,39 @@ def _patches(dataset: PhotoSet) -> Family | str:
     )
 
 
-def _labels(dataset: PhotoSet) -> Family | str:
+def _labels(dataset: PhotoSet) -> Family:
     """A segmenter's labels of the reconstruction against its labels of the original."""
-    from perco_lite.evaluation.metrics import semantics
-
-    segmenter, reason = semantics.load_segmenter()
-    if segmenter is None:
-        return reason
-    about = f"reconstruction against original, both by {segmenter.protocol}"
-    return Family(
-        lambda name, photo: segmenter(photo).astype(np.uint8),
-        lambda photo: segmenter(photo).astype(np.uint8),
-        {"miou": lambda a, b: semantics.miou(b, a, segmenter.classes, protocol=about)},
-    )
+    return _segmenter("miou", lambda name, photo, segmenter: segmenter(photo).astype(np.uint8))
 
 
-def _masks(dataset: PhotoSet) -> Family | str:
+def _masks(dataset: PhotoSet) -> Family:
     """A segmenter's labels of the reconstruction against masks drawn by people."""
     from perco_lite.evaluation.metrics import semantics
 
     if dataset.instances is None:
-        return f"{dataset.name} has no instances.json with masks beside its photos"
-    segmenter, reason = semantics.load_segmenter()
-    if segmenter is None:
-        return reason
+        raise Unavailable(f"{dataset.name} has no instances.json with masks beside its photos")
     annotations = read_instances(dataset.instances)
 
-    def truth(name: str, photo: Image.Image) -> np.ndarray:
+    def truth(name: str, photo: Image.Image, segmenter) -> np.ndarray:
         size, instances = annotations.get(name, (photo.size, []))
         drawn = semantics.label_map(instances, size, segmenter.labels)
-        fitted = Image.fromarray(drawn).resize(photo.size, Image.Resampling.NEAREST)
-        return np.asarray(fitted)
+        return np.asarray(Image.fromarray(drawn).resize(photo.size, Image.Resampling.NEAREST))
 
-    about = f"reconstruction by {segmenter.protocol}, against COCO's masks where there are any"
+    return _segmenter("miou_masks", truth)
+
+
+def _segmenter(metric: str, truth: Callable[[str, Image.Image, Any], np.ndarray]) -> Family:
+    """mIoU of a segmenter's labels of the reconstruction and the ``truth`` of the original."""
+    from perco_lite.evaluation.metrics import semantics
+
+    segmenter = semantics.load_segmenter()
+    about = f"reconstruction against original, both by {segmenter.protocol}"
+    if metric == "miou_masks":
+        about = f"reconstruction by {segmenter.protocol}, against COCO's masks where there are any"
     return Family(
-        truth,
+        lambda name, photo: truth(name, photo, segmenter),
         lambda photo: segmenter(photo).astype(np.uint8),
-        {"miou_masks": lambda a, b: semantics.miou(b, a, segmenter.classes, protocol=about)},
+        {metric: lambda a, b: semantics.miou(b, a, segmenter.classes, protocol=about)},
     )
 
 
@@ -269,7 +256,7 @@ def _tensors(arrays: Iterable[np.ndarray]) -> Iterator[Tensor]:
     return map(torch.from_numpy, arrays)
 
 
-_FAMILIES: dict[tuple[str, ...], Callable[[PhotoSet], Family | str]] = {
+_FAMILIES: dict[tuple[str, ...], Callable[[PhotoSet], Family]] = {
     ("fid", "kid"): _inception,
     ("patch_frechet",): _patches,
     ("miou",): _labels,

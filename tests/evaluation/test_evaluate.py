@@ -69,6 +69,13 @@ def run(tiny_codec, folder, tmp_path):
     return run
 
 
+def unavailable(reason):
+    def load(*arguments):
+        raise Unavailable(reason)
+
+    return load
+
+
 def read(path):
     with path.open(newline="") as stream:
         return list(csv.DictReader(stream))
@@ -395,7 +402,7 @@ def test_unreadable_photos_are_named_and_left_out(run, folder):
 
 
 def test_missing_metrics_and_codecs_are_named_once_and_left_empty(run, monkeypatch):
-    monkeypatch.setattr(scoring.metrics, "load_lpips", lambda net: (None, "LPIPS: no weights"))
+    monkeypatch.setattr(scoring.metrics, "load_lpips", unavailable("LPIPS: no weights"))
     here = classical.available() | {"avif": False}
     monkeypatch.setattr(classical, "available", lambda: here)
     rows, summary = run(("jpeg", "avif"), metrics=("psnr", "lpips_vgg"))

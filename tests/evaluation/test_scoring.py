@@ -10,6 +10,7 @@ from perco_lite.evaluation import scoring
 from perco_lite.evaluation.datasets import open_dataset, read_instances
 from perco_lite.evaluation.metrics import realism, semantics
 from perco_lite.evaluation.scoring import PHOTO_METRICS, SET_METRICS, SetScorer, load_photo_metrics
+from perco_lite.metrics import Unavailable
 
 RED, BLUE = (250, 10, 10), (10, 10, 250)
 
@@ -44,6 +45,13 @@ def folder(tmp_path):
     return folder
 
 
+def unavailable(reason):
+    def load(*arguments):
+        raise Unavailable(reason.format(*arguments))
+
+    return load
+
+
 def score(dataset, names, reconstruct, folder):
     scorer = SetScorer(names, dataset, folder)
     assert scorer.names == tuple(names), scorer.missing
@@ -52,7 +60,7 @@ def score(dataset, names, reconstruct, folder):
 
 
 def test_miou_of_predictions_and_of_masks(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(semantics, "load_segmenter", lambda: (ColourSegmenter(), ""))
+    monkeypatch.setattr(semantics, "load_segmenter", ColourSegmenter)
     dataset = open_dataset(str(folder))
 
     def reconstruct(name):
@@ -93,7 +101,7 @@ def test_fid_and_kid_share_one_look_at_each_photo(folder, tmp_path, monkeypatch)
             looks.append(len(batch))
             return batch.float().mean((2, 3))
 
-    monkeypatch.setattr(realism, "load_inception", lambda: (Network(), ""))
+    monkeypatch.setattr(realism, "load_inception", Network)
     dataset = open_dataset(str(folder))
     images = {"a.png": Image.new("RGB", (16, 8), RED), "b.png": Image.new("RGB", (16, 8), BLUE)}
     found = score(dataset, ("fid", "kid"), images.__getitem__, tmp_path)
@@ -114,7 +122,7 @@ def test_clip_score_is_of_the_reconstruction_and_its_caption(monkeypatch):
         return float(image.getpixel((0, 0))[0] + len(caption)) if caption else None
 
     clip.protocol = "CLIP"
-    monkeypatch.setattr(semantics, "load_clip", lambda: (clip, ""))
+    monkeypatch.setattr(semantics, "load_clip", lambda: clip)
     function = load_photo_metrics(("clip_score",)).functions["clip_score"]
     original, other = Image.new("RGB", (8, 8), RED), Image.new("RGB", (8, 8), BLUE)
     assert function(original, other, "abc") == 13
@@ -122,10 +130,10 @@ def test_clip_score_is_of_the_reconstruction_and_its_caption(monkeypatch):
 
 
 def test_what_does_not_load_is_a_reason(monkeypatch, folder):
-    monkeypatch.setattr(semantics, "load_clip", lambda: (None, "CLIP: no weights"))
-    monkeypatch.setattr(semantics, "load_segmenter", lambda: (None, "mIoU: no weights"))
-    monkeypatch.setattr(realism, "load_inception", lambda: (None, "Inception: no weights"))
-    monkeypatch.setattr(scoring.metrics, "load_lpips", lambda net: (None, f"LPIPS {net}: none"))
+    monkeypatch.setattr(semantics, "load_clip", unavailable("CLIP: no weights"))
+    monkeypatch.setattr(semantics, "load_segmenter", unavailable("mIoU: no weights"))
+    monkeypatch.setattr(realism, "load_inception", unavailable("Inception: no weights"))
+    monkeypatch.setattr(scoring.metrics, "load_lpips", unavailable("LPIPS {}: none"))
     loaded = load_photo_metrics((*PHOTO_METRICS, *SET_METRICS))
     assert set(loaded.functions) == {"psnr", "ms_ssim", "flat_colour_error"}
     assert loaded.missing == {
@@ -143,7 +151,7 @@ def test_a_network_that_fails_on_its_first_photo_is_a_reason_too(monkeypatch, fo
     def broken(image):
         raise RuntimeError("wrong weights")
 
-    monkeypatch.setattr(semantics, "load_segmenter", lambda: (broken, ""))
+    monkeypatch.setattr(semantics, "load_segmenter", lambda: broken)
     broken.protocol, broken.classes = "broken", 2
     scorer = SetScorer(("miou",), open_dataset(str(folder)), folder)
     assert scorer.missing == {"miou": "wrong weights"}

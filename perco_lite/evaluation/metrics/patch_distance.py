@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from perco_lite.autoencoder import Autoencoder
 from perco_lite.evaluation.metrics.frechet import Gaussian, Moments, frechet_distance
 from perco_lite.evaluation.metrics.intervals import Score, draw_photos, resampled_interval
+from perco_lite.metrics import Unavailable
 
 PATCH = 64  # pixels; 96 patches in a Kodak photo
 RIDGE = 0.01  # added to each variance, in units of the originals'
@@ -41,17 +42,17 @@ _WEIGHTS = Path(__file__).resolve().parents[2] / "weights"
 
 
 @cache
-def load_patch_encoder() -> tuple[nn.Module | None, str]:
-    """First layers of the bundled autoencoder's encoder: ``(network, "")`` or ``(None, reason)``.
+def load_patch_encoder() -> nn.Module:
+    """First layers of the bundled autoencoder's encoder: (1,3,H,W) in [-1,1] -> (1,96,H/4,W/4).
 
-    (1,3,H,W) in [-1,1] -> activations (1,96,H/4,W/4).
+    Raises ``Unavailable`` where the package came without weights.
     """
     if not (_WEIGHTS / "autoencoder" / "config.json").is_file():
-        return None, f"no bundled weights in {_WEIGHTS}; reinstall the package"
+        raise Unavailable(f"no bundled weights in {_WEIGHTS}; reinstall the package")
     autoencoder = Autoencoder.from_pretrained(_WEIGHTS, subfolder="autoencoder").float().eval()
     # the layers at H/4: deeper ones, at H/8, see less of fine grain and blur
     layers = 2 + autoencoder.config.encoder_blocks[0]
-    return autoencoder.encoder[:layers].requires_grad_(False), ""
+    return autoencoder.encoder[:layers].requires_grad_(False)
 
 
 @torch.inference_mode()
@@ -60,17 +61,14 @@ def patch_features(photo: Image.Image, encoder: nn.Module | None = None) -> Tens
 
     The grid starts at the top left; what does not fill a patch is left out. ``encoder`` takes
     (1,3,H,W) in [-1,1] and gives (1,C,H/4,W/4); default: the bundled one. Raises ``ValueError`` for
-    a photo smaller than a patch, ``FileNotFoundError`` where the package came without weights.
+    a photo smaller than a patch, ``Unavailable`` where the package came without weights.
     """
     if photo.mode != "RGB":
         raise ValueError(f"got a photo of mode {photo.mode}, expected RGB; use data.to_rgb")
     if min(photo.size) < PATCH:
         size = f"{photo.width}x{photo.height}"
         raise ValueError(f"got a photo of {size}, expected at least {PATCH}x{PATCH}; leave it out")
-    if encoder is None:
-        encoder, reason = load_patch_encoder()
-        if encoder is None:
-            raise FileNotFoundError(reason)
+    encoder = encoder or load_patch_encoder()
     columns, lines = photo.width // PATCH, photo.height // PATCH
     pixels = torch.from_numpy(np.array(photo)).permute(2, 0, 1)[None]  # (1,3,H,W)
     pixels = pixels[:, :, : lines * PATCH, : columns * PATCH]
@@ -99,10 +97,10 @@ def patch_frechet_distance(
     Each score has its interval up to ``SMALL_SET`` photos. Where the package has no weights: None.
     Raises ``ValueError`` for fewer than two patches, or a photo smaller than one.
     """
-    if encoder is None:
-        encoder, reason = load_patch_encoder()
-        if encoder is None:
-            return Score(None, f"patch Fréchet distance: {reason}")
+    try:
+        encoder = encoder or load_patch_encoder()
+    except Unavailable as error:
+        return Score(None, f"patch Fréchet distance: {error}")
     sets = [
         Moments(
             (x if isinstance(x, Tensor) else patch_features(x, encoder) for x in photos), SMALL_SET
@@ -183,6 +181,6 @@ def _fingerprint(encoder: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, tensor in encoder.state_dict().items():
         digest.update(name.encode() + tensor.float().cpu().numpy().tobytes())
-    bundled = encoder is load_patch_encoder()[0]
+    bundled = encoder is load_patch_encoder()
     name = "bundled autoencoder's encoder up to H/4" if bundled else type(encoder).__name__
     return f"{name} (sha256 of its parameters {digest.hexdigest()[:12]})"

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from perco_lite.evaluation.metrics.frechet import Moments, frechet_distance, shared_axes
 from perco_lite.evaluation.metrics.intervals import Score, resampled_interval
-from perco_lite.metrics import first_line
+from perco_lite.metrics import Unavailable, first_line
 
 SMALL_SET = 500  # vectors of Inception; above it no interval, which would be narrow and slow
 INCEPTION_WEIGHTS = "weights-inception-2015-12-05-6726825d.pth"  # torch-fidelity's, 2048 features
@@ -37,8 +37,8 @@ PhotosOrFeatures = Iterable[Image.Image | Tensor]
 
 
 @cache
-def load_inception() -> tuple[nn.Module | None, str]:
-    """Load Inception v3 as FID wants it: ``(network, "")``, or ``(None, reason)``.
+def load_inception() -> nn.Module:
+    """Load Inception v3 as FID wants it; ``Unavailable`` where it does not load.
 
     (B,3,H,W) uint8 -> (B,2048). The weights are read from torch.hub's cache and downloaded only if
     ``PERCO_LITE_DOWNLOAD=1``.
@@ -47,19 +47,25 @@ def load_inception() -> tuple[nn.Module | None, str]:
         import torch_fidelity  # noqa: F401
         from torchmetrics.image.fid import NoTrainInceptionV3
     except ImportError as error:
-        return None, f'Inception: {first_line(error)}; pip install "perco_lite[metrics]"'
+        raise Unavailable(
+            f'Inception: {first_line(error)}; pip install "perco_lite[metrics]"'
+        ) from error
     except (OSError, RuntimeError) as error:
         hint = f"install the torchvision that belongs to torch {torch.__version__}"
-        return None, f"Inception: torchvision does not load ({first_line(error)}); {hint}"
+        raise Unavailable(
+            f"Inception: torchvision does not load ({first_line(error)}); {hint}"
+        ) from error
     weights = Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_WEIGHTS
     if not weights.is_file() and os.environ.get("PERCO_LITE_DOWNLOAD") != "1":
-        return None, f"Inception: no weights at {weights}; PERCO_LITE_DOWNLOAD=1 downloads them"
+        raise Unavailable(
+            f"Inception: no weights at {weights}; PERCO_LITE_DOWNLOAD=1 downloads them"
+        )
     path = str(weights) if weights.is_file() else None
     try:
         network = NoTrainInceptionV3("inception-v3-compat", ["2048"], path)
     except Exception as error:  # a damaged file raises anything from EOFError to UnpicklingError
-        return None, f"Inception: the weights do not load ({first_line(error)})"
-    return network, ""
+        raise Unavailable(f"Inception: the weights do not load ({first_line(error)})") from error
+    return network
 
 
 @torch.inference_mode()
@@ -97,9 +103,10 @@ def fid(
     default: Inception. None with the reason where it does not load. ``patch`` as in
     ``photo_features``. Raises ``ValueError`` for fewer than two vectors in a set.
     """
-    network, reason = (network, "") if network is not None else load_inception()
-    if network is None:
-        return Score(None, f"FID: {reason}")
+    try:
+        network = network or load_inception()
+    except Unavailable as error:
+        return Score(None, f"FID: {error}")
 
     sets, kept = [Moments(), Moments()], [[], []]
     for moments, few, photos in zip(sets, kept, (originals, reconstructions), strict=True):
@@ -130,9 +137,10 @@ def kid(
     estimate over all vectors, with its interval up to ``SMALL_SET``; else the mean over 100 random
     subsets of at most 1,000, always the same ones.
     """
-    network, reason = (network, "") if network is not None else load_inception()
-    if network is None:
-        return Score(None, f"KID: {reason}")
+    try:
+        network = network or load_inception()
+    except Unavailable as error:
+        return Score(None, f"KID: {error}")
     kept = [list(_features(photos, network, patch)) for photos in (originals, reconstructions)]
     counts = [(len(rows), sum(map(len, rows))) for rows in kept]
     _check_counts(counts, "KID")

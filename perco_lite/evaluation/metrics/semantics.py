@@ -21,7 +21,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from perco_lite.evaluation.metrics.intervals import Score, percentiles
-from perco_lite.metrics import first_line
+from perco_lite.metrics import Unavailable, first_line
 
 CLIP = "openai/clip-vit-base-patch32"
 SEGMENTER = "nvidia/segformer-b0-finetuned-ade-512-512"
@@ -62,8 +62,8 @@ class Segmenter:
         return logits[0].argmax(0).cpu().numpy()
 
 
-def load_clip(path: str = CLIP) -> tuple[ClipScore | None, str]:
-    """Load CLIP: ``(function, "")``, or ``(None, reason)``.
+def load_clip(path: str = CLIP) -> ClipScore:
+    """Load CLIP; ``Unavailable`` where it does not load.
 
     The function takes (photo, caption) and gives 100 x the cosine of their embeddings, 0 where it
     is negative, as torchmetrics does for one pair; captions are cut to the length CLIP takes, and
@@ -76,7 +76,7 @@ def load_clip(path: str = CLIP) -> tuple[ClipScore | None, str]:
         model = CLIPModel.from_pretrained(path, **_offline()).eval()
         processor = CLIPProcessor.from_pretrained(path, **_offline())
     except Exception as error:  # transformers raises a dozen kinds for what it cannot load
-        return None, _reason("CLIP score", path, error)
+        raise Unavailable(_reason("CLIP score", path, error)) from error
     name = path if path == CLIP else f"weights of {path}"
     length = model.config.text_config.max_position_embeddings
 
@@ -99,21 +99,20 @@ def load_clip(path: str = CLIP) -> tuple[ClipScore | None, str]:
         f"CLIP score, 100 x cosine, {name}, {_resize_rule(processor.image_processor)}, "
         f"transformers {version('transformers')}"
     )
+    return clip_score
 
-    return clip_score, ""
 
-
-def load_segmenter(path: str = SEGMENTER) -> tuple[Segmenter | None, str]:
-    """Load a segmenter of ``transformers``: ``(segmenter, "")``, or ``(None, reason)``."""
+def load_segmenter(path: str = SEGMENTER) -> Segmenter:
+    """Load a segmenter of ``transformers``; ``Unavailable`` where it does not load."""
     try:
         from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
 
         model = AutoModelForSemanticSegmentation.from_pretrained(path, **_offline())
         processor = AutoImageProcessor.from_pretrained(path, **_offline())
     except Exception as error:
-        return None, _reason("mIoU", path, error)
+        raise Unavailable(_reason("mIoU", path, error)) from error
     name = path if path == SEGMENTER else f"weights of {path}"
-    return Segmenter(model, processor, name), ""
+    return Segmenter(model, processor, name)
 
 
 def confusion(

@@ -11,6 +11,7 @@ from torch import nn
 
 from perco_lite.evaluation.metrics import realism
 from perco_lite.evaluation.metrics.realism import fid, kid, load_inception, photo_features
+from perco_lite.metrics import Unavailable
 
 
 class Colours(nn.Module):
@@ -226,14 +227,14 @@ def test_inception_loads_from_torch_hubs_cache(fresh, monkeypatch, tmp_path):
     assert fidelity
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.delenv("PERCO_LITE_DOWNLOAD", raising=False)
-    network, reason = load_inception()
-    assert network is None
-    assert realism.INCEPTION_WEIGHTS in reason and "PERCO_LITE_DOWNLOAD=1" in reason
+    with pytest.raises(Unavailable, match="PERCO_LITE_DOWNLOAD=1") as caught:
+        load_inception()
+    assert realism.INCEPTION_WEIGHTS in str(caught.value)
     load_inception.cache_clear()
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / realism.INCEPTION_WEIGHTS).write_bytes(b"cut")
-    network, reason = load_inception()
-    assert network is None and "do not load" in reason
+    with pytest.raises(Unavailable, match="do not load"):
+        load_inception()
 
 
 def test_random_inception_in_the_real_format(fresh, monkeypatch, tmp_path):
@@ -250,8 +251,7 @@ def test_random_inception_in_the_real_format(fresh, monkeypatch, tmp_path):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     (tmp_path / "checkpoints").mkdir()
     torch.save(random.state_dict(), tmp_path / "checkpoints" / realism.INCEPTION_WEIGHTS)
-    network, reason = load_inception()
-    assert reason == ""
+    network = load_inception()
     image = next(photos(1, size=(299, 299)))  # its own size: nothing to resize
     theirs = random(torch.from_numpy(np.array(image)).permute(2, 0, 1)[None])[0]
     assert photo_features(image, network).shape == (1, 2048)

@@ -17,6 +17,7 @@ from perco_lite.evaluation.metrics.semantics import (
     load_segmenter,
     miou,
 )
+from perco_lite.metrics import Unavailable
 
 WORDS = ["a", "red", "dog", "barn"]
 
@@ -103,8 +104,7 @@ def segmenter_folder(tmp_path_factory):
 def test_clip_score_is_the_cosine_worked_out_step_by_step(clip_folder):
     from transformers import CLIPModel
 
-    clip, reason = load_clip(str(clip_folder))
-    assert reason == ""
+    clip = load_clip(str(clip_folder))
     model = CLIPModel.from_pretrained(clip_folder).eval()
     image = noise((32, 32))  # the size it takes: nothing to resize or cut
     pixels = (np.asarray(image) / 255 - [0.5, 0.4, 0.3]) / [0.2, 0.3, 0.4]
@@ -152,7 +152,7 @@ def test_clip_score_agrees_with_torchmetrics(clip_folder):
     from torchmetrics.functional.multimodal import clip_score
     from transformers import CLIPModel, CLIPProcessor
 
-    clip, _ = load_clip(str(clip_folder))
+    clip = load_clip(str(clip_folder))
     model = TensorsOnly(CLIPModel.from_pretrained(clip_folder))
     processor = CLIPProcessor.from_pretrained(clip_folder)
     image = noise((50, 40))  # to be resized and cut
@@ -163,7 +163,7 @@ def test_clip_score_agrees_with_torchmetrics(clip_folder):
 
 
 def test_clip_cuts_long_captions_and_names_missing_ones(clip_folder):
-    clip, _ = load_clip(str(clip_folder))
+    clip = load_clip(str(clip_folder))
     long = clip(noise(), "a red dog " * 30)
     assert long == pytest.approx(clip(noise(), "a red dog " * 40), abs=1e-4)
     assert clip(noise(), " ") is None
@@ -175,16 +175,17 @@ def test_clip_cuts_long_captions_and_names_missing_ones(clip_folder):
 def test_weights_that_do_not_load_are_a_reason(load, tmp_path, monkeypatch):
     monkeypatch.delenv("PERCO_LITE_DOWNLOAD", raising=False)
     for path in (str(tmp_path / "missing"), "nobody/has-such-weights"):
-        function, reason = load(path)
-        assert function is None
+        with pytest.raises(Unavailable) as caught:
+            load(path)
+        reason = str(caught.value)
         assert path in reason and "PERCO_LITE_DOWNLOAD=1" in reason and "\n" not in reason
 
 
 def test_segmenter_gives_a_label_map_of_the_photo(segmenter_folder):
     from transformers import SegformerForSemanticSegmentation
 
-    segmenter, reason = load_segmenter(str(segmenter_folder))
-    assert reason == "" and segmenter.classes == 3
+    segmenter = load_segmenter(str(segmenter_folder))
+    assert segmenter.classes == 3
     assert segmenter.labels[1] == "person"
     image = noise((64, 64))  # the size it takes: nothing to resize
     labels = segmenter(image)
