@@ -15,17 +15,15 @@ Taught in notebook 04.
 
 import math
 import re
-import zipfile
-import zlib
 from collections.abc import Iterator
 from functools import cache
-from importlib import resources
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from perco_lite.coding.ngram_model import END, NgramModel
 from perco_lite.coding.range_coder import RangeDecoder, RangeEncoder
+from perco_lite.coding.tables import arrays_id, read_table
 
 UNKNOWN = 1  # the symbol before a word spelled out; 0 is END, and the vocabulary starts at 2
 FIRST_WORD = 2
@@ -141,7 +139,7 @@ class CaptionModel:
 
         def read(sizes: np.ndarray) -> int:
             ends = np.cumsum(sizes)
-            symbol = int(np.searchsorted(ends, decoder.target(int(ends[-1])), side="right"))
+            symbol = int(ends.searchsorted(decoder.target(int(ends[-1])), side="right"))
             share = int(ends[symbol] - sizes[symbol]), int(sizes[symbol]), int(ends[-1])
             decoder.take(*share)
             again.encode(*share)
@@ -211,26 +209,13 @@ def _share(sizes: np.ndarray, symbol: int) -> tuple[int, int, int]:
     return int(ends[symbol] - sizes[symbol]), int(sizes[symbol]), int(ends[-1])
 
 
-def arrays_id(arrays: dict[str, np.ndarray]) -> int:
-    """16 bits that tell one table from another: of its numbers and words, not of their file."""
-    crc = 0
-    for name in sorted(arrays):
-        crc = zlib.crc32(arrays[name].tobytes(), zlib.crc32(name.encode(), crc))
-    return crc % 0xFFFF  # never all ones, which would undo the checksum's inversion
-
-
 @cache
 def bundled() -> CaptionModel:
     """The table of the package, read once.
 
     Raises ``FileNotFoundError`` where it is missing, ``ValueError`` where it is damaged.
     """
-    path = resources.files("perco_lite.coding").joinpath("caption_model.npz")
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing; make it with `make caption-model`")
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored}
-        return CaptionModel.from_arrays(arrays)
-    except (EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path} is damaged ({error}); install perco_lite again") from error
+    model = read_table("caption_model.npz", CaptionModel.from_arrays)
+    if model is None:
+        raise FileNotFoundError("caption_model.npz is missing; make it with `make caption-model`")
+    return model

@@ -185,7 +185,7 @@ def caption_costs(text: str) -> list[tuple[str, float]]:
 
 
 def caption_table_id() -> int:
-    """16 bits that name the table of method TABLE; see ``caption_model.arrays_id``."""
+    """16 bits that name the table of method TABLE; see ``tables.arrays_id``."""
     return bundled().table_id
 
 

@@ -101,7 +101,27 @@ def read_header(data: bytes, table_id: int = 0, prior_id: int = 0) -> Header:
     """
     if not isinstance(data, bytes | bytearray):
         raise BitstreamError(f"got {type(data).__name__}, expected bytes: read the file as 'rb'")
-    data = bytes(data)
+    version, body = _sealed_body(bytes(data), table_id, prior_id)
+    # From here on the bytes are what somebody packed, though perhaps not by ``pack``.
+    flags = body[1]
+    table_coded, prior_coded = _coded_with(version, flags)
+    if version == 1 and flags & 0b11:
+        raise damaged("reserved bits are set")
+    if prior_coded and not table_coded:
+        raise damaged("a prior for the indices without the table for the caption")
+    rate_id = flags >> 4
+    if rate_id >= len(RATES):
+        raise BitstreamError(
+            f"rate id {rate_id}, this program knows 0 to {len(RATES) - 1}: upgrade perco_lite"
+        )
+    width, height, end = _read_size(body, flags & 0b11 if version == 2 else len(COMMON_SIZES))
+    rate, model_id = RATES[rate_id], int.from_bytes(body[2:4], "big")
+    coded = flags >> 2 & 0b11 if version == 1 else None, table_coded, prior_coded
+    return Header(version, rate, width, height, model_id, *coded, end)
+
+
+def _sealed_body(data: bytes, table_id: int, prior_id: int) -> tuple[int, bytes]:
+    """Version and bytes before the checksum, of a `.perco` file that this program can read."""
     if not data:
         raise BitstreamError("the file is empty: get it again from its source")
     if data[0] >> 3 != _MAGIC:
@@ -114,9 +134,7 @@ def read_header(data: bytes, table_id: int = 0, prior_id: int = 0) -> Header:
     if len(data) < _MIN_BYTES:
         raise damaged(f"only {len(data)} bytes, the shortest file has {_MIN_BYTES}")
     body, found = data[:-CHECKSUM_BYTES], data[-CHECKSUM_BYTES:]
-    flags = body[1]
-    table_coded = version == 2 and bool(flags & 0b1000)
-    prior_coded = version == 2 and bool(flags & 0b0100)
+    table_coded, prior_coded = _coded_with(version, body[1])
     own = mixed_id(table_id if table_coded else 0, prior_id if prior_coded else 0)
     if found != checksum(body, own):
         what = "wrong checksum, the file was cut or altered"
@@ -125,39 +143,27 @@ def read_header(data: bytes, table_id: int = 0, prior_id: int = 0) -> Header:
             names = "caption table" + (" and index prior" if prior_coded else "")
             what += f", or made with {names} {other:#06x} where this is {own:#06x}"
         raise damaged(what)
-    # From here on the bytes are what somebody packed, though perhaps not by ``pack``.
-    if version == 1 and flags & 0b11:
-        raise damaged("reserved bits are set")
-    if prior_coded and not table_coded:
-        raise damaged("a prior for the indices without the table for the caption")
-    rate_id = flags >> 4
-    if rate_id >= len(RATES):
-        raise BitstreamError(
-            f"rate id {rate_id}, this program knows 0 to {len(RATES) - 1}: upgrade perco_lite"
-        )
-    common = flags & 0b11 if version == 2 else len(COMMON_SIZES)
+    return version, body
+
+
+def _coded_with(version: int, flags: int) -> tuple[bool, bool]:
+    """Whether with the caption table, and whether with a prior."""
+    return version == 2 and bool(flags & 0b1000), version == 2 and bool(flags & 0b0100)
+
+
+def _read_size(body: bytes, common: int) -> tuple[int, int, int]:
+    """Width, height and the offset behind them; ``common``: place in COMMON_SIZES, or past it."""
     if common < len(COMMON_SIZES):
-        (width, height), end = COMMON_SIZES[common], _FIXED
-    else:
-        width, end = _read_varint(body, _FIXED)
-        height, end = _read_varint(body, end)
-        width, height = width + 1, height + 1
+        return *COMMON_SIZES[common], _FIXED
+    width, end = _read_varint(body, _FIXED)
+    height, end = _read_varint(body, end)
+    width, height = width + 1, height + 1
     problem = size_problem(width, height)
+    if problem is None and body[0] & 0b111 == 2 and (width, height) in COMMON_SIZES:
+        problem = f"{width}x{height} written out, though it has a short code"
     if problem:
         raise damaged(problem)
-    if version == 2 and common == len(COMMON_SIZES) and (width, height) in COMMON_SIZES:
-        raise damaged(f"{width}x{height} written out, though it has a short code")
-    return Header(
-        version=version,
-        rate=RATES[rate_id],
-        width=width,
-        height=height,
-        model_id=int.from_bytes(body[2:4], "big"),
-        method=flags >> 2 & 0b11 if version == 1 else None,
-        table_coded=table_coded,
-        prior_coded=prior_coded,
-        size=end,
-    )
+    return width, height, end
 
 
 def mixed_id(table_id: int, prior_id: int) -> int:

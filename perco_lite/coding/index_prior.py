@@ -12,17 +12,15 @@ Differs from the paper: this one. It costs bits only where it saves them; see ``
 Taught in notebook 12.
 """
 
-import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import cache
-from importlib import resources
 from math import isqrt
 
 import numpy as np
 
 from perco_lite.coding.range_coder import RangeDecoder, RangeEncoder
+from perco_lite.coding.tables import arrays_id, read_table
 
 # (rows up, columns to the left; negative: to the right) of the codes that are looked at
 NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1), (0, 2), (2, 0))
@@ -181,13 +179,10 @@ class PriorSet:
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> "PriorSet":
-        """Read what ``prior_training.write_priors`` wrote; ``KeyError`` or ``ValueError``."""
+        """Read what ``training.index_prior`` wrote; raises ``KeyError`` or ``ValueError``."""
         names = sorted({name.split("/")[0] for name in arrays if "/" in name})
         priors = {name: IndexPrior.from_arrays(arrays, f"{name}/") for name in names}
-        crc = 0
-        for name in sorted(arrays):
-            crc = zlib.crc32(arrays[name].tobytes(), zlib.crc32(name.encode(), crc))
-        return cls(int(arrays["model_id"][0]), priors, crc & 0xFFFF)
+        return cls(int(arrays["model_id"][0]), priors, arrays_id(arrays, 1 << 16))
 
 
 @cache
@@ -196,14 +191,7 @@ def bundled() -> PriorSet | None:
 
     Raises ``ValueError`` for a damaged file.
     """
-    path = resources.files("perco_lite.coding").joinpath("index_prior.npz")
-    if not path.is_file():
-        return None
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            return PriorSet.from_arrays({name: stored[name] for name in stored})
-    except (EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path} is damaged ({error}); install perco_lite again") from error
+    return read_table("index_prior.npz", PriorSet.from_arrays)
 
 
 def find_prior(model_id: int, rate: str) -> IndexPrior | None:

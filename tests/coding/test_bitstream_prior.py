@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perco_lite.cli.inspecting import BIT_KINDS, describe, describe_text
-from perco_lite.coding import caption_model, index_prior
+from perco_lite.coding import caption_model, index_prior, tables
 from perco_lite.coding.bitstream import (
     MAX_PRIOR_INDICES,
     BitstreamError,
@@ -222,7 +222,7 @@ def test_a_file_of_priors_is_found_in_the_package(tmp_path, monkeypatch, steady)
     grids = [steady[0].indices] * 3
     prior, _ = fit_prior(grids, 256, steps=60, batch_size=64, width=8, learning_rate=0.02)
     write_priors({"0.0019": prior}, MODEL, tmp_path / "index_prior.npz")
-    monkeypatch.setattr(index_prior.resources, "files", lambda package: tmp_path)
+    monkeypatch.setattr(tables.resources, "files", lambda package: tmp_path)
     found = index_prior.bundled.__wrapped__()
     assert found.model_id == MODEL and list(found.priors) == ["0.0019"]
     use(monkeypatch, found.priors, found.table_id)
@@ -231,7 +231,7 @@ def test_a_file_of_priors_is_found_in_the_package(tmp_path, monkeypatch, steady)
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 none"])
 def test_a_damaged_file_of_priors_is_named(tmp_path, monkeypatch, content):
-    monkeypatch.setattr(index_prior.resources, "files", lambda package: tmp_path)
+    monkeypatch.setattr(tables.resources, "files", lambda package: tmp_path)
     assert index_prior.bundled.__wrapped__() is None, "a package without priors is whole"
     (tmp_path / "index_prior.npz").write_bytes(content)
     with pytest.raises(ValueError, match="index_prior.npz is damaged"):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from perco_lite.coding import caption_model
+from perco_lite.coding import tables
 from perco_lite.coding.caption_model import (
     MAX_LETTERS,
     MAX_WORDS,
@@ -108,14 +108,15 @@ def test_longest_texts_round_trip():
         assert bundled().decode(bundled().encode(text)) == text
 
 
-@pytest.mark.parametrize("symbol, message", [(1, "letters"), (2, "words")])
-def test_a_code_that_does_not_end_is_refused(symbol, message, monkeypatch):
-    # a coder that always reads the same symbol, as one over unlucky bytes might
-    monkeypatch.setattr(np, "searchsorted", lambda ends, target, side="left": symbol)
-    monkeypatch.setattr(caption_model.RangeDecoder, "take", lambda *share: None)
-    monkeypatch.setattr(bundled().by_word.__class__, "step", lambda self, state, symbol: ())
-    with pytest.raises(ValueError, match=message):
-        bundled().decode(b"\x12\x34")
+@pytest.mark.parametrize(
+    "text, message", [("q" * (MAX_LETTERS + 1), "letters"), ("dog" + " dog" * MAX_WORDS, "words")]
+)
+def test_a_code_that_does_not_end_is_refused(text, message, monkeypatch):
+    with monkeypatch.context() as patch:  # a coder without limits, as one over unlucky bytes
+        patch.setattr(CaptionModel, "holds", lambda self, text: True)
+        data = bundled().encode(text)
+    with pytest.raises(ValueError, match=f"more than [0-9]+ {message}"):
+        bundled().decode(data)
 
 
 def test_a_known_word_spelled_out_is_refused(monkeypatch):
@@ -130,7 +131,7 @@ def test_a_known_word_spelled_out_is_refused(monkeypatch):
 
 
 def test_the_table_is_small_and_named_by_its_content():
-    path = caption_model.resources.files("perco_lite.coding").joinpath("caption_model.npz")
+    path = tables.resources.files("perco_lite.coding").joinpath("caption_model.npz")
     assert path.stat().st_size <= 3_000_000
     arrays = bundled().arrays()
     assert arrays_id(arrays) == bundled().table_id == TABLE_ID
@@ -142,7 +143,7 @@ def test_the_table_is_small_and_named_by_its_content():
 
 @pytest.mark.parametrize("content", [None, b"", b"PK\x03\x04 not a table"])
 def test_a_missing_or_damaged_table_is_named(tmp_path, monkeypatch, content):
-    monkeypatch.setattr(caption_model.resources, "files", lambda package: tmp_path)
+    monkeypatch.setattr(tables.resources, "files", lambda package: tmp_path)
     if content is None:
         with pytest.raises(FileNotFoundError, match="make caption-model"):
             bundled.__wrapped__()
