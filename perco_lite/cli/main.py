@@ -229,10 +229,14 @@ def bench(
     weights: Weights = None,
 ) -> None:
     """Measure speed, memory and quality on this machine, against the project's targets."""
+    from perco_lite.data import find_data
     from perco_lite.evaluation.bench import run_bench
+    from perco_lite.training.shards import read_training_photos
 
     with errors_in_one_line():
-        report = run_bench(speed, quality, photos, weights, quiet=as_json)
+        held_out = find_data("val")
+        held_out = read_training_photos(held_out) if held_out else None
+        report = run_bench(speed, quality, photos, weights, as_json, held_out)
     if as_json:
         typer.echo(json.dumps(report, indent=1))
 

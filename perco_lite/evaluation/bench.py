@@ -13,12 +13,15 @@ import math
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
+from itertools import islice
+from pathlib import Path
 
 import torch
+from PIL import Image
 from tqdm import tqdm
 
 from perco_lite.codec import PercoCodec
-from perco_lite.coding.bitstream import unpack
 from perco_lite.data import (
     find_data,
     image_to_tensor,
@@ -26,16 +29,23 @@ from perco_lite.data import (
     list_photos,
     load_photo,
     pad_to_multiple,
-    tensor_to_image,
 )
-from perco_lite.evaluation.codecs.ours import Decoding
+from perco_lite.evaluation.codecs.ours import OURS, Decoding
+from perco_lite.evaluation.datasets import Photo
+from perco_lite.evaluation.methods import build_methods
 from perco_lite.evaluation.metrics.velocity_loss import velocity_losses
+from perco_lite.evaluation.scoring import PhotoMetric, load_photo_metrics
 from perco_lite.loading import device_name, load_codec
-from perco_lite.metrics import Unavailable, flat_colour_error, load_lpips, ms_ssim, psnr
 from perco_lite.perceptual import SQUEEZENET_FILE, PerceptualDistance
 from perco_lite.rates import get_rate
-from perco_lite.training.shards import read_training_photos
 
+KEYS = {  # method -> how a figure of a metric and rate is called
+    "perco": "{0}_{1}",
+    "perco-estimate": "{0}_of_estimate_{1}",
+    "autoencoder": "autoencoder_{0}",
+}
+NO_DIFFUSION = {"psnr", "feature_distance"}  # what the other two methods are measured by
+LADDER = ("0.0019", "0.0098", "0.0313", "0.1250")
 TARGETS = {  # what issue 2 of this project asks for, on two cores
     "encode_s": ("≤", 0.5),
     "decode_s": ("≤", 4.0),
@@ -47,8 +57,8 @@ TARGETS = {  # what issue 2 of this project asks for, on two cores
     "psnr_0.0098": ("≥", 17.8),
     "psnr_0.0313": ("≥", 19.6),
     "psnr_0.1250": ("≥", 21.8),
-    **{f"flat_colour_error_{r}": ("<", 4.0) for r in ("0.0019", "0.0098", "0.0313", "0.1250")},
-    **{f"codes_used_{r}": ("≥", 0.6) for r in ("0.0019", "0.0098", "0.0313", "0.1250")},
+    **{f"flat_colour_error_{r}": ("<", 4.0) for r in LADDER},
+    **{f"codes_used_{r}": ("≥", 0.6) for r in LADDER},
 }
 
 _SPEED = """
@@ -85,10 +95,12 @@ def run_bench(
     photos: int = 0,
     weights: str | None = None,
     quiet: bool = False,
+    held_out: Iterable | None = None,
 ) -> dict:
     """Measure, print (unless ``quiet``) and return everything as one JSON-ready dict.
 
-    What cannot be measured here has its reason in place of the figures.
+    ``held_out``: photos of no training, see ``measure_caption``, where found. What cannot be
+    measured here has its reason in place of the figures.
     """
     say = (lambda *_: None) if quiet else print
     report: dict = {"machine": device_name(), "torch": torch.__version__}
@@ -104,8 +116,8 @@ def run_bench(
         else:
             reason = "not measured: no Kodak photos found (data/README.md says how to get them)"
             _show(say, report, {"kodak_photos": reason})
-        if find_data("val"):
-            _show(say, report, measure_caption(codec, quiet=quiet))
+        if held_out is not None:
+            _show(say, report, measure_caption(codec, held_out, quiet=quiet))
         else:
             reason = "not measured: no held-out photos found (data/README.md, val)"
             _show(say, report, {"caption_photos": reason})
@@ -140,64 +152,46 @@ def measure_kodak(codec: PercoCodec, kodak: list, quiet: bool = False) -> dict:
     ``feature_distance`` is the training's SqueezeNet distance, where its weights are found: ours,
     not LPIPS. ``*_of_estimate`` is the picture that the bits imply without any diffusion.
     """
-    sums: dict[str, list[float]] = {}
-    try:
-        lpips, reason = load_lpips(), ""
-    except Unavailable as error:
-        lpips, reason = None, str(error)
-    distance = _feature_distance()
-    for sample in tqdm(kodak, desc="kodak", unit="photo", disable=quiet):
-        image = sample.image
-        tensor = pad_to_multiple(image_to_tensor(image), 8).to(codec.device)
-        with torch.no_grad():
-            ceiling = codec.autoencoder.decode(codec.autoencoder.encode(tensor))
-        ceiling = tensor_to_image(ceiling[..., : image.height, : image.width])
-        sums.setdefault("autoencoder_psnr", []).append(psnr(image, ceiling))
-        if (value := distance(image, ceiling)) is not None:
-            sums.setdefault("autoencoder_feature_distance", []).append(value)
-        files = [codec.compress(image, sample.caption, rate) for rate in codec.rates]
-        for rate, data, decoded in zip(codec.rates, files, codec.decompress(files), strict=True):
-            row = {
-                "bytes": len(data),
-                "psnr": psnr(image, decoded),
-                "ms_ssim": ms_ssim(image, decoded),
-                "flat_colour_error": flat_colour_error(image, decoded),
-                "lpips": lpips(image, decoded) if lpips else None,
-                "feature_distance": distance(image, decoded),
-            }
-            estimate = codec.conditioner.estimate(codec.condition(unpack(data)))
-            if estimate is not None:
-                with torch.no_grad():
-                    first = codec.autoencoder.decode(estimate)
-                first = tensor_to_image(first[..., : image.height, : image.width])
-                row["psnr_of_estimate"] = psnr(image, first)
-                row["feature_distance_of_estimate"] = distance(image, first)
-            for name, value in row.items():
-                if value is not None:
-                    sums.setdefault(f"{name}_{rate}", []).append(value)
-    result = {name: sum(values) / len(values) for name, values in sorted(sums.items())}
+    loaded = load_photo_metrics(("psnr", "ms_ssim", "flat_colour_error", "lpips_alex"))
+    metrics = {name.removesuffix("_alex"): score for name, score in loaded.functions.items()}
+    metrics |= _feature_distance()
     how = Decoding().of(codec)
+    methods, _ = build_methods(OURS, codec, codec.rates, (), how)
+    values: dict[str, list[float]] = {}
+    for sample in tqdm(kodak, desc="kodak", unit="photo", disable=quiet):
+        photo, image = Photo(sample.name, Path(sample.name), sample.caption), sample.image
+        for method in methods:
+            for attempt in method.run([(photo, image, list(method.points))]):
+                if attempt.error is not None:
+                    raise attempt.error
+                found = {} if method.name != "perco" else {"bytes": len(attempt.data)}
+                for name in metrics if method.name == "perco" else metrics.keys() & NO_DIFFUSION:
+                    found[name] = metrics[name](image, attempt.image, photo.caption)
+                for name, value in found.items():
+                    if value is not None:
+                        key = KEYS[method.name].format(name, attempt.rate)
+                        values.setdefault(key, []).append(value)
     return {
         "kodak_photos": len(kodak),
         "settings": f"{how.steps} steps, guidance {how.guidance:g}, temperature "
         f"{how.temperature:g}, anchor {how.anchor:g}, seed {how.seed}",
-        **result,
-        **({} if lpips else {"lpips": f"not measured: {reason}"}),
+        **{name: sum(several) / len(several) for name, several in sorted(values.items())},
+        **{n.removesuffix("_alex"): f"not measured: {r}" for n, r in loaded.missing.items()},
     }
 
 
-def _feature_distance():
-    """(photo, photo) -> SqueezeNet feature distance, or None where the weights are not found."""
+def _feature_distance() -> dict[str, PhotoMetric]:
+    """SqueezeNet feature distance, by its name; nothing where its weights are not found."""
     folder = find_data("weights")
     if folder is None or not (folder / SQUEEZENET_FILE).exists():
-        return lambda image, decoded: None
+        return {}
     network = PerceptualDistance.from_file(folder / SQUEEZENET_FILE)
 
     @torch.no_grad()
-    def distance(image, decoded) -> float:
+    def distance(image: Image.Image, decoded: Image.Image, caption: str | None) -> float:
         return network(image_to_tensor(decoded), image_to_tensor(image)).item()
 
-    return distance
+    return {"feature_distance": distance}
 
 
 def measure_codes(codec: PercoCodec, quiet: bool = False) -> dict:
@@ -221,18 +215,19 @@ def measure_codes(codec: PercoCodec, quiet: bool = False) -> dict:
 
 @torch.no_grad()
 def measure_caption(
-    codec: PercoCodec, rate: str = "0.0019", photos: int = 100, quiet: bool = False
+    codec: PercoCodec,
+    held_out: Iterable,
+    rate: str = "0.0019",
+    photos: int = 100,
+    quiet: bool = False,
 ) -> dict:
     """v-loss at the lowest rate with each photo's own caption and with another photo's.
 
-    The same latents, noise and timesteps for both, so the difference has little variance.
+    ``held_out``: photos with an ``image`` and a list of ``captions``; the first so many that have
+    one count. The same latents, noise and timesteps for all texts, so that the difference has
+    little variance.
     """
-    samples = []
-    for photo in read_training_photos(find_data("val")):
-        if photo.captions:
-            samples.append(photo)
-        if len(samples) == photos:
-            break
+    samples = list(islice((photo for photo in held_out if photo.captions), photos))
     captions = [photo.captions[0] for photo in samples]
     generator = torch.Generator().manual_seed(0)
     losses = {"true": [], "shuffled": [], "empty": []}

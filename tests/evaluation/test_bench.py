@@ -14,6 +14,7 @@ from perco_lite.cli.main import app
 from perco_lite.codec import PercoCodec
 from perco_lite.evaluation import bench
 from perco_lite.metrics import flat_colour_error, psnr
+from perco_lite.training.shards import read_training_photos
 
 RATES = ("0.0019", "0.0098", "0.0313", "0.1250")
 
@@ -123,16 +124,19 @@ def test_codes_are_counted_over_both_sets(tiny_codec, photos):
 
 
 def test_captions_are_compared_on_photos_that_have_one(tiny_codec, photos):
-    result = bench.measure_caption(tiny_codec, quiet=True)
+    def held_out():
+        return read_training_photos(photos / "val")
+
+    result = bench.measure_caption(tiny_codec, held_out(), quiet=True)
     assert result["caption_photos"] == 2
     losses = {name: result[f"v_loss_{name}_caption"] for name in ("true", "shuffled", "empty")}
     assert all(0.1 < loss < 10 for loss in losses.values()) and len(set(losses.values())) == 3
     gain = losses["shuffled"] - losses["true"]
     assert result["v_loss_gain"] == pytest.approx(gain, abs=1e-6)
     assert result["v_loss_gain_standard_error"] > 0
-    again = bench.measure_caption(tiny_codec, quiet=True)
+    again = bench.measure_caption(tiny_codec, held_out(), quiet=True)
     assert again == result, "the same noise each time"
-    single = bench.measure_caption(tiny_codec, photos=1, quiet=True)
+    single = bench.measure_caption(tiny_codec, held_out(), photos=1, quiet=True)
     assert single["caption_photos"] == 1 and single["v_loss_gain"] == 0, "it is its own neighbour"
     assert "v_loss_gain_standard_error" not in single
 
