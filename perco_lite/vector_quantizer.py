@@ -5,8 +5,8 @@
                      straight-through gradient ◄──────┴──► project_out ──► quantized (B,D,h,w)
 
 Paper: PerCo, Sec. 3.2, with the settings of PerCo (SD): cosine codes, EMA, decay 0.8, no loss term.
-Differs from the paper: nothing by default. `init="data"`, `init="kmeans"` and `revive_below` are
-additions that keep the small codebooks of short trainings in use.
+Differs from the paper: nothing by default. `init="data"`, `init="kmeans"` and
+`threshold_ema_dead_code` are additions that keep the small codebooks of short trainings in use.
 
 Taught in notebook 03.
 """
@@ -26,8 +26,8 @@ class VectorQuantizer(nn.Module):
     a code. `decay` is the share of the old average that one training step keeps. `init` is where
     the codes start: "uniform" (random directions; the paper), "data" (vectors of the first
     training batch) or "kmeans" (their cluster centres); the last two hold random directions until
-    that batch. `revive_below`: a code whose average count per step falls below it is replaced by
-    a random vector of the batch; 0 is off (the paper). Raises ValueError on other settings.
+    that batch. `threshold_ema_dead_code`: a code whose average count per step falls below it is
+    replaced by a random vector of the batch; 0 is off (the paper). ValueError on other settings.
 
     There is no commitment loss to add: the paper trains without one, and PerCo (SD) found it
     unstable. The encoder learns from the decoder's loss through the straight-through gradient.
@@ -43,15 +43,15 @@ class VectorQuantizer(nn.Module):
         code_dim: int = 32,
         decay: float = 0.8,
         init: str = "uniform",
-        revive_below: float = 0.0,
+        threshold_ema_dead_code: float = 0.0,
     ):
         super().__init__()
-        _check_settings(dim, codebook_size, code_dim, decay, init, revive_below)
+        _check_settings(dim, codebook_size, code_dim, decay, init, threshold_ema_dead_code)
         self.dim = dim
         self.codebook_size = codebook_size
         self.decay = decay
         self.init = init
-        self.revive_below = revive_below
+        self.threshold_ema_dead_code = threshold_ema_dead_code
         # While True the codebook waits: a training step made of several batches is one EMA step.
         self.hold = False
         self._held: list[tuple[Tensor, Tensor]] = []
@@ -150,18 +150,18 @@ class VectorQuantizer(nn.Module):
         total, epsilon = self.cluster_size.sum(), 1e-5
         smoothed = (self.cluster_size + epsilon) / (total + self.codebook_size * epsilon) * total
         self.codebook.copy_(_unit(self.vector_sum / smoothed[:, None]))
-        if self.revive_below > 0:
+        if self.threshold_ema_dead_code > 0:
             self._revive(vectors)
 
     def _revive(self, vectors: Tensor) -> None:
         """Replace each code that is hardly used by a random vector of this batch (N,d)."""
-        dead = self.cluster_size < self.revive_below
+        dead = self.cluster_size < self.threshold_ema_dead_code
         if not dead.any():
             return
         fresh = _broadcast(_sample(vectors, int(dead.sum())))
         # The count of a new codebook, so that a few steps may pass without a match, but so small
         # that the next match outweighs the old vector.
-        count = max(1.0, 2 * self.revive_below)
+        count = max(1.0, 2 * self.threshold_ema_dead_code)
         self.codebook[dead] = fresh
         self.cluster_size[dead] = count
         self.vector_sum[dead] = fresh * count
@@ -238,7 +238,7 @@ def _broadcast(tensor: Tensor) -> Tensor:
 
 
 def _check_settings(
-    dim: int, codebook_size: int, code_dim: int, decay: float, init: str, revive_below: float
+    dim: int, codebook_size: int, code_dim: int, decay: float, init: str, threshold: float
 ) -> None:
     if min(dim, codebook_size, code_dim) < 1:
         raise ValueError(
@@ -249,5 +249,5 @@ def _check_settings(
         raise ValueError(f'init is {init!r}, expected "uniform" (the paper), "data" or "kmeans"')
     if not 0 <= decay < 1:
         raise ValueError(f"decay is {decay}, expected 0 <= decay < 1; the paper's value is 0.8")
-    if revive_below < 0:
-        raise ValueError(f"revive_below is {revive_below}, expected at least 0; 0 turns it off")
+    if threshold < 0:
+        raise ValueError(f"threshold_ema_dead_code is {threshold}, expected at least 0; 0 is off")

@@ -36,8 +36,7 @@ from perco_lite.evaluation.metrics.intervals import bootstrap_interval
 from perco_lite.files import write_csv, write_whole
 from perco_lite.loading import load_codec
 from perco_lite.training.index_prior import PriorNetwork, prior_bits, train_network
-from perco_lite.training.recipes import find_training_data
-from perco_lite.training.shards import read_training_photos
+from perco_lite.training.shards import find_training_data, read_training_photos
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "data" / "results" / "index_prior.csv"

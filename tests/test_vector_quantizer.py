@@ -285,7 +285,7 @@ def test_an_unused_code_stays_by_default():
 
 
 def test_an_unused_code_is_revived_neither_short_lived_nor_sticky():
-    model = two_codes(revive_below=0.3)
+    model = two_codes(threshold_ema_dead_code=0.3)
     features = grid((1.0, 0.0), (0.8, 0.6))
     for step in range(6):  # 0.8^5 = 0.33, 0.8^6 = 0.26
         assert model.codebook[1, 0] == -1, step
@@ -310,12 +310,12 @@ def test_revival_brings_stray_codes_to_narrow_features():
     """Codes start all over the sphere, features fill one corner: without revival most stay away."""
     used = {}
     corner = torch.tensor([1.0, 0, 0, 0]).view(1, 4, 1, 1)
-    for revive_below in (0.0, 0.1):
-        model = plain(codebook_size=64, revive_below=revive_below)
+    for threshold_ema_dead_code in (0.0, 0.1):
+        model = plain(codebook_size=64, threshold_ema_dead_code=threshold_ema_dead_code)
         for step in range(40):
             model(corner + 0.1 * batch(step, number=8)[:, :CODE_DIM])
         indices = model.encode(corner + 0.1 * batch(99, number=8)[:, :CODE_DIM])
-        used[revive_below] = perplexity(indices, 64)
+        used[threshold_ema_dead_code] = perplexity(indices, 64)
     assert used[0.0] < 16 and used[0.1] > 32
 
 
@@ -348,7 +348,7 @@ def test_state_survives_a_safetensors_file(tmp_path):
         ({"codebook_size": 0}, "codebook_size, code_dim are 12, 0, 4, expected at least 1"),
         ({"decay": 1.0}, "decay is 1.0, expected"),
         ({"init": "zeros"}, "init is 'zeros', expected"),
-        ({"revive_below": -1.0}, "revive_below is -1.0, expected"),
+        ({"threshold_ema_dead_code": -1.0}, "threshold_ema_dead_code is -1.0, expected"),
     ],
 )
 def test_bad_settings_are_explained(settings, message):
@@ -369,7 +369,7 @@ def test_wrong_features_are_explained():
 
 # --- two ranks ---
 
-CASES = ({}, {"init": "data", "revive_below": 2.0}, {"init": "kmeans"})
+CASES = ({}, {"init": "data", "threshold_ema_dead_code": 2.0}, {"init": "kmeans"})
 
 
 def train_on_a_rank(rank: int, folder: str):

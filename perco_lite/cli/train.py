@@ -1,6 +1,7 @@
-"""The `perco train` commands: their options, and the recipes that run.
+"""The `perco train` commands: settings as options, and the recipes that run.
 
     perco train autoencoder ──► out/train/autoencoder/weights ──► perco train codec ──► a codec
+    training.settings: names, defaults, help ──options_of──► options
 
 As in ``cli``, what a command needs is imported when it runs.
 """
@@ -9,12 +10,27 @@ import json
 import re
 import sys
 import warnings
+from collections.abc import Callable
+from dataclasses import fields
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_type_hints
 
 import typer
+from typer.core import TyperCommand
 
+from perco_lite.cli.options import errors_in_one_line, fail
 from perco_lite.files import explain
+from perco_lite.training.settings import (
+    RENAMED,
+    AutoencoderSettings,
+    BaseCodecSettings,
+    CodecSettings,
+    LiteCodecSettings,
+    PriorSettings,
+    TextSettings,
+    current_name,
+)
 
 train_app = typer.Typer(help="Train your own weights.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -23,63 +39,76 @@ LESS_MEMORY = (
     "time, the same step), --mixed-precision bf16, --gradient-checkpointing, --optimizer "
     "adamw8bit, --layers lora, a smaller --crop"
 )
-# text, for a Path would lose a slash of a URL
-Data = Annotated[str | None, typer.Option(help="Shards, a folder of photos, or URLs of shards.")]
-Output = Annotated[Path, typer.Option("-o", "--output")]
-Steps = Annotated[int, typer.Option(help="Length of the schedule.")]
-OPTIMIZER_HELP = "adamw, adamw8bit (less memory) or muon (fewer steps)."
-Minutes = Annotated[float | None, typer.Option(help="Stop after a slice; run again to go on.")]
+
+
+def flag(name: str) -> str:
+    """The option of a setting: ``batch_size`` is --batch-size."""
+    return "--" + name.replace("_", "-")
+
+
+OLD_NAMES = {new: flag(old) for old, new in RENAMED.items()}
+
+
+class Renaming(TyperCommand):
+    """A command that says which options have new names; the old ones still work."""
+
+    def parse_args(self, ctx, args):
+        for argument in args:
+            if argument.startswith("--"):
+                current_name(argument[2:].partition("=")[0].replace("-", "_"))
+        return super().parse_args(ctx, args)
+
+
+def options_of(*kinds: type, only: str = "") -> Callable:
+    """Give a command the fields of settings (or those named in ``only``) as its options."""
+
+    def give(command: Callable) -> Callable:
+        own = [p for p in signature(command).parameters.values() if p.kind is not p.VAR_KEYWORD]
+        options = {}
+        for kind in kinds:
+            hints = get_type_hints(kind)
+            for one in fields(kind):
+                if one.name in options or (only and one.name not in only.split()):
+                    continue
+                # only where there is more than one name: a flag's --no-… comes from having none
+                also = "-o" if one.name == "output" else OLD_NAMES.get(one.name)
+                about = typer.Option(*([flag(one.name), also] if also else []), **one.metadata)
+                options[one.name] = Parameter(
+                    one.name,
+                    Parameter.KEYWORD_ONLY,
+                    default=one.default,
+                    annotation=Annotated[hints[one.name], about],
+                )
+        command.__signature__ = Signature([*own, *options.values()])
+        command.__annotations__ = {p.name: p.annotation for p in [*own, *options.values()]}
+        return command
+
+    return give
 
 
 @train_app.command("autoencoder")
-def train_autoencoder(
-    data: Data = None,
-    output: Output = Path("out/train/autoencoder"),
-    steps: Steps = 3000,
-    minutes: Minutes = None,
-    batch_size: int = 16,
-    learning_rate: float = 1e-3,
-    optimizer: Annotated[str, typer.Option(help=OPTIMIZER_HELP)] = "adamw",
-    crop: Annotated[int, typer.Option(help="Pixels a side, a multiple of 8.", min=16)] = 128,
-    perceptual: Annotated[
-        str, typer.Option(help="lpips, or squeezenet: features of a local file.")
-    ] = "lpips",
-    perceptual_weight: Annotated[
-        float | None, typer.Option(help="Default: 1 of lpips, 0.02 of squeezenet.")
-    ] = None,
-    latent_noise: float = 0.03,
-    seed: int = 0,
-    mixed_precision: str = "no",
-    start: Annotated[str | None, typer.Option(help="Weights to go on from.")] = None,
-    hold_latents: Annotated[
-        float, typer.Option(help="Weight of keeping to the latents of --start.", min=0)
-    ] = 0.0,
-    decoder_of: Annotated[
-        str | None, typer.Option(help="Weights whose decoder is trained on; the encoder stays.")
-    ] = None,
-) -> None:
+@options_of(
+    AutoencoderSettings,
+    only="data output steps minutes batch_size learning_rate optimizer crop perceptual "
+    "perceptual_weight latent_noise seed mixed_precision start hold_latents decoder_of",
+)
+def train_autoencoder(**options) -> None:
     """Stage 1: photos to latents and back."""
-    from perco_lite.training.recipes import train_autoencoder_recipe
+    from perco_lite.training import autoencoder
 
-    _train(train_autoencoder_recipe, locals())
+    _train(autoencoder.train_autoencoder_recipe, options)
 
 
 @train_app.command("text")
-def train_text(
-    data: Data = None,
-    output: Output = Path("out/train/text"),
-    steps: Steps = 500,
-    photos: Annotated[int, typer.Option(help="Photos with captions, at most.")] = 6000,
-    minutes: Minutes = None,
-    batch_size: int = 256,
-    learning_rate: float = 1e-3,
-    seed: int = 0,
-    mixed_precision: str = "no",
-) -> None:
+@options_of(
+    TextSettings,
+    only="data output steps photos minutes batch_size learning_rate seed mixed_precision",
+)
+def train_text(**options) -> None:
     """Tokenizer and text encoder, from photos and their captions (optional; for stage 2)."""
-    from perco_lite.training.recipes import train_text_recipe
+    from perco_lite.training import text_encoder
 
-    _train(train_text_recipe, locals())
+    _train(text_encoder.train_text_recipe, options)
 
 
 @train_app.command("captions")
@@ -87,7 +116,7 @@ def train_captions(
     data: Annotated[
         Path | None, typer.Option(help="Folder of *_train.txt, one caption a line.")
     ] = None,
-    output: Output = Path("out/train/caption_model.npz"),
+    output: Annotated[Path, typer.Option("-o", "--output")] = Path("out/train/caption_model.npz"),
 ) -> None:
     """The table that codes captions; part of the file format, so a new one is a new format."""
     from perco_lite.training.caption_model import train_captions
@@ -96,24 +125,12 @@ def train_captions(
 
 
 @train_app.command("prior")
-def train_prior(
-    data: Data = None,
-    output: Output = Path("out/train/prior/index_prior.npz"),
-    weights: Annotated[str | None, typer.Option(help="A codec; default: the bundled one.")] = None,
-    photos: Annotated[int, typer.Option(help="Photos to learn from, at most.")] = 7_000,
-    large: Annotated[int, typer.Option(help="Of these, seen a second time enlarged.")] = 6_500,
-    steps: Annotated[int, typer.Option(help="Length of training, for each rate.")] = 6000,
-    batch_size: Annotated[int, typer.Option(help="Codes a step.")] = 1024,
-    width: Annotated[int, typer.Option(help="Numbers inside the network.")] = 32,
-    learning_rate: float = 3e-3,
-    weight_decay: float = 0.05,
-    device: str | None = None,
-    seed: int = 0,
-) -> None:
+@options_of(PriorSettings)
+def train_prior(**options) -> None:
     """The index prior of every rate of a codec, so that its indices take fewer bits."""
-    from perco_lite.training.prior_recipe import train_prior_recipe
+    from perco_lite.training import index_prior
 
-    _train(train_prior_recipe, locals())
+    _train(index_prior.train_prior_recipe, options)
 
 
 def _config(ctx: typer.Context, config: str | None) -> str | None:
@@ -131,22 +148,20 @@ def _base(ctx: typer.Context, base: str | None) -> str | None:
 
 
 def _take_defaults(ctx: typer.Context, config: str) -> None:
-    from perco_lite.full_scale.run_config import read_config
+    from perco_lite.full_scale.run_config import read_run_config
 
-    try:
-        ctx.default_map = read_config(config, [param.name for param in ctx.command.params])
-    except (OSError, ValueError) as error:
-        typer.echo(f"error: {explain(error)}", err=True)
-        raise typer.Exit(2) from error
+    with errors_in_one_line():
+        ctx.default_map = read_run_config(config, [param.name for param in ctx.command.params])
 
 
-# options that mean something to one of the two ways of training only
-LITE_ONLY = {"autoencoder", "text", "start", "freeze_codes", "alone"}
-BASE_ONLY = {"captions", "layers", "lora_rank", "text_dropout", "quantizer_init", "revive"}
-BASE_ONLY |= {"per_shard", "convert_epsilon"}
+SHARED = {one.name for one in fields(CodecSettings)}
+# settings that mean something to one of the two ways of training only
+LITE_ONLY = {one.name for one in fields(LiteCodecSettings)} - SHARED
+BASE_ONLY = {one.name for one in fields(BaseCodecSettings)} - SHARED
 
 
-@train_app.command("codec")
+@train_app.command("codec", cls=Renaming)
+@options_of(CodecSettings, LiteCodecSettings, BaseCodecSettings)
 def train_codec(
     ctx: typer.Context,
     config: Annotated[
@@ -165,77 +180,25 @@ def train_codec(
             help="Train around this Stable Diffusion (folder or hub id; auto: 2.1).",
         ),
     ] = None,
-    data: Data = None,
-    autoencoder: Annotated[
-        Path, typer.Option(help="Weights of stage 1, or of a whole codec.")
-    ] = Path("out/train/autoencoder/weights"),
-    output: Output = Path("out/train/codec"),
-    text: Annotated[Path | None, typer.Option(help="Weights of `perco train text`.")] = None,
-    start: Annotated[Path | None, typer.Option(help="A codec to go on from.")] = None,
-    freeze_codes: Annotated[
-        bool, typer.Option(help="Leave hyper-encoders and codebooks as they are.")
-    ] = False,
-    steps: Steps = 4000,
-    alone: Annotated[int, typer.Option(help="First steps, without the U-Net.")] = 600,
-    minutes: Minutes = None,
-    batch_size: Annotated[int, typer.Option(help="Over all processes and passes.")] = 16,
-    accumulation: Annotated[int, typer.Option(help="Passes a step: less memory.", min=1)] = 1,
-    learning_rate: float = 8e-4,
-    warmup_steps: int = 200,
-    decay: Annotated[str, typer.Option(help="cosine or constant.")] = "cosine",
-    weight_decay: float = 0.01,
-    gradient_clip: float = 1.0,
-    optimizer: Annotated[str, typer.Option(help=OPTIMIZER_HELP)] = "adamw",
-    ema_decay: float = 0.999,
-    timesteps: Annotated[
-        int | None, typer.Option(help="Noise levels to train on; default all, paper: 50.")
-    ] = None,
-    perceptual_weight: float = 0.0,
-    crop: Annotated[int, typer.Option(help="Latents a side.")] = 24,
-    rates: Annotated[
-        str, typer.Option(help="Comma-separated rates.")
-    ] = "0.0019,0.0098,0.0313,0.1250",
-    captions: Annotated[
-        Path | None, typer.Option(help="Of `perco caption`, for photos without.")
-    ] = None,
-    convert_epsilon: Annotated[
-        bool, typer.Option(help="Take a base that predicts noise; it learns to predict v.")
-    ] = False,
-    layers: Annotated[str, typer.Option(help="Of the base: linear, all or lora.")] = "linear",
-    lora_rank: int = 16,
-    text_dropout: Annotated[float, typer.Option(min=0, max=1)] = 0.1,
-    quantizer_init: Annotated[str, typer.Option(help="uniform, data or kmeans.")] = "uniform",
-    revive: Annotated[
-        float, typer.Option(help="Replace codes used less than this share of the mean.", min=0)
-    ] = 0.0,
-    per_shard: Annotated[int, typer.Option(help="Photos to take at a visit.", min=1)] = 1000,
-    gradient_checkpointing: Annotated[
-        bool, typer.Option(help="Less memory, a third more time.")
-    ] = False,
-    checkpoint_minutes: float = 12.0,
-    tensorboard: bool = False,
-    seed: int = 0,
-    mixed_precision: Annotated[str, typer.Option(help="no, bf16 or fp16.")] = "no",
+    **options,
 ) -> None:
     """Stage 2: hyper-encoders, codebooks, U-Net and text encoder, for all rates at once.
 
     With --base or a --config that has one: the paper's training around Stable Diffusion.
     """
-    options = {name: value for name, value in ctx.params.items() if name != "config"}
     useless = LITE_ONLY if base else BASE_ONLY
     given = [n for n in sorted(useless) if ctx.get_parameter_source(n).name != "DEFAULT"]
     if given:
-        flags = ", ".join("--" + name.replace("_", "-") for name in given)
-        typer.echo(f"error: {flags}: {'not with' if base else 'only with'} --base", err=True)
-        raise typer.Exit(2)
-    for name in LITE_ONLY if base else BASE_ONLY | {"base"}:
-        options.pop(name)
+        fail(f"{', '.join(map(flag, given))}: {'not with' if base else 'only with'} --base")
+    options = {name: value for name, value in options.items() if name not in useless}
     if base:
-        from perco_lite.full_scale.training import train_base_recipe as recipe
-    else:
-        from perco_lite.training.recipes import train_codec_recipe as recipe
+        from perco_lite.full_scale.training import train_base_recipe
 
-    _train(recipe, options)
+        _train(train_base_recipe, {"base": base, **options})
+    else:
+        from perco_lite.training.codec import train_codec_recipe
+
+        _train(train_codec_recipe, options)
 
 
 @train_app.command("pack")
@@ -245,18 +208,15 @@ def pack(
 ) -> None:
     """Convert a codec's weights to float16, as they ship."""
     from perco_lite.loading import quiet_libraries
-    from perco_lite.training.recipes import pack_weights
+    from perco_lite.training.codec import pack_weights
 
     quiet_libraries()
-    try:
+    with errors_in_one_line():
         size = pack_weights(source, target)
-    except (OSError, ValueError) as error:
-        typer.echo(f"error: {explain(error)}", err=True)
-        raise typer.Exit(2) from error
     typer.echo(f"{target}: {size / 2**20:.1f} MiB")
 
 
-def _train(recipe, options: dict) -> None:
+def _train(recipe: Callable, options: dict) -> None:
     from tqdm import tqdm
 
     from perco_lite.loading import quiet_libraries
@@ -265,7 +225,6 @@ def _train(recipe, options: dict) -> None:
         tqdm.write(f"{kind}: {text}", file=sys.stderr)  # on a line of its own, not behind the bar
 
     quiet_libraries()
-    options = {k: v for k, v in options.items() if not callable(v)}
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *where: say("warning", message)
         try:

@@ -2,7 +2,7 @@
 
     t4 | single-gpu | paper | FILE.yaml ──► {"batch_size": 160, …} ──► click's default_map
 
-The files in ``perco_lite/configs`` hold the options of `perco train codec`, dashes or underscores.
+The files in ``configs`` hold the options of `perco train codec`, dashes or underscores.
 
 Paper: Sec. 4.1 and the table in PerCo (SD)'s README are where paper.yaml's numbers come from.
 """
@@ -10,6 +10,8 @@ Paper: Sec. 4.1 and the table in PerCo (SD)'s README are where paper.yaml's numb
 import difflib
 from collections.abc import Iterable
 from pathlib import Path
+
+from perco_lite.training.settings import current_name
 
 FOLDER = Path(__file__).parent / "configs"
 
@@ -19,7 +21,7 @@ def config_names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
-def read_config(config: str | Path, known: Iterable[str]) -> dict:
+def read_run_config(config: str | Path, known: Iterable[str]) -> dict:
     """Options of a YAML file, or of one of ``config_names``, by their names with underscores.
 
     Raises FileNotFoundError for a file that is not there, ValueError for one that is no mapping, a
@@ -43,7 +45,7 @@ def read_config(config: str | Path, known: Iterable[str]) -> dict:
 
 
 def _name(path: Path, key, known: list[str]) -> str:
-    name = str(key).replace("-", "_")
+    name = current_name(str(key).replace("-", "_"))
     if name not in known:
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
         raise ValueError(

@@ -1,23 +1,34 @@
-"""Training stage 1: the autoencoder.
+"""Training stage 1, `perco train autoencoder`: photos to latents and back.
 
-    crops (B,3,size,size) ──► autoencoder ──► reconstruction ──► L1 + MSE + feature distance
+    crops (B,3,size,size) ──► autoencoder ──► reconstruction ──► L1 + MSE + perceptual distance
 
 Paper: none; PerCo uses an autoencoder trained by others.
 Differs from the latent-diffusion recipe: no KL term and no discriminator. Noise on the latents
-takes the KL term's place (it bounds what a latent can hold), the feature distance sharpens.
+takes the KL term's place (it bounds what a latent can hold), LPIPS sharpens.
 """
 
 import copy
 import csv
+import warnings
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from perco_lite.autoencoder import Autoencoder
-from perco_lite.data import image_to_tensor, load_photo, tensor_to_image
-from perco_lite.perceptual import PerceptualDistance
+from perco_lite.data import (
+    find_data,
+    image_to_tensor,
+    list_photos,
+    load_photo,
+    tensor_to_image,
+)
+from perco_lite.files import explain
+from perco_lite.perceptual import SQUEEZENET_FILE, Lpips, PerceptualDistance, may_download
+from perco_lite.training.loop import train
 from perco_lite.training.photos import PhotoStore
+from perco_lite.training.settings import PERCEPTUAL_WEIGHTS, AutoencoderSettings
+from perco_lite.training.shards import find_training_data
 
 
 class AutoencoderLoss(nn.Module):
@@ -31,10 +42,11 @@ class AutoencoderLoss(nn.Module):
     def __init__(
         self,
         autoencoder: Autoencoder,
-        perceptual: PerceptualDistance | None,
-        perceptual_weight: float = 0.02,
+        perceptual: nn.Module | None,
+        perceptual_weight: float = 1.0,
         latent_noise: float = 0.03,
         hold_latents: float = 0.0,
+        sharpen_from: int = 0,
     ):
         super().__init__()
         self.autoencoder = autoencoder
@@ -44,15 +56,16 @@ class AutoencoderLoss(nn.Module):
         self.perceptual = perceptual
         self.perceptual_weight = perceptual_weight if perceptual else 0.0
         self.latent_noise = latent_noise
-        self.sharpen = True
+        self.sharpen_from = sharpen_from  # colours first: the distance costs half a step
 
-    def forward(self, image: Tensor) -> dict[str, Tensor]:
+    def forward(self, image: Tensor, step: int | None = None) -> dict[str, Tensor]:
+        """Losses of images (B,3,s,s) at a step of the training; without one, at a late one."""
         reconstruction, latents = self.autoencoder(image, self.latent_noise)
         error = reconstruction.float() - image
         losses = {"l1": error.abs().mean(), "mse": error.pow(2).mean()}
         losses["features"] = torch.zeros_like(losses["l1"])
         loss = losses["l1"] + 4 * losses["mse"]
-        if self.perceptual_weight and self.sharpen:
+        if self.perceptual_weight and (step is None or step >= self.sharpen_from):
             losses["features"] = self.perceptual(reconstruction.float(), image).mean()
             loss = loss + self.perceptual_weight * losses["features"]
         for held in self.held:
@@ -72,16 +85,13 @@ class AutoencoderStage:
         store: PhotoStore,
         module: AutoencoderLoss,
         crop: int = 128,
-        sharpen_from: int = 0,
         preview_photos: list[Path] = (),
     ):
         self.module, self.store, self.crop = module, store, crop
-        self.sharpen_from = sharpen_from  # the feature distance costs half a step: colours first
         self.preview_photos = preview_photos
 
-    def batch(self, step: int, count: int, generator: torch.Generator) -> dict[str, Tensor]:
-        self.module.sharpen = step >= self.sharpen_from
-        return {"image": self.store.crops(count, self.crop, generator)}
+    def batch(self, step: int, count: int, generator: torch.Generator, number: int = 0) -> dict:
+        return {"image": self.store.crops(count, self.crop, generator), "step": step}
 
     def export(self, folder: Path) -> None:
         self._calibrated().save_pretrained(folder)
@@ -129,3 +139,72 @@ def _middle(image: Tensor, side: int) -> Tensor:
     """The square of ``side`` pixels in the middle of an image (1,3,H,W)."""
     top, left = ((length - side) // 2 for length in image.shape[2:])
     return image[..., top : top + side, left : left + side]
+
+
+def train_autoencoder_recipe(data: str | Path | None, output: Path, **options) -> dict:
+    """Stage 1, from new weights or going on from those of ``start``; ``AutoencoderSettings``.
+
+    Where LPIPS cannot be had, a warning says why, and the run trains without. Raises ValueError
+    for settings that do not go together, FileNotFoundError for photos or weights that are missing.
+    """
+    settings = AutoencoderSettings(data=data, output=output, **options)
+    torch.manual_seed(settings.seed)
+    if settings.hold_latents and not settings.start:
+        raise ValueError(
+            f"got hold_latents {settings.hold_latents:g} without start, expected the weights whose "
+            "latents to hold on to; give --start too"
+        )
+    data = find_training_data(data)
+    store = PhotoStore(data)
+    source = settings.decoder_of or settings.start
+    autoencoder = load_autoencoder(source) if source else Autoencoder()
+    if settings.decoder_of:
+        autoencoder.encoder.requires_grad_(False)
+    else:
+        autoencoder.fold_statistics()
+    autoencoder.keeps_latents = bool(settings.decoder_of or settings.hold_latents)
+    loss = AutoencoderLoss(
+        autoencoder,
+        *_perceptual(data, settings),
+        settings.latent_noise,
+        settings.hold_latents,
+        0 if settings.decoder_of else round(0.6 * settings.steps),
+    )
+    folder = find_data("kodak")
+    photos = list_photos(folder) if folder else []
+    return train(AutoencoderStage(store, loss, settings.crop, photos), settings)
+
+
+def load_autoencoder(path: str | Path) -> Autoencoder:
+    """Weights of stage 1, or the autoencoder inside a whole codec's folder."""
+    folder = Path(path)
+    if (folder / "autoencoder" / "config.json").exists():
+        folder = folder / "autoencoder"
+    if not (folder / "config.json").exists():
+        raise FileNotFoundError(
+            f"no autoencoder weights in {path}; train them first with `perco train autoencoder`"
+        )
+    return Autoencoder.from_pretrained(folder, torch_dtype=torch.float32)
+
+
+def squeezenet_file(data: str | Path) -> Path:
+    """Where SqueezeNet's weights are expected: in the folder "weights" beside the photos."""
+    return Path(data).parent / "weights" / SQUEEZENET_FILE
+
+
+def _perceptual(data: str | Path, settings: AutoencoderSettings) -> tuple[nn.Module | None, float]:
+    """The distance that sharpens, and its weight."""
+    if settings.perceptual not in PERCEPTUAL_WEIGHTS:
+        known = ", ".join(PERCEPTUAL_WEIGHTS)
+        raise ValueError(f"perceptual is {settings.perceptual!r}, expected one of {known}")
+    weight = settings.perceptual_weight
+    weight = PERCEPTUAL_WEIGHTS[settings.perceptual] if weight is None else weight
+    if not weight:
+        return None, 0.0
+    if settings.perceptual == "squeezenet":
+        return PerceptualDistance.from_file(squeezenet_file(data)), weight
+    try:
+        return Lpips("squeeze", may_download()), weight
+    except (ImportError, OSError) as error:
+        warnings.warn(f"training without the perceptual term: {explain(error)}", stacklevel=2)
+        return None, 0.0

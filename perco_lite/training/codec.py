@@ -1,4 +1,4 @@
-"""Training stage 2: hyper-encoders, codebooks, U-Net and text encoder, all rates together.
+"""Stage 2, `perco train codec`: hyper-encoders, codebooks, U-Net, text encoder, all rates at once.
 
     latents (B,4,s,s) ──conditioner of the step's rate──► condition, estimate
     velocity = U-Net(noisy latents, t, condition, caption)
@@ -13,24 +13,38 @@ than half); the feature distance is our SqueezeNet one, and off by default since
 on a CPU. Its gradient does pass through the frozen decoder, unlike in PerCo (SD)'s code.
 """
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
+from transformers import AutoTokenizer, CLIPTextModel
 
 from perco_lite.captions import draw_caption, embed, tokenize
 from perco_lite.codec import PercoCodec
-from perco_lite.condition import coarse_loss, regression_loss
-from perco_lite.full_scale.photo_stream import PhotoStream
-from perco_lite.full_scale.trained_layers import without_adapters
+from perco_lite.coding.bitstream import unpack
+from perco_lite.condition import LocalConditioner, coarse_loss, regression_loss
+from perco_lite.data import Sample, sample_photos
+from perco_lite.files import write_whole
+from perco_lite.loading import build_codec
+from perco_lite.perceptual import PerceptualDistance
+from perco_lite.plotting import Tile, contact_sheet
 from perco_lite.rates import RATES, RatePoint, get_rate
-from perco_lite.training.latents import LatentStore
+from perco_lite.training.autoencoder import load_autoencoder, squeezenet_file
+from perco_lite.training.latents import LatentStore, cache_latents
+from perco_lite.training.loop import train
+from perco_lite.training.photos import PhotoStore
+from perco_lite.training.settings import LiteCodecSettings
+from perco_lite.training.shards import find_training_data
+from perco_lite.training.text_encoder import learn_tokenizer
 from perco_lite.unet import predict_velocity, split_velocity
 
 PERCEPTUAL_FROM = 0.05  # bits per pixel; as in the paper
 COARSE_WEIGHT = 2.0
+PREVIEW_PHOTOS = 2
 
 
 class CodecLoss(nn.Module):
@@ -45,6 +59,8 @@ class CodecLoss(nn.Module):
         text_dropout: float = 0.1,
         freeze_codes: bool = False,
         timesteps: int | None = None,  # noise levels to train on; default all, 50 in the paper
+        conditioner_warmup_steps: int = 0,  # first steps: no U-Net, the conditioner alone
+        revive: float = 0.05,  # codes used less than this share of the mean are replaced
     ):
         super().__init__()
         self.conditioner, self.unet = codec.conditioner, codec.unet
@@ -57,16 +73,26 @@ class CodecLoss(nn.Module):
         self.rates = [get_rate(name) for name in codec.rates]
         self.perceptual_weight, self.regression_weight = perceptual_weight, regression_weight
         self.text_dropout = text_dropout
-        self.timesteps = _check_timesteps(timesteps, len(self.alphas_cumprod))
-        self.denoise = True
+        total = len(self.alphas_cumprod)
+        self.timesteps = total if timesteps is None else timesteps
+        if self.timesteps < 1 or total % self.timesteps:
+            raise ValueError(
+                f"timesteps is {timesteps}, expected a number that divides {total}; "
+                "the paper's is 50"
+            )
+        self.conditioner_warmup_steps, self.revive = conditioner_warmup_steps, revive
         self.freeze_codes = freeze_codes
         if freeze_codes:
             for branch in self.conditioner.branches.values():
                 branch.hyper_encoder.requires_grad_(False)
                 branch.quantizer.project_in.requires_grad_(False)
 
-    def forward(self, latents: Tensor, token_ids: Tensor, rate: Tensor) -> dict[str, Tensor]:
+    def forward(
+        self, latents: Tensor, token_ids: Tensor, rate: Tensor, step: int | None = None
+    ) -> dict[str, Tensor]:
         """Losses of latents (B,4,s,s) and token ids (B,T) at rate number ``rate`` (of the codec's).
+
+        ``step`` is that of the training; without one, after the warm-up.
 
         In place of latents, photos (B,3,8s,8s) in [-1,1], which are encoded first. One rate a step,
         in turn: on a CPU four small batches cost far more than one large one.
@@ -76,6 +102,9 @@ class CodecLoss(nn.Module):
             with torch.no_grad():
                 latents = self.autoencoder.encode(latents)
             latents = latents.float()
+        quantizer = self.conditioner.branch(point.name).quantizer
+        mean_use = latents[:, 0].numel() / (point.stride // 8) ** 2 / point.codebook_size
+        quantizer.threshold_ema_dead_code = self.revive * mean_use
         condition = self.conditioner(latents, point.name, self.freeze_codes)
         losses = dict.fromkeys(("regression", "coarse"), latents.new_zeros(()))
         if condition.estimate is not None:  # the paper's condition estimates nothing
@@ -85,7 +114,7 @@ class CodecLoss(nn.Module):
         losses["velocity"] = torch.zeros_like(loss)
         if self.perceptual is not None:  # at every step: the columns of the log are fixed
             losses["features"] = torch.zeros_like(loss)
-        if self.denoise:
+        if step is None or step >= self.conditioner_warmup_steps:
             losses |= self._denoise(latents, token_ids, condition.channels, point)
             loss = loss + losses["velocity"]
             if "features" in losses:
@@ -125,8 +154,42 @@ class CodecLoss(nn.Module):
         return timestep * spacing + spacing - 1, noise, dropped
 
 
-class CodecStage:
-    """What ``training.train`` needs to train the codec on cached latents with captions."""
+class RateStage:
+    """What ``loop.train`` needs to train a codec, all its rates in turn; photos come in a subclass.
+
+    Raises ValueError for a crop that does not hold whole indices at every rate.
+    """
+
+    def __init__(
+        self,
+        codec: PercoCodec,
+        module: CodecLoss,
+        crop: int,  # latents a side
+        preview: Callable[[PercoCodec, Path], None] | None = None,
+    ):
+        longest = max(rate.stride for rate in module.rates) // 8
+        if crop % longest:
+            raise ValueError(f"crop is {crop} latents, expected a multiple of {longest}")
+        self.codec, self.module, self.crop, self._preview = codec, module, crop, preview
+
+    def batch(self, step: int, count: int, generator: torch.Generator, number: int = 0) -> dict:
+        rate = torch.tensor(step % len(self.module.rates))
+        return {**self.photos(step, count, generator, number), "rate": rate, "step": step}
+
+    def photos(self, step: int, count: int, generator: torch.Generator, number: int) -> dict:
+        """Latents (count,4,s,s), or photos (count,3,8s,8s), and token ids (count,T)."""
+        raise NotImplementedError
+
+    def export(self, folder: Path) -> None:
+        self.codec.save_pretrained(folder, safe_serialization=True)
+
+    def preview(self, path: Path) -> None:
+        if self._preview:
+            self._preview(self.codec, path)
+
+
+class CodecStage(RateStage):
+    """Training on cached latents and the captions of their photos."""
 
     def __init__(
         self,
@@ -134,79 +197,103 @@ class CodecStage:
         module: CodecLoss,
         latents: LatentStore,
         captions: list[list[str]],
-        crop: int = 24,  # latents a side
-        denoise_from: int = 0,  # steps before that train the conditioner alone
-        revive: float = 0.05,  # codes used less than this share of the mean are replaced
+        crop: int = 24,
         preview: Callable[[PercoCodec, Path], None] | None = None,
     ):
-        longest = max(rate.stride for rate in module.rates) // 8
-        if crop % longest:
-            raise ValueError(f"crop is {crop} latents, expected a multiple of {longest}")
-        self.codec, self.module, self.latents = codec, module, latents
-        self.crop, self.denoise_from, self.revive = crop, denoise_from, revive
-        self._preview = preview
+        super().__init__(codec, module, crop, preview)
+        self.latents = latents
         # a photo without captions trains the unconditional branch
         self.token_ids = [tokenize(codec.tokenizer, texts or [""]) for texts in captions]
 
-    def batch(self, step: int, count: int, generator: torch.Generator) -> dict[str, Tensor]:
-        self.module.denoise = step >= self.denoise_from
-        rate = self.module.rates[step % len(self.module.rates)]
-        quantizer = self.module.conditioner.branch(rate.name).quantizer
-        tokens = count * (8 * self.crop / rate.stride) ** 2
-        quantizer.revive_below = self.revive * tokens / rate.codebook_size
-        number = torch.tensor(step % len(self.module.rates))
-        return {**self.photos(step, count, generator), "rate": number}
-
-    def photos(self, step: int, count: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """Latents (count,4,s,s) and token ids (count,T) of random crops."""
+    def photos(self, step: int, count: int, generator: torch.Generator, number: int) -> dict:
+        """Latents and token ids of random crops."""
         latents, photos = self.latents.crops(count, self.crop, generator)
         chosen = [draw_caption(self.token_ids[p], generator) for p in photos]
         return {"latents": latents, "token_ids": torch.stack(chosen)}
 
-    def export(self, folder: Path) -> None:
-        unet = self.codec.unet
-        try:
-            self.codec.register_modules(unet=without_adapters(unet))
-            self.codec.save_pretrained(folder, safe_serialization=True)
-        finally:
-            self.codec.register_modules(unet=unet)
 
-    def preview(self, path: Path) -> None:
-        if self._preview:
-            self._preview(self.codec, path)
+def train_codec_recipe(data: str | Path | None, autoencoder: Path, output: Path, **options) -> dict:
+    """Stage 2 on a trained autoencoder; ``options`` are those of ``LiteCodecSettings``.
+
+    Of the weights of ``start``, those that have no counterpart are named and start anew.
+    """
+    settings = LiteCodecSettings(data=data, autoencoder=autoencoder, output=output, **options)
+    torch.manual_seed(settings.seed)
+    data, text = find_training_data(data), settings.text
+    frozen = load_autoencoder(autoencoder).eval()
+    store = PhotoStore(data)
+    tokenizer = (
+        AutoTokenizer.from_pretrained(text / "tokenizer") if text else learn_tokenizer(data, store)
+    )
+    codec = build_codec(frozen, tokenizer, {"rates": tuple(settings.rates.split(","))})
+    if settings.start:
+        _go_on(codec, settings.start)
+    if text:
+        learned = CLIPTextModel.from_pretrained(text / "text_encoder")
+        codec.text_encoder.load_state_dict(learned.state_dict())
+        codec.text_encoder.requires_grad_(False)
+    if settings.gradient_checkpointing:
+        codec.unet.enable_gradient_checkpointing()
+    latents = cache_latents(frozen, store, Path(output) / "latents.safetensors")
+    store.photos.clear()  # a gigabyte that nothing needs from here on
+    weight = settings.perceptual_weight
+    loss = CodecLoss(
+        codec,
+        PerceptualDistance.from_file(squeezenet_file(data)) if weight else None,
+        weight,
+        freeze_codes=settings.freeze_codes,
+        timesteps=settings.timesteps,
+        conditioner_warmup_steps=settings.conditioner_warmup_steps,
+    )
+    stage = CodecStage(codec, loss, latents, store.captions, settings.crop, preview_sheet)
+    return train(stage, settings)
 
 
-class StreamedStage(CodecStage):
-    """The same on photos that are streamed, and encoded when their turn comes."""
-
-    def __init__(
-        self,
-        codec: PercoCodec,
-        module: CodecLoss,
-        stream: PhotoStream,
-        accumulation: int = 1,  # passes a step, as in the settings of the run
-        **rest,
-    ):
-        super().__init__(codec, module, LatentStore([], [], torch.ones(0)), [], **rest)
-        self.stream, self.accumulation = stream, accumulation
-        self._step, self._pass = -1, 0
-
-    def photos(self, step: int, count: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """Photos (count,3,8s,8s) in [-1,1] and token ids (count,T), the next of the stream."""
-        self._pass = self._pass + 1 if step == self._step else 0
-        self._step = step
-        first = (step * self.accumulation + self._pass) * count
-        image, captions = self.stream.crops(first, count)
-        number = torch.randint(2**31, (count,), generator=generator).tolist()
-        drawn = [c[n % len(c)] if c else "" for c, n in zip(captions, number, strict=True)]
-        return {"latents": image, "token_ids": tokenize(self.codec.tokenizer, drawn)}
+def _go_on(codec: PercoCodec, start: Path) -> None:
+    for part, kind in (("conditioner", LocalConditioner), ("unet", UNet2DConditionModel)):
+        old = kind.from_pretrained(start, subfolder=part, torch_dtype=torch.float32)
+        names = adopt_weights(getattr(codec, part), old)
+        print(f"{part}: {len(names)} tensors start anew: {', '.join(names) or 'none'}")
 
 
-def _check_timesteps(count: int | None, total: int) -> int:
-    if count is None:
-        return total
-    if count < 1 or total % count:
-        raise ValueError(
-            f"timesteps is {count}, expected a number that divides {total}; the paper's is 50"
-        )
-    return count
+def adopt_weights(module: nn.Module, source: nn.Module) -> list[str]:
+    """Copy the tensors that two modules have in common, by name and shape; names of the others."""
+    theirs = source.state_dict()
+    ours = module.state_dict()
+    fresh = [n for n, v in ours.items() if n not in theirs or theirs[n].shape != v.shape]
+    module.load_state_dict({n: v for n, v in theirs.items() if n in ours and n not in fresh}, False)
+    return fresh
+
+
+def preview_sheet(codec: PercoCodec, path: Path, samples: list[Sample] | None = None) -> None:
+    """Sample photos, and what they decode to at every rate so far; the first estimate below.
+
+    Weights that estimate nothing (as the paper's) have no second row.
+    """
+    codec.set_progress_bar_config(disable=True)
+    rows = []
+    for sample in samples or sample_photos()[:PREVIEW_PHOTOS]:
+        image = sample.image
+        image = image.crop((0, 0, min(512, image.width), min(384, image.height)))
+        painted, estimated = [Tile(image, sample.name)], [Tile(None)]
+        for rate in codec.rates:
+            data = codec.compress(image, sample.caption, rate)
+            file = unpack(data)
+            painted.append(Tile(codec.decompress(file, 8), f"{rate}: {len(data)} bytes"))
+            estimated.append(Tile(codec.estimate(file), f"{rate}: estimate from the bits"))
+        rows += [painted] + [estimated] * (estimated[-1].image is not None)
+    contact_sheet(rows, tile_width=256).save(path)
+
+
+def pack_weights(source: Path, target: Path) -> int:
+    """Write a codec's weights as float16 safetensors, as they ship; returns the folder's bytes.
+
+    The model card (README.md) of ``target`` stays. Raises what ``from_pretrained`` raises.
+    """
+    codec = PercoCodec.from_pretrained(str(source))
+    codec.to(torch.float16).save_pretrained(target)
+    for config in Path(target).rglob("*.json"):
+        facts = json.loads(config.read_text(encoding="utf-8"))
+        if facts.pop("_name_or_path", None) is not None:  # a folder of whoever trained them
+            write_whole(config, (json.dumps(facts, indent=2, sort_keys=True) + "\n").encode())
+    return sum(file.stat().st_size for file in Path(target).rglob("*") if file.is_file())

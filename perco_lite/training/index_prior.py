@@ -1,7 +1,8 @@
-"""Train the index prior of each rate on grids of photos, and make it whole numbers.
+"""`perco train prior`: the index prior of each rate, learned on grids of photos, in whole numbers.
 
     latents ──refine──► grids (h,w) ──► contexts (n,7), codes (n,) ──► PriorNetwork, floats
     PriorNetwork ──round to 1/256──► IndexPrior, 16-bit integers ──► index_prior.npz
+    one photo in 20 is held out ──► what frequencies alone save, and what neighbours add
 
 Paper: none; PerCo trains no entropy model.
 Differs from the paper: after the codec is trained, so that the codes are what they are; a file
@@ -21,10 +22,17 @@ from torch import Tensor, nn
 from perco_lite.codec import PercoCodec
 from perco_lite.coding.index_prior import BANDS, NEIGHBOURS, WEIGHT_BITS, IndexPrior, grid_contexts
 from perco_lite.files import write_whole
+from perco_lite.loading import load_codec
 from perco_lite.refinement import default_rounds, refine
-from perco_lite.training.latents import LatentStore
+from perco_lite.training.latents import LatentStore, cache_latents
+from perco_lite.training.photos import PhotoStore
+from perco_lite.training.settings import PriorSettings
+from perco_lite.training.shards import find_training_data
 
 LIMIT = 0x7FFF / (1 << WEIGHT_BITS)  # what 16 bits hold
+HELD_OUT = 20  # one photo in so many
+CHECKED = 200  # held-out grids that are coded to see what they cost
+MAX_INDICES = 500_000  # to learn from, at a rate; twice as many save half a percent more
 
 
 class PriorNetwork(nn.Module):
@@ -67,35 +75,29 @@ class PriorNetwork(nn.Module):
 
 
 def fit_prior(
-    grids: Sequence[np.ndarray],
-    codebook_size: int,
-    steps: int = 6000,
-    batch_size: int = 1024,
-    width: int = 32,
-    learning_rate: float = 3e-3,
-    weight_decay: float = 0.05,
-    seed: int = 0,
-    device: str = "cpu",
+    grids: Sequence[np.ndarray], codebook_size: int, device: str = "cpu", **options
 ) -> tuple[IndexPrior, float]:
     """Fit one prior to grids (h,w) of codes below K; returns it and its bits an index at the end.
 
-    The same seed gives the same prior on the same machine. Raises ValueError without grids.
+    ``options`` are those of ``PriorSettings``. The same seed gives the same prior on the same
+    machine. Raises ValueError without grids.
     """
+    settings = PriorSettings(**options)
     if not len(grids):
         raise ValueError("got no grids to learn from; give photos that are large enough")
     contexts = np.concatenate([grid_contexts(grid, codebook_size) for grid in grids])
     codes = np.concatenate([np.asarray(grid).reshape(-1) for grid in grids])
     inputs, targets = torch.from_numpy(contexts).to(device), torch.from_numpy(codes).to(device)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(settings.seed)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = PriorNetwork(codebook_size, width).to(device)
+        torch.manual_seed(settings.seed)
+        network = PriorNetwork(codebook_size, settings.width).to(device)
 
     def draw() -> tuple[Tensor, Tensor]:
-        chosen = torch.randint(len(targets), (batch_size,), generator=generator).to(device)
+        chosen = torch.randint(len(targets), (settings.batch_size,), generator=generator).to(device)
         return network(inputs[chosen]), targets[chosen]
 
-    spent = train_network(network, targets, draw, steps, learning_rate, weight_decay)
+    spent = train_network(network, targets, draw, settings.steps, settings)
     return network.quantize(), spent
 
 
@@ -104,19 +106,20 @@ def train_network(
     codes: Tensor,
     draw: Callable[[], tuple[Tensor, Tensor]],
     steps: int,
-    learning_rate: float = 3e-3,
-    weight_decay: float = 0.05,
+    settings: PriorSettings | None = None,
 ) -> float:
     """Train in place on ``draw()``'s logits (n,K) and codes (n,); bits an index at the end.
 
     Starts from how often each of ``codes`` occurs: the network adds what the neighbours say.
     """
+    settings = settings or PriorSettings()
+    rate = settings.learning_rate
     counts = torch.bincount(codes, minlength=network.out.out_features).float() + 1
     with torch.no_grad():
         network.out.bias.copy_((counts / counts.sum()).log())
         network.out.weight.mul_(0.1)
-    optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, max(steps, 2))
+    optimizer = torch.optim.AdamW(network.parameters(), rate, weight_decay=settings.weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, max(steps, 2))
     recent: list[float] = []
     for _ in range(steps):
         loss = F.cross_entropy(*draw())
@@ -185,3 +188,59 @@ def write_priors(priors: dict[str, IndexPrior], model_id: int, path: Path) -> in
     np.savez_compressed(stream, **arrays)
     write_whole(path, stream.getvalue())
     return len(stream.getvalue())
+
+
+def train_prior_recipe(
+    data: str | Path | None, output: Path, weights: str | None = None, **options
+) -> dict:
+    """Train a prior for every rate of a codec and write them; returns bits an index by rate.
+
+    ``options`` are those of ``PriorSettings``. ``large`` of the photos are seen a second time,
+    enlarged: at the lowest rate, an index of a small photo is far from its neighbours. The file
+    goes into the package as ``perco_lite/coding/index_prior.npz``. Raises ``FileNotFoundError`` or
+    ``ValueError`` without photos or weights.
+    """
+    settings = PriorSettings(**options)
+    store = PhotoStore(find_training_data(data))
+    if len(store) < 2:
+        raise ValueError(f"got {len(store)} photos, expected thousands; one in 20 is held out")
+    codec, output = load_codec(weights, settings.device), Path(output)
+    cached = output.with_name("latents.safetensors"), settings.photos, settings.large, settings.seed
+    latents = cache_latents(codec.autoencoder, store, *cached)
+    held = set(sorted(set(latents.photos))[::HELD_OUT])
+    priors, report = {}, {}
+    for rate in codec.rates:
+        size = codec.rate(rate).codebook_size
+        order = reading_order(latents, codec.rate(rate).stride, settings.seed)
+        grids, photos_read = collect_grids(codec, latents, order, rate, MAX_INDICES)
+        pairs = list(zip(grids, photos_read, strict=True))
+        grids = [grid for grid, photo in pairs if photo not in held]
+        unseen = [grid for grid, photo in pairs if photo in held][:CHECKED]
+        options |= {"device": str(codec.device)}
+        priors[rate], _ = fit_prior(grids, size, **options)
+        uniform, spent = codec.rate(rate).bits_per_index, prior_bits(priors[rate], unseen)
+        report[rate] = {
+            "grids": len(grids),
+            "uniform_bits": uniform,
+            "order_0_bits": round(order_0_bits(grids, unseen, size), 3),
+            "prior_bits": round(spent, 3),
+            "saved": round(1 - spent / uniform, 4),
+        }
+        print(f"{rate}: {report[rate]}", flush=True)
+    return {
+        "priors": str(output),
+        "model_id": f"{codec.model_id:#06x}",
+        "bytes": write_priors(priors, codec.model_id, output),
+        "rates": report,
+    }
+
+
+def reading_order(latents: LatentStore, stride: int, seed: int) -> list[int]:
+    """Numbers of the latents in random order; where indices are few, the largest first.
+
+    At the lowest rates most indices of a small photo lie at its edge, few of a large one's do.
+    """
+    order = np.random.default_rng(seed).permutation(len(latents.latents)).tolist()
+    if stride >= 32:
+        order.sort(key=lambda i: -latents.latents[i].shape[1])
+    return order

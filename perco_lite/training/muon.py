@@ -10,11 +10,31 @@ a row for each output channel, and what Muon is not for goes to AdamW in the sam
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from perco_lite.training.settings import TrainingSettings
 
 SMALLEST_SIDE = 48  # of a matrix that Muon takes: with fewer directions AdamW is as good
-# of a polynomial that brings every singular value in (0,1] close to 1 in five turns
-QUINTIC = (3.4445, -4.7750, 2.0315)
+# of the polynomial x ↦ ax + bx³ + cx⁵ that brings singular values in (0,1] close to 1 in five steps
+NS_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+
+
+def build_optimizer(parameters: list[nn.Parameter], settings: TrainingSettings):
+    """One of OPTIMIZERS; ImportError names the extra where 8-bit AdamW is not installed."""
+    options = {"lr": settings.learning_rate, "betas": (0.9, 0.99)}
+    options |= {"weight_decay": settings.weight_decay}
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, **options)
+    if settings.optimizer == "muon":
+        return Muon(parameters, **options)
+    try:
+        from bitsandbytes.optim import AdamW8bit
+    except ImportError as error:
+        raise ImportError(
+            "8-bit AdamW needs bitsandbytes: pip install 'perco_lite[train]', or train with "
+            "--optimizer adamw, which takes six bytes more per trained weight"
+        ) from error
+    return AdamW8bit(parameters, **options)
 
 
 class Muon(torch.optim.AdamW):
@@ -80,17 +100,19 @@ def is_matrix(parameter: Tensor) -> bool:
     return parameter.ndim > 1 and min(len(parameter), parameter[0].numel()) >= SMALLEST_SIDE
 
 
-def orthogonal(matrix: Tensor, turns: int = 5) -> Tensor:
+def orthogonal(
+    matrix: Tensor, ns_steps: int = 5, ns_coefficients: tuple = NS_COEFFICIENTS
+) -> Tensor:
     """Roughly the orthogonal matrix nearest to a matrix (m,n): singular values of 0.7 to 1.2.
 
-    By Newton-Schulz turns, products of matrices only, in bfloat16: which way to go is enough.
+    By Newton-Schulz steps, products of matrices only, in bfloat16: which way to go is enough.
     """
-    a, b, c = QUINTIC
+    a, b, c = ns_coefficients
     tall = len(matrix) > matrix.shape[1]
     x = matrix.bfloat16()
     x = x.T if tall else x  # products of the shorter side
     x = x / x.norm().clamp_min(1e-7)
-    for _ in range(turns):
+    for _ in range(ns_steps):
         gram = x @ x.T
         x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return (x.T if tall else x).to(matrix.dtype)

@@ -36,21 +36,21 @@ class PhotoStore:
     def __len__(self) -> int:
         return len(self.photos)
 
-    def crops(self, count: int, size: int, generator: torch.Generator, zoom: float = 2.0) -> Tensor:
-        """Random crops (count,3,size,size) in [-1,1], enlarged up to ``zoom``, half flipped."""
+    def crops(self, count: int, size: int, generator: torch.Generator) -> Tensor:
+        """Random crops (count,3,size,size) in [-1,1], enlarged up to twofold, half flipped."""
         chosen = torch.multinomial(self.weights, count, replacement=True, generator=generator)
         crops = []
         for index in chosen.tolist():
             photo = self.photos[index]
-            draw = torch.rand(4, generator=generator).tolist()
-            scale = 1.0 if draw[0] < 0.6 else 1 + (zoom - 1) * draw[1]
+            draw = torch.rand(5, generator=generator).tolist()
+            scale = 1.0 if draw[0] < 0.6 else 1 + draw[1]
             side = min(round(size / scale), *photo.shape[1:])
             top = int(draw[2] * (photo.shape[1] - side + 1))
             left = int(draw[3] * (photo.shape[2] - side + 1))
             crop = photo[None, :, top : top + side, left : left + side].float() / 127.5 - 1
             if side != size:
                 crop = F.interpolate(crop, (size, size), mode="bicubic").clamp(-1, 1)
-            if draw[1] * 1000 % 1 < 0.5:
+            if draw[4] < 0.5:
                 crop = crop.flip(-1)
             crops.append(crop)
         return torch.cat(crops)

@@ -23,7 +23,13 @@ from PIL import Image
 from webdataset.shardlists import expand_urls
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
-from perco_lite.data import decode_photo, list_photos, load_photo, read_caption_lists
+from perco_lite.data import (
+    decode_photo,
+    find_data,
+    list_photos,
+    load_photo,
+    read_caption_lists,
+)
 
 SHARD_PHOTO_SUFFIXES = ("webp", "jpg", "jpeg", "png")
 RETRIES, RETRY_SECONDS = 2, 5.0  # of a shard that is downloaded
@@ -68,6 +74,21 @@ class Faults:
                 f"{self.messages[0]}",
                 stacklevel=3,
             )
+
+
+def find_training_data(data: str | Path | None) -> str | Path:
+    """``data``, or the folder of training photos where ``find_data`` finds it; a URL as it is."""
+    if data and is_url(data):
+        return str(data)
+    found = data or find_data("train")
+    if found is None:
+        raise FileNotFoundError(
+            "no training photos; give --data FOLDER (webdataset shards, or photos with a "
+            "captions.json), or set PERCO_LITE_DATA to a folder that has train/"
+        )
+    if not list(Path(found).glob("*.tar")) and (Path(found) / "train").is_dir():
+        found = Path(found) / "train"
+    return Path(found)
 
 
 def read_training_photos(path: str | Path) -> Iterator[ShardPhoto]:

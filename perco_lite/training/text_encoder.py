@@ -1,4 +1,4 @@
-"""Training of the text encoder: it learns to tell which photo a caption belongs to.
+"""`perco train text`, optional: a text encoder learns to tell which photo a caption belongs to.
 
     photo ──► SqueezeNet, frozen ──► (B,512) ──────► linear ──► (B,128) ─┐
                                                                          ├─► scores (B,B)
@@ -7,7 +7,7 @@
 Paper: PerCo, Sec. 3.2 (the text encoder is CLIP's, trained contrastively by others and frozen);
 the loss is CLIP's (Radford et al., 2021).
 Differs from the paper: three layers, learned in minutes from a few thousand captioned photos.
-(Learned from the denoising loss alone, its embeddings of all captions became nearly equal.)
+(Learned from the denoising loss alone, the embeddings of all captions are nearly equal.)
 """
 
 from pathlib import Path
@@ -18,19 +18,31 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import CLIPTextModel
 
-from perco_lite.captions import draw_caption, embed, tokenize
+from perco_lite.captions import (
+    build_text_encoder,
+    draw_caption,
+    embed,
+    tokenize,
+    train_tokenizer,
+)
 from perco_lite.perceptual import SqueezeNet
+from perco_lite.training.autoencoder import squeezenet_file
+from perco_lite.training.loop import train
 from perco_lite.training.photos import PhotoStore
+from perco_lite.training.settings import TextSettings
+from perco_lite.training.shards import find_training_data
+
+FEATURES = 512  # SqueezeNet's
 
 
 class TextLoss(nn.Module):
     """CLIP's contrastive loss around a text encoder."""
 
-    def __init__(self, text_encoder: CLIPTextModel, features: int = 512, shared: int = 128):
+    def __init__(self, text_encoder: CLIPTextModel):
         super().__init__()
         self.text_encoder = text_encoder
-        self.of_text = nn.Linear(text_encoder.config.hidden_size, shared)
-        self.of_photo = nn.Linear(features, shared)
+        self.of_text = nn.Linear(text_encoder.config.hidden_size, 128)
+        self.of_photo = nn.Linear(FEATURES, 128)
         self.log_scale = nn.Parameter(torch.tensor(10.0).log())
 
     def forward(self, token_ids: Tensor, features: Tensor) -> dict[str, Tensor]:
@@ -52,7 +64,7 @@ class TextStage:
         self.tokenizer, self.module, self.features = tokenizer, module, features
         self.token_ids = [tokenize(tokenizer, texts) for texts in captions]
 
-    def batch(self, step: int, count: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def batch(self, step: int, count: int, generator: torch.Generator, number: int = 0) -> dict:
         photos = torch.randperm(len(self.features), generator=generator)[:count]
         captions = [draw_caption(self.token_ids[p], generator) for p in photos.tolist()]
         return {"token_ids": torch.stack(captions), "features": self.features[photos]}
@@ -80,3 +92,34 @@ def photo_features(
         parts.append(network.pooled(torch.cat(images)))
     features = torch.cat(parts)
     return (features - features.mean(0)) / (features.std(0) + 1e-6)
+
+
+def train_text_recipe(data: str | Path | None, output: Path, **options) -> dict:
+    """Tokenizer and text encoder, from photos with at least two captions each; ``TextSettings``."""
+    settings = TextSettings(data=data, output=output, **options)
+    torch.manual_seed(settings.seed)
+    data = find_training_data(data)
+    store = PhotoStore(data)
+    # photos with one caption have it from a template, the same for a hundred of them
+    chosen = [i for i, texts in enumerate(store.captions) if len(texts) > 1]
+    order = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(settings.seed))
+    chosen = [chosen[i] for i in order[: settings.photos].tolist()]
+    if len(chosen) < 2:
+        raise ValueError(
+            f"got {len(chosen)} photos with two captions or more in {data}, expected at least 2; "
+            "train the codec without --text"
+        )
+    tokenizer = learn_tokenizer(data, store)
+    features = photo_features(SqueezeNet.from_file(squeezenet_file(data)), store, chosen)
+    captions = [store.captions[i] for i in chosen]
+    store.photos.clear()
+    loss = TextLoss(build_text_encoder(len(tokenizer)))
+    return train(TextStage(tokenizer, loss, captions, features), settings)
+
+
+def learn_tokenizer(data: str | Path, store: PhotoStore):
+    """From the photos' captions, and from captions/*_train.txt beside them where it exists."""
+    sentences = [text for texts in store.captions for text in texts]
+    for file in sorted((Path(data).parent / "captions").glob("*_train.txt")):
+        sentences += file.read_text(encoding="utf-8").splitlines()
+    return train_tokenizer(sentences)

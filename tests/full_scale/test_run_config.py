@@ -9,8 +9,9 @@ from typer.testing import CliRunner
 
 from perco_lite.cli.main import app
 from perco_lite.full_scale import training as base_recipe
-from perco_lite.full_scale.run_config import config_names, read_config
-from perco_lite.training import recipes
+from perco_lite.full_scale.run_config import config_names, read_run_config
+from perco_lite.training import autoencoder, codec, text_encoder
+from perco_lite.training.shards import find_training_data
 
 KNOWN = {p.name for p in get_command(app).commands["train"].commands["codec"].params}
 
@@ -24,7 +25,7 @@ def run(monkeypatch):
         return lambda **options: got.update(kind=kind, **options) or {}
 
     monkeypatch.setattr(base_recipe, "train_base_recipe", note("base"))
-    monkeypatch.setattr(recipes, "train_codec_recipe", note("lite"))
+    monkeypatch.setattr(codec, "train_codec_recipe", note("lite"))
 
     def run(*arguments, code=0):
         got.clear()
@@ -48,12 +49,12 @@ def test_the_shipped_configs_are_those_of_the_issue():
 @pytest.mark.parametrize("name", config_names())
 def test_shipped_configs_can_be_run(run, name):
     options = run("--config", name, "--data", "photos")
-    config = read_config(name, KNOWN)
+    config = read_run_config(name, KNOWN)
     assert options["kind"] == "base" and options["base"] == "auto"
     assert {key: options[key] for key in config} == config
     assert options["batch_size"] % options["accumulation"] == 0
     assert set(options) - {"kind"} == KNOWN - {"config", "help"} - {
-        "autoencoder", "text", "start", "freeze_codes", "alone"
+        "autoencoder", "text", "start", "freeze_codes", "conditioner_warmup_steps"
     }  # fmt: skip
 
 
@@ -61,25 +62,32 @@ def test_the_paper_is_the_default_for_a_base_and_says_what_the_paper_says(run):
     options = run("--base", "some/model", "--steps", 7)
     expected = {"steps": 7, "batch_size": 160, "learning_rate": 1e-4, "warmup_steps": 10_000}
     expected |= {"weight_decay": 0.01, "text_dropout": 0.1, "timesteps": 50, "crop": 64}
-    expected |= {"layers": "linear", "base": "some/model", "decay": "constant", "revive": 0.0}
+    expected |= {"layers": "linear", "base": "some/model", "lr_schedule": "constant", "revive": 0.0}
     assert {key: options[key] for key in expected} == expected
-    assert read_config("paper", KNOWN)["steps"] == 281_250  # five epochs of nine million
+    assert read_run_config("paper", KNOWN)["steps"] == 281_250  # five epochs of nine million
 
 
 @pytest.mark.parametrize("command", ["autoencoder", "text", "codec"])
 def test_urls_of_shards_arrive_whole(monkeypatch, command):
     got = {}
-    for name in ("train_autoencoder_recipe", "train_text_recipe", "train_codec_recipe"):
-        monkeypatch.setattr(recipes, name, lambda **options: got.update(options) or {})
+    for module, name in ((autoencoder, "autoencoder"), (text_encoder, "text"), (codec, "codec")):
+        name = f"train_{name}_recipe"
+        monkeypatch.setattr(module, name, lambda **options: got.update(options) or {})
     url = "https://example.org/train-{000..009}.tar"
     assert CliRunner().invoke(app, ["train", command, "--data", url]).exit_code == 0
-    assert got["data"] == url == recipes.find_training_data(url)
+    assert got["data"] == url == find_training_data(url)
 
 
 def test_without_a_base_nothing_has_changed(run):
     options = run()
     assert options["kind"] == "lite" and options["rates"] == "0.0019,0.0098,0.0313,0.1250"
-    expected = {"steps": 4000, "alone": 600, "batch_size": 16, "learning_rate": 8e-4, "crop": 24}
+    expected = {
+        "steps": 4000,
+        "conditioner_warmup_steps": 600,
+        "batch_size": 16,
+        "learning_rate": 8e-4,
+        "crop": 24,
+    }
     assert {key: options[key] for key in expected} == expected
     assert not {"layers", "captions", "base", "revive"} & set(options)
 
@@ -108,7 +116,7 @@ def test_options_win_over_the_file_wherever_they_stand(run, tmp_path):
         ("steps: [", "is no YAML file"),
         ("steps: many", "Invalid value for '--steps'"),
         ("layers: lora", "--layers: only with --base"),
-        ("base: auto\nalone: 5", "--alone: not with --base"),
+        ("base: auto\nalone: 5", "--conditioner-warmup-steps: not with --base"),
     ],
 )
 def test_mistakes_in_a_file_are_named(run, tmp_path, text, message):
@@ -134,7 +142,7 @@ def test_too_little_memory_says_what_to_lower(monkeypatch, error):
     def fail(**options):
         raise error
 
-    monkeypatch.setattr(recipes, "train_codec_recipe", fail)
+    monkeypatch.setattr(codec, "train_codec_recipe", fail)
     result = CliRunner().invoke(app, ["train", "codec"])
     assert result.exit_code == 2 and "raise --accumulation" in result.output
     assert "--gradient-checkpointing" in result.output and "20.00" not in result.output
@@ -146,12 +154,12 @@ def test_warnings_are_lines_too(monkeypatch):
         warnings.warn("a shard is broken", stacklevel=2)
         return {}
 
-    monkeypatch.setattr(recipes, "train_codec_recipe", warn)
+    monkeypatch.setattr(codec, "train_codec_recipe", warn)
     result = CliRunner().invoke(app, ["train", "codec"])
     assert result.stderr.splitlines() == ["warning: a shard is broken"], result.output
 
 
 def test_the_summary_is_printed(monkeypatch):
-    monkeypatch.setattr(recipes, "train_codec_recipe", lambda **options: {"steps": 3})
+    monkeypatch.setattr(codec, "train_codec_recipe", lambda **options: {"steps": 3})
     result = CliRunner().invoke(app, ["train", "codec"])
     assert json.loads(result.output) == {"steps": 3}

@@ -15,11 +15,13 @@ from typer.testing import CliRunner
 
 from perco_lite import PercoCodec
 from perco_lite.cli.main import app
+from perco_lite.data import Sample
 from perco_lite.full_scale import stable_diffusion
 from perco_lite.full_scale import training as base_recipe
 from perco_lite.full_scale.photo_stream import PhotoStream
-from perco_lite.full_scale.training import train_base_recipe
-from perco_lite.training.codec import CodecLoss, StreamedStage
+from perco_lite.full_scale.training import StreamedStage, train_base_recipe
+from perco_lite.plotting import Tile, contact_sheet
+from perco_lite.training.codec import CodecLoss, preview_sheet
 
 UNET = "weights/unet/diffusion_pytorch_model.safetensors"
 CONDITIONER = "weights/conditioner/diffusion_pytorch_model.safetensors"
@@ -49,7 +51,7 @@ def photos(tmp_path_factory):
 
 def run(base, photos, output, **changes) -> dict:
     settings = {"rates": "0.0313", "crop": 8, "steps": 4, "batch_size": 4, "learning_rate": 1e-2}
-    settings |= {"warmup_steps": 1, "decay": "constant", **changes}
+    settings |= {"warmup_steps": 1, "lr_schedule": "constant", **changes}
     return train_base_recipe(str(base), str(photos), output, **settings)
 
 
@@ -144,9 +146,9 @@ def test_passes_and_processes_take_other_photos(tiny_stable_diffusion, photos):
         stream = PhotoStream(photos, 64, 0, part, parts)
         stage = StreamedStage(codec, CodecLoss(codec), stream, accumulation, crop=8)
         drawn = [
-            stage.batch(step, count, torch.Generator().manual_seed(0))["latents"]
+            stage.batch(step, count, torch.Generator().manual_seed(0), number)["latents"]
             for step in steps
-            for _ in range(accumulation)
+            for number in range(accumulation)
         ]
         return {one.sum().item() for one in torch.cat(drawn)}
 
@@ -154,6 +156,15 @@ def test_passes_and_processes_take_other_photos(tiny_stable_diffusion, photos):
     assert batches(0, 1, 2, 2) == whole, "two passes take what one would"
     assert len(whole) == 8 and not batches(0, 2, 1, 2) & batches(1, 2, 1, 2)
     assert batches(0, 1, 1, 4, steps=(1,)) < whole, "a resumed run takes the second half"
+
+
+def test_the_preview_shows_no_estimate_where_there_is_none(tiny_stable_diffusion, tmp_path):
+    """Stable Diffusion's condition implies no picture; its first channels are not latents."""
+    codec = PercoCodec.from_stable_diffusion(tiny_stable_diffusion, ("0.0313",))
+    photo = Image.new("RGB", (96, 64), "red")
+    preview_sheet(codec, tmp_path / "sheet.png", [Sample("red.png", photo, "", "test")])
+    one_row = contact_sheet([[Tile(photo, "red.png"), Tile(photo, "0.0313: 99 bytes")]], 256)
+    assert Image.open(tmp_path / "sheet.png").size == one_row.size
 
 
 def test_the_command(tiny_stable_diffusion, photos, tmp_path):

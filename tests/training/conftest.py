@@ -38,7 +38,7 @@ class ToyStage:
         self.module, self.fault, self.poison = ToyLoss(), fault, poison
         self.seen, self.drawn = [], None  # the live weights before each step, the last batch
 
-    def batch(self, step, count, generator):
+    def batch(self, step, count, generator, number):
         self.fault(step)
         self.seen.append(self.module.layer.weight.detach().clone())
         x = torch.randn(count, 3, generator=generator)

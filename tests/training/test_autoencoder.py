@@ -34,8 +34,8 @@ def test_the_objective_by_hand(autoencoder):
     torch.testing.assert_close(losses["loss"], plain + 50)
     assert losses["features"] == 100
     torch.testing.assert_close(losses["psnr"], -10 * torch.log10(error.square().mean() / 4))
-    loss.sharpen = False
-    torch.testing.assert_close(loss(image)["loss"], plain)
+    loss.sharpen_from = 3
+    torch.testing.assert_close(loss(image, step=2)["loss"], plain)
 
 
 def test_what_holds_the_latents(autoencoder):
@@ -72,7 +72,7 @@ def test_the_feature_distance_joins_late(autoencoder):
             return torch.zeros(count, 3, crop, crop)
 
     stage = AutoencoderStage(
-        Store(), AutoencoderLoss(autoencoder, Difference()), crop=16, sharpen_from=3
+        Store(), AutoencoderLoss(autoencoder, Difference(), sharpen_from=3), crop=16
     )
     features = [
         float(stage.module(**stage.batch(step, 2, torch.Generator()))["features"].detach())
@@ -90,7 +90,7 @@ def test_preview_of_photos_of_different_small_sizes(autoencoder, tmp_path):
     for number, size in enumerate([(100, 60), (300, 70), (49, 50)]):
         photos.append(tmp_path / f"{number}.png")
         Image.new("RGB", size, (200, 10, 10)).save(photos[-1])
-    stage = AutoencoderStage(Store(), AutoencoderLoss(autoencoder, None), 16, 0, photos)
+    stage = AutoencoderStage(Store(), AutoencoderLoss(autoencoder, None), 16, photos)
     stage.preview(tmp_path / "preview.png")
     sheet = Image.open(tmp_path / "preview.png")
     assert sheet.size == (3 * 48, 2 * 48)  # the shortest side of all, in whole latents

@@ -35,7 +35,7 @@ def make_stage(codec, photos=4, loss=None, **settings) -> CodecStage:
     random = torch.Generator().manual_seed(1)
     latents = [torch.randn(4, 12, 16, generator=random).half() for _ in range(photos)]
     store = LatentStore(latents, list(range(photos)), torch.ones(photos))
-    return CodecStage(codec, loss or CodecLoss(codec), store, CAPTIONS, crop=8, **settings)
+    return CodecStage(codec, loss or CodecLoss(codec, **settings), store, CAPTIONS, crop=8)
 
 
 def batch(codec, rate="0.1250", count=8):
@@ -117,7 +117,7 @@ def test_frozen_codes_stay_and_what_follows_them_learns(codec):
 
 
 def test_the_conditioner_can_be_trained_alone(codec, unet_inputs):
-    stage = make_stage(codec, denoise_from=3)
+    stage = make_stage(codec, conditioner_warmup_steps=3)
     generator = torch.Generator().manual_seed(0)
     losses = stage.module(**stage.batch(2, 8, generator))
     losses["loss"].backward()
@@ -179,8 +179,8 @@ def test_the_auxiliary_loss_is_for_fine_rates_and_its_column_for_all(codec):
         losses = module(**batch(codec, rate))
         assert (losses["features"] > 0) == (rate == "0.1250")  # above 0.05 bits per pixel
         assert list(losses) == columns
-    module.denoise = False  # as in the first part of a run, which writes the log's header
-    assert list(module(**batch(codec))) == columns
+    module.conditioner_warmup_steps = 3  # the first part of a run writes the log's header
+    assert list(module(**batch(codec), step=0)) == columns
 
 
 # --- batches ---
@@ -208,7 +208,7 @@ def test_batches_are_crops_with_a_caption_of_the_same_photo(codec):
     stage = make_stage(codec)
     one = stage.batch(0, 64, torch.Generator().manual_seed(5))
     again = stage.batch(4, 64, torch.Generator().manual_seed(5))
-    assert all(torch.equal(one[name], again[name]) for name in one)
+    assert all(torch.equal(one[name], again[name]) for name in one if name != "step")
     texts = [tokenize(codec.tokenizer, captions or [""]) for captions in CAPTIONS]
     found = [set(), set(), set(), set()]
     for latents, ids in zip(one["latents"], one["token_ids"], strict=True):
@@ -229,9 +229,9 @@ def test_codes_are_revived_below_a_share_of_the_mean_use(codec):
     # eight crops of 64x64 pixels: 8 indices at stride 64, 512 at stride 8
     expected = [0.1 * 8 / 256, 0.1 * 32 / 1024, 0.1 * 128 / 256, 0.1 * 512 / 256]
     for step, (rate, below) in enumerate(zip(LITE, expected, strict=True)):
-        stage.batch(step, 8, torch.Generator())
+        stage.module(**stage.batch(step, 8, torch.Generator()))
         quantizer = codec.conditioner.branch(rate).quantizer
-        assert quantizer.revive_below == pytest.approx(below)
+        assert quantizer.threshold_ema_dead_code == pytest.approx(below)
 
 
 # --- whole runs ---
@@ -243,12 +243,16 @@ def run(output, stage, **changes):
 
 
 def test_resume_is_exact_with_codebooks_and_text(tmp_path):
-    run(tmp_path / "whole", make_stage(build_tiny_codec(), denoise_from=1))
-    run(tmp_path / "sliced", make_stage(build_tiny_codec(), denoise_from=1), minutes=1e-7)
+    run(tmp_path / "whole", make_stage(build_tiny_codec(), conditioner_warmup_steps=1))
+    run(
+        tmp_path / "sliced",
+        make_stage(build_tiny_codec(), conditioner_warmup_steps=1),
+        minutes=1e-7,
+    )
     codec = build_tiny_codec()
     for parameter in codec.conditioner.parameters():
         nn.init.zeros_(parameter)  # the checkpoint brings everything back
-    run(tmp_path / "sliced", make_stage(codec, denoise_from=1))
+    run(tmp_path / "sliced", make_stage(codec, conditioner_warmup_steps=1))
     logs = []
     for name in ("whole", "sliced"):
         with (tmp_path / name / "log.csv").open(newline="") as file:

@@ -18,17 +18,14 @@ from perco_lite.captions import build_text_encoder
 from perco_lite.cli.main import app
 from perco_lite.codec import PercoCodec
 from perco_lite.loading import build_codec
-from perco_lite.training import recipes
+from perco_lite.training import autoencoder as stage_1
+from perco_lite.training import codec as stage_2
+from perco_lite.training import text_encoder as stage_text
+from perco_lite.training.autoencoder import load_autoencoder, train_autoencoder_recipe
+from perco_lite.training.codec import adopt_weights, pack_weights, train_codec_recipe
 from perco_lite.training.latents import cache_latents
 from perco_lite.training.photos import PhotoStore
-from perco_lite.training.recipes import (
-    adopt_weights,
-    load_autoencoder,
-    pack_weights,
-    train_autoencoder_recipe,
-    train_codec_recipe,
-    train_text_recipe,
-)
+from perco_lite.training.text_encoder import train_text_recipe
 from tests.training.conftest import waves
 
 SIZES = [(96, 80), (130, 90), (64, 64), (90, 140), (220, 204), (100, 100)]
@@ -75,9 +72,9 @@ def home(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PERCO_LITE_DATA", str(folder))
         patch.setattr(data.pooch, "os_cache", lambda name: folder / "cache")
-        patch.setattr(recipes, "Autoencoder", TinyAutoencoder())
-        patch.setattr(recipes, "build_codec", build_small_codec)
-        patch.setattr(recipes, "PREVIEW_PHOTOS", 1)
+        patch.setattr(stage_1, "Autoencoder", TinyAutoencoder())
+        patch.setattr(stage_2, "build_codec", build_small_codec)
+        patch.setattr(stage_2, "PREVIEW_PHOTOS", 1)
         yield folder
         AcceleratorState._reset_state(reset_partial_state=True)
 
@@ -93,7 +90,12 @@ def autoencoder_run(home, tmp_path_factory):
 def codec_run(home, autoencoder_run, tmp_path_factory):
     output = tmp_path_factory.mktemp("codec")
     summary = train_codec_recipe(
-        home / "train", autoencoder_run[0] / "weights", output, alone=1, steps=3, **SETTINGS
+        home / "train",
+        autoencoder_run[0] / "weights",
+        output,
+        conditioner_warmup_steps=1,
+        steps=3,
+        **SETTINGS,
     )
     return output, summary
 
@@ -201,14 +203,16 @@ def test_a_second_run_goes_on_with_the_cached_latents(codec_run, autoencoder_run
         raise AssertionError("the photos were encoded again")
 
     monkeypatch.setattr(Autoencoder, "encode", refuse)
-    monkeypatch.setattr(recipes, "preview_sheet", lambda codec, path: None)
+    monkeypatch.setattr(stage_2, "preview_sheet", lambda codec, path: None)
     autoencoder = autoencoder_run[0] / "weights"
-    summary = train_codec_recipe(None, autoencoder, output, alone=1, steps=4, **SETTINGS)
+    summary = train_codec_recipe(
+        None, autoencoder, output, conditioner_warmup_steps=1, steps=4, **SETTINGS
+    )
     assert summary["steps"] == 4 and [row["step"] for row in rows(output)] == list("1234")
 
 
 def test_rates_can_be_chosen(home, autoencoder_run, tmp_path, monkeypatch):
-    monkeypatch.setattr(recipes, "preview_sheet", lambda codec, path: None)
+    monkeypatch.setattr(stage_2, "preview_sheet", lambda codec, path: None)
     autoencoder = autoencoder_run[0] / "weights"
     rates = "0.0059,0.0937"
     train_codec_recipe(home, autoencoder, tmp_path, rates=rates, crop=16, steps=1, **SETTINGS)
@@ -243,9 +247,9 @@ def test_a_codec_goes_on_from_another_with_a_text_encoder_of_its_own(
         def pooled(self, image):
             return torch.nn.functional.adaptive_avg_pool2d(image, (16, 12)).flatten(1)[:, :512]
 
-    monkeypatch.setattr(recipes, "SqueezeNet", Features)
+    monkeypatch.setattr(stage_text, "SqueezeNet", Features)
     monkeypatch.setattr(
-        recipes,
+        stage_text,
         "build_text_encoder",
         lambda vocabulary: build_text_encoder(vocabulary, width=32, layers=1, heads=2),
     )
@@ -253,7 +257,7 @@ def test_a_codec_goes_on_from_another_with_a_text_encoder_of_its_own(
     train_text_recipe(folder, text, steps=2, **SETTINGS)
     assert [row["step"] for row in rows(text)] == ["1", "2"]
 
-    monkeypatch.setattr(recipes, "preview_sheet", lambda codec, path: None)
+    monkeypatch.setattr(stage_2, "preview_sheet", lambda codec, path: None)
     old, output = codec_run[0] / "weights", tmp_path / "codec"
     train_codec_recipe(
         folder,
@@ -262,7 +266,7 @@ def test_a_codec_goes_on_from_another_with_a_text_encoder_of_its_own(
         text=text / "weights",
         start=old,
         freeze_codes=True,
-        alone=0,
+        conditioner_warmup_steps=0,
         steps=2,
         **SETTINGS,
     )
@@ -380,7 +384,7 @@ def test_the_default_term_is_lpips(home, tmp_path, monkeypatch):
         def forward(self, image, target):
             return (image - target).abs().mean((1, 2, 3))
 
-    monkeypatch.setattr(recipes, "Lpips", Fake)
+    monkeypatch.setattr(stage_1, "Lpips", Fake)
     train_autoencoder_recipe(None, tmp_path, steps=3, **SETTINGS)
     assert made == [("squeeze", False)]
     last = {name: float(value) for name, value in rows(tmp_path)[-1].items()}

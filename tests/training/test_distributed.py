@@ -22,7 +22,9 @@ HERE = Path(__file__).parent
 class HalvesLoss(CodecLoss):
     """One process that draws for its batch what two draw for their halves."""
 
-    step = 0
+    def forward(self, latents, token_ids, rate, step):
+        self.step = step
+        return super().forward(latents, token_ids, rate, step)
 
     def draw(self, latents):
         draws = []
@@ -33,8 +35,7 @@ class HalvesLoss(CodecLoss):
 
 
 class Halves(CodecStage):
-    def batch(self, step, count, generator):
-        self.module.step = step
+    def batch(self, step, count, generator, number=0):
         halves = [
             super(Halves, self).batch(
                 step, count // 2, torch.Generator().manual_seed(step_seed(SEED, step, part))
@@ -42,7 +43,7 @@ class Halves(CodecStage):
             for part in range(2)
         ]
         both = {name: torch.cat([h[name] for h in halves]) for name in ("latents", "token_ids")}
-        return {**both, "rate": halves[0]["rate"]}
+        return {**both, "rate": halves[0]["rate"], "step": step}
 
 
 def make_stage(loss=CodecLoss, stage=CodecStage) -> CodecStage:
@@ -54,7 +55,8 @@ def make_stage(loss=CodecLoss, stage=CodecStage) -> CodecStage:
     latents = [torch.randn(4, 12, 16, generator=random).half() for _ in range(5)]
     store = LatentStore(latents, list(range(5)), torch.ones(5))
     captions = [["a red barn"], ["two dogs", "a green field"], [], ["a wave"], ["food"]]
-    return stage(codec, loss(codec), store, captions, crop=8, revive=0.0, denoise_from=1)
+    objective = loss(codec, revive=0.0, conditioner_warmup_steps=1)
+    return stage(codec, objective, store, captions, crop=8)
 
 
 def run(output, stage=None, **changes) -> dict:

@@ -17,10 +17,12 @@ from perco_lite.training.index_prior import (
     fit_prior,
     order_0_bits,
     prior_bits,
+    reading_order,
+    train_prior_recipe,
     write_priors,
 )
 from perco_lite.training.latents import LatentStore
-from perco_lite.training.prior_recipe import reading_order, train_prior_recipe
+from perco_lite.training.settings import PriorSettings
 from tests.training.conftest import waves
 
 
@@ -148,10 +150,6 @@ def test_a_file_of_priors(tmp_path):
 def test_the_command_trains_as_the_functions_do():
     """The bundled prior was made by the defaults; `perco train prior` must make it again."""
     options = inspect.signature(train_cli.train_prior).parameters
-    defaults = dict(inspect.signature(fit_prior).parameters)
-    defaults |= inspect.signature(train_prior_recipe).parameters
-    same = [name for name in options if name in defaults and name not in ("data", "device")]
-    assert {"photos", "large", "steps", "seed", "width", "batch_size"} <= set(same)
-    for name in same:
-        if defaults[name].default is not inspect.Parameter.empty:
-            assert options[name].default == defaults[name].default, name
+    assert {"photos", "large", "steps", "seed", "width", "batch_size"} <= set(options)
+    for name, default in vars(PriorSettings()).items():
+        assert options[name].default == default, name

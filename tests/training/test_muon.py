@@ -113,7 +113,7 @@ class MatrixStage:
     def __init__(self):
         self.module = Regression()
 
-    def batch(self, step, count, generator):
+    def batch(self, step, count, generator, number):
         return {"x": torch.randn(count, 50, generator=generator)}
 
     def export(self, folder):

@@ -65,14 +65,14 @@ def test_the_librarys_own_eight_bit_adam_learns_and_resumes(tmp_path):
 
 
 def test_a_constant_learning_rate_after_the_warm_up(tmp_path):
-    run(tmp_path, decay="constant", warmup_steps=4)
+    run(tmp_path, lr_schedule="constant", warmup_steps=4)
     rates = [float(row["lr"]) for row in rows(tmp_path)]
     assert rates == pytest.approx([0.0125, 0.025, 0.0375, 0.05, 0.05, 0.05])
-    settings = TrainingSettings(output="", steps=10, warmup_steps=0, decay="constant")
+    settings = TrainingSettings(output="", steps=10, warmup_steps=0, lr_schedule="constant")
     assert learning_rate_factor(9, settings) == 1
 
 
-@pytest.mark.parametrize("option", ["decay", "optimizer"])
+@pytest.mark.parametrize("option", ["lr_schedule", "optimizer"])
 def test_other_choices_are_explained(tmp_path, option):
     with pytest.raises(ValueError, match=f"{option} is 'sgd', expected one of"):
         run(tmp_path / "out", **{option: "sgd"})

@@ -19,12 +19,12 @@ def tokenizer():
 @pytest.fixture
 def loss(tokenizer):
     torch.manual_seed(0)
-    return TextLoss(build_text_encoder(len(tokenizer), 32, 1, 2), features=8, shared=16)
+    return TextLoss(build_text_encoder(len(tokenizer), 32, 1, 2))
 
 
 def test_equals_the_formula_of_clip(loss, tokenizer):
     token_ids = tokenize(tokenizer, ["a red barn", "snow", "two dogs"])
-    features = torch.randn(3, 8)
+    features = torch.randn(3, 512)
     with torch.no_grad():
         got = loss(token_ids, features)["loss"]
         states = loss.text_encoder(token_ids).last_hidden_state
@@ -39,7 +39,7 @@ def test_equals_the_formula_of_clip(loss, tokenizer):
 
 
 def test_learns_to_find_the_photo_and_keeps_captions_apart(loss, tokenizer):
-    features = F.one_hot(torch.arange(4), 8).float()
+    features = F.one_hot(torch.arange(4), 512).float()
     stage = TextStage(tokenizer, loss, CAPTIONS, features)
     optimizer = torch.optim.Adam(loss.parameters(), lr=3e-3)
     generator = torch.Generator().manual_seed(0)
@@ -56,7 +56,7 @@ def test_learns_to_find_the_photo_and_keeps_captions_apart(loss, tokenizer):
 
 
 def test_a_batch_pairs_each_photo_with_one_of_its_captions(loss, tokenizer):
-    features = torch.arange(4.0)[:, None].expand(4, 8)
+    features = torch.arange(4.0)[:, None].expand(4, 512)
     stage = TextStage(tokenizer, loss, CAPTIONS, features)
     for seed in range(5):
         batch = stage.batch(0, 3, torch.Generator().manual_seed(seed))

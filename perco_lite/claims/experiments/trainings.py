@@ -26,7 +26,7 @@ from perco_lite.training.codec import CodecLoss, CodecStage
 from perco_lite.training.latents import LatentStore, cache_latents
 from perco_lite.training.loop import TrainingSettings, train
 from perco_lite.training.photos import PhotoStore
-from perco_lite.training.recipes import find_training_data
+from perco_lite.training.shards import find_training_data
 
 FEATURE_WEIGHT = 0.1  # as PerCo (SD) sets LPIPS's; the paper's is not known
 BATCH, CROP = 8, 24  # crops of 24x24 latents
