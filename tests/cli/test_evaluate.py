@@ -5,9 +5,11 @@ import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from conftest import run_two_processes
@@ -171,14 +173,15 @@ def test_photos_that_fail_make_the_exit_code_two(perco, folder, tmp_path):
 
 
 def test_a_gpu_for_each_process(monkeypatch):
-    for name in ("LOCAL_RANK", "ACCELERATE_USE_CPU"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    assert evaluate_cli._own_device() is None
-    monkeypatch.setenv("LOCAL_RANK", "3")
-    assert evaluate_cli._own_device() == "cuda:3"
-    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-    assert evaluate_cli._own_device() == "cpu"
+    """Where several processes share a machine, each loads the weights onto its own device."""
+    asked = []
+    monkeypatch.setattr(loading, "load_codec", lambda weights, device: asked.append(device))
+    for several in (1, 8):
+        state = SimpleNamespace(num_processes=several, device=torch.device("cuda:3"))
+        monkeypatch.setattr("perco_lite.evaluation.evaluate.processes", lambda device, s=state: s)
+        evaluate_cli._load(None, None)
+        evaluate_cli._load(None, "cpu")
+    assert asked == [None, "cpu", "cuda:3", "cpu"]
 
 
 def measure_shard(folder, output, weights):
