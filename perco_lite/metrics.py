@@ -15,24 +15,17 @@ Taught in notebook 08.
 """
 
 import math
-import os
-import warnings
 from collections.abc import Callable
 from functools import cache
 from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-# What torchvision calls the backbone of each LPIPS net in torch.hub's cache.
-LPIPS_BACKBONES = {
-    "alex": "alexnet-owt-7be5be79.pth",
-    "squeeze": "squeezenet1_1-b8a52dc0.pth",
-    "vgg": "vgg16-397923af.pth",
-}
+from perco_lite.perceptual import Lpips, may_download
+
 LPIPS_MIN_SIDE = 32  # AlexNet has no feature left to compare in a smaller photo
 PROTOCOLS = {
     "bits_per_pixel": "8 x bytes of the whole file / (width x height)",
@@ -46,7 +39,7 @@ class Unavailable(RuntimeError):
     """What does not work on this machine; says why, by name, and what would mend it."""
 
 
-Lpips = Callable[[Image.Image, Image.Image], float | None]
+PhotoDistance = Callable[[Image.Image, Image.Image], float | None]
 
 
 def bits_per_pixel(data: bytes, width: int, height: int) -> float:
@@ -82,42 +75,24 @@ def ms_ssim(original: Image.Image, reconstruction: Image.Image) -> float | None:
 
 
 @cache
-def load_lpips(net: str = "alex") -> Lpips:
-    """Load LPIPS; ``Unavailable`` where package or weights are missing.
+def load_lpips(net: str = "alex") -> PhotoDistance:
+    """Load LPIPS (``perceptual.Lpips``); ``Unavailable`` where package or weights are missing.
 
     The function takes (original, reconstruction) and returns a float: 0 for equal photos, more is
-    worse; its ``protocol`` says how. The weights of the backbone are read from torch.hub's cache
-    and downloaded only if ``PERCO_LITE_DOWNLOAD=1``, so that nobody waits for a network that is
-    not there.
-    Raises ``ValueError`` for a net that LPIPS does not have.
+    worse; its ``protocol`` says how. Raises ``ValueError`` for a net that LPIPS does not have.
     """
-    if net not in LPIPS_BACKBONES:
-        raise ValueError(f"got LPIPS net {net!r}, expected one of {', '.join(LPIPS_BACKBONES)}")
     try:
-        import lpips
+        model = Lpips(net, may_download())
     except ImportError as error:
-        raise Unavailable(
-            f'LPIPS: {first_line(error)}; pip install "perco_lite[metrics]"'
-        ) from error
-    except (OSError, RuntimeError) as error:
-        hint = f"install the torchvision that belongs to torch {torch.__version__}"
-        raise Unavailable(
-            f"LPIPS: torchvision does not load ({first_line(error)}); {hint}"
-        ) from error
-    weights = Path(torch.hub.get_dir()) / "checkpoints" / LPIPS_BACKBONES[net]
-    if not weights.is_file() and os.environ.get("PERCO_LITE_DOWNLOAD") != "1":
-        raise Unavailable(f"LPIPS: no weights at {weights}; PERCO_LITE_DOWNLOAD=1 downloads them")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # lpips calls torchvision by a deprecated argument
-            model = lpips.LPIPS(net=net, verbose=False)
+        why = first_line(error.__cause__ or error)
+        raise Unavailable(f'LPIPS: {why}; pip install "perco_lite[metrics]"') from error
     except (OSError, RuntimeError) as error:  # URLError is an OSError
-        raise Unavailable(f"LPIPS: the weights do not load ({first_line(error)})") from error
+        raise Unavailable(f"LPIPS: {first_line(error)}") from error
     return lpips_from(model, f"LPIPS 0.1 heads, {net}, RGB, lpips {version('lpips')}")
 
 
-def lpips_from(model: torch.nn.Module, protocol: str) -> Lpips:
-    """Turn a model of the ``lpips`` package, on tensors in [-1, 1], into a function of photos.
+def lpips_from(model: torch.nn.Module, protocol: str) -> PhotoDistance:
+    """Turn a distance of tensors (1,3,H,W) in [-1, 1] into a function of photos.
 
     It returns None for sides under ``LPIPS_MIN_SIDE`` pixels, and carries ``protocol``.
     """

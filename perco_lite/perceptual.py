@@ -56,7 +56,7 @@ class SqueezeNet(nn.Module):
         path = Path(path)
         if not path.exists():
             raise FileNotFoundError(
-                f"{path} is missing: this training needs SqueezeNet 1.0's weights as an npz file; "
+                f"{path} is missing: SqueezeNet 1.0's weights as an npz file; "
                 "put the file there, or train without it (--perceptual-weight 0; no --text)"
             )
         with np.load(path, allow_pickle=False) as weights:
@@ -102,6 +102,15 @@ class PerceptualDistance(SqueezeNet):
             b = b / (b.pow(2).sum(1, keepdim=True) + 1e-6).sqrt()
             distance = distance + (a - b).pow(2).sum(1).mean((1, 2))
         return distance
+
+
+def load_feature_distance(folder: Path | None = None) -> PerceptualDistance:
+    """The distance from ``SQUEEZENET_FILE`` of ``folder``; default: the data folder "weights".
+
+    Raises FileNotFoundError that names what is missing.
+    """
+    folder = folder or find_data("weights") or Path("weights")
+    return PerceptualDistance.from_file(folder / SQUEEZENET_FILE)
 
 
 class Lpips(nn.Module):

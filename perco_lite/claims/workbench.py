@@ -22,13 +22,12 @@ from perco_lite.codec import PercoCodec
 from perco_lite.coding.bitstream import unpack
 from perco_lite.data import (
     Sample,
-    find_data,
     image_to_tensor,
     kodak_photos,
     skimage_photos,
 )
 from perco_lite.metrics import ms_ssim, psnr
-from perco_lite.perceptual import SQUEEZENET_FILE, PerceptualDistance
+from perco_lite.perceptual import load_feature_distance
 from perco_lite.tiling import BATCH_PIXELS
 
 PAPER_NOISE = {"temperature": 1.0, "anchor": 0.0}
@@ -82,9 +81,10 @@ class Workbench:
         self.captions = [s.caption for s in self.samples]
         self.source = self.samples[0].source
         self.images = [centre(s.image, settings.crop, settings.crop) for s in self.samples]
-        self.features, self.missing = load_feature_distance()
-        if self.features is not None:
-            self.features.to(codec.device)
+        try:
+            self.features, self.missing = load_feature_distance().to(codec.device), ""
+        except FileNotFoundError as error:
+            self.features, self.missing = None, str(error)
         self._kept: dict[tuple, object] = {}
 
     @property
@@ -192,11 +192,3 @@ def centre(image: Image.Image, width: int, height: int) -> Image.Image:
         )
     left, top = (image.width - width) // 2, (image.height - height) // 2
     return image.crop((left, top, left + width, top + height))
-
-
-def load_feature_distance() -> tuple[PerceptualDistance | None, str]:
-    """The training's SqueezeNet distance: ``(network, "")``, or ``(None, reason)``; not LPIPS."""
-    folder = find_data("weights")
-    if folder is None or not (folder / SQUEEZENET_FILE).exists():
-        return None, f"no {SQUEEZENET_FILE} in a folder called weights (data/README.md)"
-    return PerceptualDistance.from_file(folder / SQUEEZENET_FILE), ""
