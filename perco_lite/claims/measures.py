@@ -9,7 +9,7 @@ Differs from the paper: differences are taken photo by photo, or draw by draw, b
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -35,9 +35,7 @@ def pair(
     def measure(results: Tables) -> tuple[Effect, str]:
         one, two = (better, worse) if sign > 0 else (worse, better)
         effect = results.mean(name, metric, one, minus=two)
-        ends = [
-            np.mean(list(results.values(name, metric, key).values())) for key in (worse, better)
-        ]
+        ends = [results.average(name, metric, key) for key in (worse, better)]
         return effect, f"{effect.text(unit)}; {ends[0]:.4g} → {ends[1]:.4g}, {effect.count} photos"
 
     return measure
@@ -75,37 +73,37 @@ def index_bytes(results: Tables) -> tuple[Effect, str]:
     return Effect(worst, ends, len(rows)), f"at most {worst:g} bytes off in {len(rows)} files"
 
 
+def below(limit: float, sizes: Iterable[float]) -> tuple[Effect, str]:
+    """How far sizes are below a limit, and what they are."""
+    effect = of_photos([limit - size for size in sizes])
+    low, high = (limit - end for end in reversed(effect.interval))
+    return effect, f"{limit - effect.value:.1f} bytes [{low:.1f}, {high:.1f}]"
+
+
 def stored_under_153(results: Tables) -> tuple[Effect, str]:
     paper, whole = (
-        results.values("ledgers", name, (LOW, "stored caption"))
+        results.values("ledgers", name, (LOW, "stored caption")).values()
         for name in ("paper_bytes", "file_bytes")
     )
-    effect = of_photos([153 - value for value in paper.values()])
-    low, high = (153 - end for end in reversed(effect.interval))
-    under = sum(value < 153 for value in paper.values())
-    ours = sum(value < 153 for value in whole.values())
+    effect, text = below(153, paper)
+    under, ours = (sum(value < 153 for value in several) for several in (paper, whole))
     return effect, (
-        f"{153 - effect.value:.1f} bytes [{low:.1f}, {high:.1f}] as the paper counts, {under} of "
-        f"{effect.count} under 153; our whole files {np.mean(list(whole.values())):.1f}, {ours} "
-        "under"
+        f"{text} as the paper counts, {under} of {effect.count} under 153; our whole files "
+        f"{np.mean(list(whole)):.1f}, {ours} under"
     )
 
 
 def human_under_153(results: Tables) -> tuple[Effect, str]:
-    values = results.values("ledgers", "paper_bytes", ("0.0019", "human"))
-    share = np.mean(list(results.values("ledgers", "under_153", ("0.0019", "human")).values()))
-    effect = of_photos([153 - value for value in values.values()])
-    low, high = (153 - end for end in reversed(effect.interval))
+    effect, text = below(153, results.values("ledgers", "paper_bytes", (LOW, "human")).values())
+    share = results.average("ledgers", "under_153", (LOW, "human"))
     return effect, (
-        f"{153 - effect.value:.1f} bytes [{low:.1f}, {high:.1f}], {share:.0%} of the captions under"
-        f" 153; {effect.count} photos, five captions each"
+        f"{text}, {share:.0%} of the captions under 153; {effect.count} photos, five captions each"
     )
 
 
 def text_share(results: Tables) -> tuple[Effect, str]:
-    effect = results.mean("ledgers", "text_share_512", ("0.0019", "human"))
-    low, high = effect.interval
-    return effect, f"{effect.value:.1%} [{low:.1%}, {high:.1%}] with human captions at 512×512"
+    effect = results.mean("ledgers", "text_share_512", (LOW, "human"))
+    return effect, f"{effect.text(form='.1%')} with human captions at 512×512"
 
 
 def uniform_code(results: Tables) -> tuple[Effect, str]:
@@ -115,9 +113,7 @@ def uniform_code(results: Tables) -> tuple[Effect, str]:
     }
     others = ", ".join(f"{rate}: {one.value:.1%}" for rate, one in list(each.items())[1:])
     effect = each[LOW]
-    low, high = effect.interval
-    text = f"{effect.value:.1%} [{low:.1%}, {high:.1%}] at {LOW}; {others}; {effect.count} photos"
-    return effect, text
+    return effect, f"{effect.text(form='.1%')} at {LOW}; {others}; {effect.count} photos"
 
 
 def flatter_than_distortion(results: Tables) -> tuple[Effect, str]:
@@ -154,17 +150,10 @@ def near_the_ceiling(results: Tables) -> tuple[Effect, str]:
 
 
 def against_modern_codecs(results: Tables) -> tuple[Effect, str]:
-    effect = results.of_sets(
-        "rate",
-        [(LOW, "perco"), ("", "avif"), ("", "webp")],
-        lambda a, b, c: 100 * (1 - a / np.minimum(b, c)),
-    )
-    bytes_ = {
-        key: np.mean(list(results.values("rate", "bytes", key).values()))
-        for key in ((LOW, "perco"), ("", "avif"), ("", "webp"))
-    }
-    ours, avif, webp = (results.draws("rate", key)[0] for key in bytes_)
-    sizes = [f"{value:.0f}" for value in bytes_.values()]
+    keys = [(LOW, "perco"), ("", "avif"), ("", "webp")]
+    effect = results.of_sets("rate", keys, lambda a, b, c: 100 * (1 - a / np.minimum(b, c)))
+    ours, avif, webp = (results.draws("rate", key)[0] for key in keys)
+    sizes = [f"{results.average('rate', 'bytes', key):.0f}" for key in keys]
     return effect, (
         f"{effect.text('% lower than the better of AVIF and WebP')}; {ours:.0f} with "
         f"{sizes[0]} bytes, AVIF {avif:.0f} with {sizes[1]}, WebP {webp:.0f} with {sizes[2]}"
@@ -214,14 +203,11 @@ def quantizer_share(results: Tables) -> tuple[Effect, str]:
 
 
 def whole_under_100(results: Tables) -> tuple[Effect, str]:
-    sizes = results.values("ledgers", "file_bytes", (LOW, "stored caption"))
-    effect = of_photos([100 - size for size in sizes.values()])
-    low, high = (100 - end for end in reversed(effect.interval))
-    under = sum(size < 100 for size in sizes.values())
-    return effect, (
-        f"{100 - effect.value:.1f} bytes [{low:.1f}, {high:.1f}], {min(sizes.values()):.0f} to "
-        f"{max(sizes.values()):.0f}; {under} of {effect.count} under 100"
-    )
+    sizes = results.values("ledgers", "file_bytes", (LOW, "stored caption")).values()
+    effect, text = below(100, sizes)
+    under = sum(size < 100 for size in sizes)
+    ends = f"{min(sizes):.0f} to {max(sizes):.0f}"
+    return effect, f"{text}, {ends}; {under} of {effect.count} under 100"
 
 
 def prior_saves(rates: tuple[str, ...], least: float):
@@ -232,25 +218,22 @@ def prior_saves(rates: tuple[str, ...], least: float):
         each = {rate: results.mean("ledgers", "index_saving", (rate, key)) for rate in rates}
         worst = min(each.values(), key=lambda one: one.value)
         low, high = (end - least for end in worst.interval)
-        said = [
-            f"{one.value:.1%} [{one.interval[0]:.1%}, {one.interval[1]:.1%}] at {rate}"
-            for rate, one in each.items()
-        ]
+        said = [f"{one.text(form='.1%')} at {rate}" for rate, one in each.items()]
         return Effect(worst.value - least, (low, high), worst.count), ", ".join(said)
 
     return measure
 
 
 def caption_share(results: Tables) -> tuple[Effect, str]:
-    share, bits, ours, zlib = (
-        results.mean("ledgers", name, (LOW, "human"))
-        for name in ("table_share", "bits_per_character", "table_bytes", "zlib_bytes")
+    share = results.mean("ledgers", "table_share", (LOW, "human"))
+    bits, ours, zlib = (
+        results.average("ledgers", name, (LOW, "human"))
+        for name in ("bits_per_character", "table_bytes", "zlib_bytes")
     )
-    low, high = share.interval
+    text = share.text("of zlib's bytes", ".1%")
     return share, (
-        f"{share.value:.1%} of zlib's bytes [{low:.1%}, {high:.1%}]; {ours.value:.1f} for "
-        f"{zlib.value:.1f} bytes, {bits.value:.2f} bits a character; {share.count} photos, five "
-        "captions each"
+        f"{text}; {ours:.1f} for {zlib:.1f} bytes, {bits:.2f} "
+        f"bits a character; {share.count} photos, five captions each"
     )
 
 

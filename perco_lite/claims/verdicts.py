@@ -111,6 +111,10 @@ class Tables:
             raise UnmeasurableError(f"{name}.csv has no {metric} for {' '.join(filter(None, key))}")
         return found
 
+    def average(self, name: str, metric: str, key: Key) -> float:
+        """Plain mean over photos."""
+        return float(np.mean(list(self.values(name, metric, key).values())))
+
     def mean(self, name: str, metric: str, key: Key, minus: Key | None = None) -> Effect:
         """Mean over photos; with ``minus``, of the differences to another setting, paired."""
         values = self.values(name, metric, key)
@@ -122,9 +126,10 @@ class Tables:
     def draws(self, name: str, key: Key) -> np.ndarray:
         """Patch Fréchet distance of a setting in every draw; the first is that of all photos."""
         rows = [r for r in self.rows(f"{name}_sets") if (r["rate"], r["setting"]) == key]
+        rows.sort(key=lambda row: int(row["draw"]))
         if not rows:
             raise UnmeasurableError(f"{name}_sets.csv has no {' '.join(filter(None, key))}")
-        return np.array([float(r["patch_frechet"]) for r in sorted(rows, key=_draw)])
+        return np.array([float(r["patch_frechet"]) for r in rows])
 
     def of_sets(self, name: str, keys: list[Key], figure: Callable[..., np.ndarray]) -> Effect:
         """``figure`` of the draws of several settings, computed draw by draw.
@@ -134,7 +139,8 @@ class Tables:
         """
         figures = figure(*[self.draws(name, key) for key in keys])
         whole, drawn = float(figures[0]), figures[1:]
-        return Effect(whole, percentiles(drawn, whole), _photos(self.rows(name)))
+        photos = len({row["photo"] for row in self.rows(name)})
+        return Effect(whole, percentiles(drawn, whole), photos)
 
 
 def of_photos(values) -> Effect:
@@ -144,11 +150,3 @@ def of_photos(values) -> Effect:
     if interval is None:
         raise UnmeasurableError(f"got {len(values)} photos, expected at least 2")
     return Effect(float(np.mean(values)), interval, len(values))
-
-
-def _draw(row: dict[str, str]) -> int:
-    return int(row["draw"])
-
-
-def _photos(rows: list[dict[str, str]]) -> int:
-    return len({row["photo"] for row in rows})

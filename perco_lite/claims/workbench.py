@@ -11,6 +11,7 @@ Differs from the paper: crops of 24 photos instead of 30,000 photos, and guidanc
 is not what is measured; LPIPS is replaced by nothing: the feature distance is our own.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -65,6 +66,19 @@ class Outcome:
     notes: list[str] = field(default_factory=list)
 
 
+def kept(make: Callable) -> Callable:
+    """A method of ``Workbench`` whose result is kept: what two experiments need is made once."""
+
+    @functools.wraps(make)
+    def get(self, *key):
+        name = make.__name__, *key
+        if name not in self._kept:
+            self._kept[name] = make(self, *key)
+        return self._kept[name]
+
+    return get
+
+
 class Workbench:
     """A codec and photos of one size. ``samples``: any photos; they are cropped here."""
 
@@ -99,29 +113,22 @@ class Workbench:
         """What a reader of any figure should know."""
         return [f"feature_distance not measured: {self.missing}"] if self.missing else []
 
+    @kept
     @torch.no_grad()
     def latents(self) -> Tensor:
         """Latents (N,4,h',w') of the crops."""
+        parts = [image_to_tensor(image).to(self.codec.device) for image in self.images]
+        return torch.cat([self.codec.autoencoder.encode(part) for part in parts])
 
-        def make() -> Tensor:
-            parts = [image_to_tensor(image).to(self.codec.device) for image in self.images]
-            return torch.cat([self.codec.autoencoder.encode(part) for part in parts])
-
-        return self._keep(("latents",), make)
-
+    @kept
     def files(self, rate: str) -> list[bytes]:
         """The photos' files, as the codec makes them."""
-        make = lambda: self.codec.compress(self.images, self.captions, rate)  # noqa: E731
-        return self._keep(("files", rate), make)
+        return self.codec.compress(self.images, self.captions, rate)
 
-    @torch.no_grad()
+    @kept
     def condition(self, rate: str) -> Tensor:
         """What those files' indices decode to, (N,C,h',w')."""
-
-        def make() -> Tensor:
-            return torch.cat([self.codec.condition(unpack(data)) for data in self.files(rate)])
-
-        return self._keep(("condition", rate), make)
+        return torch.cat([self.codec.condition(unpack(data)) for data in self.files(rate)])
 
     def paint(
         self,
@@ -138,24 +145,22 @@ class Workbench:
         by pair.
         """
         steps = self.settings.steps if steps is None else steps
-        own = self.captions if texts is None else texts
-        bits = self.condition(rate) if condition is None else condition
+        how = tuple(self.captions if texts is None else texts), rate, steps, guidance, seed
+        return self._painted(*how) if condition is None else self._paint(condition, *how)
 
-        def make() -> list[Image.Image]:
-            size = max(1, BATCH_PIXELS // self.settings.crop**2)
-            seeds = [100_003 * seed + number for number in range(len(bits))]
-            parts = [slice(start, start + size) for start in range(0, len(bits), size)]
-            several = (
-                self.codec.paint(
-                    bits[part], own[part], rate, steps, guidance, seeds[part], **PAPER_NOISE
-                )
-                for part in parts
-            )
-            return [picture for pictures in several for picture in pictures]
+    @kept
+    def _painted(self, texts: tuple[str, ...], rate: str, *how) -> list[Image.Image]:
+        return self._paint(self.condition(rate), texts, rate, *how)
 
-        if condition is not None:
-            return make()
-        return self._keep(("paint", rate, steps, guidance, seed, tuple(own)), make)
+    def _paint(self, condition: Tensor, texts, rate: str, steps, guidance, seed: int) -> list:
+        """As many pictures at a time as fit into memory."""
+        seeds = [100_003 * seed + number for number in range(len(condition))]
+        size, pictures = max(1, BATCH_PIXELS // self.settings.crop**2), []
+        for start in range(0, len(condition), size):
+            part = slice(start, start + size)
+            how = rate, steps, guidance, seeds[part]
+            pictures += self.codec.paint(condition[part], texts[part], *how, **PAPER_NOISE)
+        return pictures
 
     def rows(self, pictures: list[Image.Image], **setting) -> list[dict]:
         """One row a photo: its name, the setting, and the picture's figures."""
@@ -171,11 +176,6 @@ class Workbench:
             distance = self.features(*tensors).item()
         near, alike = psnr(original, picture), ms_ssim(original, picture)
         return dict(zip(FIGURES, (near, alike, distance), strict=True))
-
-    def _keep(self, key: tuple, make: Callable):
-        if key not in self._kept:
-            self._kept[key] = make()
-        return self._kept[key]
 
 
 def claim_photos() -> list[Sample]:
