@@ -15,14 +15,14 @@ from dataclasses import asdict
 from PIL import Image
 
 from perco_lite.codec import PercoCodec
-from perco_lite.evaluation.codecs.ours import PROBLEMS, Attempt, Decoding
+from perco_lite.evaluation.codecs.ours import OURS, PROBLEMS, Attempt, Decoding
 from perco_lite.evaluation.datasets import Photo, PhotoSet
 from perco_lite.evaluation.scoring import PHOTO_METRICS
 from perco_lite.evaluation.table import EvaluationFiles, ResultTable, Row
 from perco_lite.files import explain
 
 ABOUT = ("photo", "width", "height", "codec", "rate", "target_bytes", "reached", "quality")
-ABOUT += ("bytes", "header_bytes", "caption_bytes", "index_bytes", "bpp")
+SIZES = ("bytes", "header_bytes", "caption_bytes", "index_bytes", "bpp")
 SECONDS = ("encode_seconds", "decode_seconds")
 HOW = ("steps", "guidance", "temperature", "anchor", "seed", "sampler", "model")
 
@@ -32,7 +32,7 @@ PhotoJob = tuple[Photo, Image.Image, dict[str, list[str]]]  # and, per method, t
 def columns(metrics: Iterable[str]) -> tuple[str, ...]:
     """Columns of the table; those of metrics in their own order, whatever was asked first."""
     scores = (name for name in PHOTO_METRICS if name in set(metrics))
-    return (*ABOUT, *scores, *SECONDS, *HOW, "settings")
+    return (*ABOUT, *SIZES, *scores, *SECONDS, *HOW, "settings")
 
 
 def skip(photo: str, codec: str, rate: str, error: Exception) -> dict[str, str]:
@@ -44,11 +44,7 @@ class RowMaker:
     """Turns attempts into rows: sizes, scores, seconds, and how they came about."""
 
     def __init__(
-        self,
-        functions: dict,
-        codec: PercoCodec | None,
-        decoding: Decoding,
-        settings: dict,
+        self, functions: dict, codec: PercoCodec | None, decoding: Decoding, settings: dict
     ):
         self.functions = functions
         self.described, self.settings = settings, fingerprint(settings)
@@ -58,11 +54,7 @@ class RowMaker:
             painted["seed"] = str(decoding.seed)
             painted["sampler"] = type(codec.scheduler).__name__
             weights["model"] = f"{codec.model_id:#06x}"
-        self.how = {
-            "perco": painted | weights,
-            "perco-estimate": weights,
-            "autoencoder": weights,
-        }
+        self.how = dict.fromkeys(OURS, weights) | {"perco": painted | weights}
 
     def rows(
         self, methods: list, jobs: list[PhotoJob], skipped: list, bar
@@ -87,32 +79,20 @@ class RowMaker:
                     skipped.append(skip(photo.name, attempt.codec, attempt.rate, error))
 
     def _scores(self, original: Image.Image, attempt: Attempt) -> Row:
-        scores = {
-            name: function(original, attempt.image, attempt.photo.caption)
-            for name, function in self.functions.items()
-        }
-        return {name: _text(value) for name, value in scores.items()}
+        pair = original, attempt.image, attempt.photo.caption
+        return {name: _text(function(*pair)) for name, function in self.functions.items()}
 
     def _row(self, attempt: Attempt, scores: Row) -> Row:
         width, height = attempt.image.size
-        sizes = {}
+        names = ("target_bytes", "quality", *SECONDS)
+        numbers = {"width": width, "height": height, **{n: getattr(attempt, n) for n in names}}
         if attempt.data is not None:
-            sizes["bytes"] = len(attempt.data)
-            sizes["bpp"] = 8 * len(attempt.data) / (width * height)
-            if attempt.file is not None:
-                parts = attempt.file.ledger
-                sizes["header_bytes"] = parts["header"]
-                sizes["caption_bytes"] = parts["caption"]
-                sizes["index_bytes"] = parts["indices"]
-        numbers = {
-            "width": width,
-            "height": height,
-            "target_bytes": attempt.target_bytes,
-            "quality": attempt.quality,
-            **sizes,
-            "encode_seconds": attempt.encode_seconds,
-            "decode_seconds": attempt.decode_seconds,
-        }
+            numbers["bytes"] = len(attempt.data)
+            numbers["bpp"] = 8 * len(attempt.data) / (width * height)
+        if attempt.file is not None:
+            parts = attempt.file.ledger
+            numbers |= {"header_bytes": parts["header"], "caption_bytes": parts["caption"]}
+            numbers["index_bytes"] = parts["indices"]
         return {
             "photo": attempt.photo.name,
             "codec": attempt.codec,

@@ -25,13 +25,12 @@ from tqdm import tqdm
 from perco_lite.evaluation.datasets import PhotoSet
 from perco_lite.evaluation.metrics.bd_rate import bd_metric, bd_rate
 from perco_lite.evaluation.metrics.intervals import Score, bootstrap_interval
+from perco_lite.evaluation.rows import SECONDS, SIZES
 from perco_lite.evaluation.scoring import LOWER_IS_BETTER, Loaded, SetScorer
 from perco_lite.evaluation.table import MADE_BY, EvaluationFiles, ResultTable
 from perco_lite.loading import device_name
 
 PACKAGES = "perco_lite torch numpy pillow diffusers transformers torchmetrics lpips bjontegaard"
-SIZES = ("bytes", "header_bytes", "caption_bytes", "index_bytes", "bpp")
-SECONDS = ("encode_seconds", "decode_seconds")
 BD_METRICS = ("psnr", "ms_ssim", "lpips_alex", "lpips_vgg")
 
 

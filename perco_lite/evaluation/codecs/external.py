@@ -112,12 +112,6 @@ def encode_near(
     return BaselineResult(codec, data, decoded, quality(step), reached, seconds)
 
 
-def smallest(image: Image.Image, codec: str) -> BaselineResult:
-    """Make the smallest file the codec can, at the photo's own size; raises as ``encode_near``."""
-    result = encode_near(image, codec, target_bytes=1)  # no file fits one byte
-    return BaselineResult(codec, result.data, result.image, result.quality, reached=True)
-
-
 def to_ycbcr(image: Image.Image) -> np.ndarray:
     """RGB photo to planes (3,H,W) uint8: BT.709 Y'CbCr, full range, 4:4:4, rounded."""
     planes = _BT709 @ np.asarray(image, np.float64).reshape(-1, 3).T

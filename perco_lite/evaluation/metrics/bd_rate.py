@@ -16,6 +16,7 @@ import numpy as np
 
 METHOD = "pchip"
 MIN_POINTS = 2  # four are usual; with two, the curve is a line
+MIN_OVERLAP = 0.1  # of the range of both curves together, that both must cover
 
 
 def bd_rate(
@@ -24,19 +25,17 @@ def bd_rate(
     rates: Sequence[float],
     quality: Sequence[float],
     higher_is_better: bool = True,
-    min_overlap: float = 0.1,
 ) -> float:
     """Per cent of rate that the tested curve needs more (> 0) or less (< 0) for equal quality.
 
-    Rates are positive and in any one unit. ``min_overlap`` is the share of the quality range of
-    both curves together that both must cover. Raises ``ValueError`` for under two points, for
-    quality that does not rise with rate, and for too little overlap; ``ImportError`` without the
-    package.
+    Rates are positive and in any one unit. Raises ``ValueError`` for under two points, for quality
+    that does not rise with rate, and for curves that share under a tenth of their quality;
+    ``ImportError`` without the package.
     """
     sign = 1 if higher_is_better else -1
     reference = _curve("reference", reference_rates, reference_quality, sign)
     tested = _curve("tested", rates, quality, sign)
-    _check_overlap("quality", reference[1] * sign, tested[1] * sign, min_overlap)
+    _check_overlap("quality", reference[1] * sign, tested[1] * sign)
     return float(_package().bd_rate(*reference, *tested, METHOD, False, min_overlap=0))
 
 
@@ -45,7 +44,6 @@ def bd_metric(
     reference_quality: Sequence[float],
     rates: Sequence[float],
     quality: Sequence[float],
-    min_overlap: float = 0.1,
 ) -> float:
     """Mean gap of quality (tested minus reference) over the rates that both curves cover.
 
@@ -53,7 +51,7 @@ def bd_metric(
     """
     reference = _curve("reference", reference_rates, reference_quality, None)
     tested = _curve("tested", rates, quality, None)
-    _check_overlap("log rate", np.log(reference[0]), np.log(tested[0]), min_overlap)
+    _check_overlap("log rate", np.log(reference[0]), np.log(tested[0]))
     return float(_package().bd_psnr(*reference, *tested, METHOD, False, min_overlap=0))
 
 
@@ -89,11 +87,11 @@ def _curve(name: str, rates, quality, sign: int | None) -> tuple[np.ndarray, np.
     return rates, quality
 
 
-def _check_overlap(name: str, a: np.ndarray, b: np.ndarray, least: float) -> None:
+def _check_overlap(name: str, a: np.ndarray, b: np.ndarray) -> None:
     shared = min(a.max(), b.max()) - max(a.min(), b.min())
     share = max(shared, 0) / (max(a.max(), b.max()) - min(a.min(), b.min()))
-    if share == 0 or share < least:
+    if share == 0 or share < MIN_OVERLAP:
         raise ValueError(
-            f"the curves share {share:.0%} of their {name}, expected at least {least:.0%}; "
+            f"the curves share {share:.0%} of their {name}, expected at least {MIN_OVERLAP:.0%}; "
             "measure rates at which they meet"
         )
