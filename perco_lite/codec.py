@@ -77,11 +77,11 @@ class PercoCodec(DiffusionPipeline):
         """Build the paper's codec around a pretrained Stable Diffusion; it has yet to be trained.
 
         ``model_id`` is a folder, a hub id, or several to try (default: mirrors of 2.1); ``options``
-        and errors: see ``stable_diffusion.build_codec``.
+        and errors: see ``stable_diffusion.build_sd_codec``.
         """
-        from perco_lite.full_scale.stable_diffusion import build_codec
+        from perco_lite.full_scale.stable_diffusion import build_sd_codec
 
-        return build_codec(cls, model_id, rates, **options)
+        return build_sd_codec(model_id, rates, **options)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path=None, **kwargs) -> "PercoCodec":
@@ -201,7 +201,7 @@ class PercoCodec(DiffusionPipeline):
             guidance_scale: weight of the caption; 1 = off and twice as fast. None for this and
                 ``temperature``: what suits these weights.
             generator: CPU generator(s), instead of ``seed``.
-            temperature: scale of the first noise; below 1 the dice decide less: smoother, nearer
+            temperature: scale of the first noise; below 1 noise decides less: smoother, nearer
                 to the original in PSNR, poorer in texture.
             anchor: in [0,1], how firmly coarse colours are held to what the bits imply; weights
                 without a condition decoder (as in the paper) imply nothing, so it has no effect.

@@ -9,7 +9,7 @@ Paper: PerCo, Sec. 4.1 and appendix A (DDIM; 20 steps, 5 from 0.05 bpp up; guida
 only: both passes see the local condition).
 Differs from the paper: an optional anchor (ours, after ILVR, Choi et al. 2021). A small model's
 samples drift in colour over flat areas; the anchor holds their means over 32 pixels to those of the
-estimate that the bits themselves imply, and leaves everything finer to the dice.
+estimate that the bits themselves imply, and leaves everything finer to the noise.
 
 Taught in notebooks 05 and 06.
 """

@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from perco_lite.cli.files import Batch
+from perco_lite.cli.options import Device, errors_in_one_line, fail
 from perco_lite.files import explain, write_whole
 
 
@@ -32,21 +33,17 @@ def caption(
         str | None, typer.Option(help="BLIP or BLIP-2: folder or hub id; default: a small BLIP.")
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Photos at once.", min=1)] = 8,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, mps; default: cuda where there is one.")
-    ] = None,
+    device: Device = None,
 ) -> None:
     """Describe photos, once, for `perco compress --captions` and `perco train`."""
     from perco_lite.data import PhotoError, list_photos, load_photo, read_caption_lists
 
     if output is None:
         output = (photos if photos.is_dir() else photos.parent) / "captions.json"
-    try:
+    with errors_in_one_line():
         captions = read_caption_lists(output) if output.exists() else {}
         todo = [path for path in list_photos(photos) if path.name not in captions]
         captioner = _load_captioner(model, device) if todo else None
-    except (OSError, ValueError) as error:
-        _fail(error)
     batch, kept = Batch(), len(captions)
     for start in range(0, len(todo), batch_size):
         images = {}
@@ -62,9 +59,9 @@ def caption(
             captions.update((n, [line]) for n, line in zip(images, lines, strict=True))
             write_whole(output, _as_json(captions))  # after every batch: a cut costs one
         except (RuntimeError, MemoryError) as error:
-            _fail(f"{len(images)} photos at once: {_reason(error, batch_size)}")
+            fail(f"{len(images)} photos at once: {_reason(error, batch_size)}")
         except OSError as error:
-            _fail(error)
+            fail(error)
         for name, line in zip(images, lines, strict=True):
             typer.echo(f"{name}: {line}")
     typer.echo(f"{output}: {len(captions) - kept} new captions, {kept} kept", err=True)
@@ -84,21 +81,19 @@ def convert(
     from perco_lite.loading import quiet_libraries
 
     if target.exists():
-        _fail(f"{target} is there already; name a new folder")
+        fail(f"{target} is there already; name a new folder")
     try:
         import torch
 
-        from perco_lite.codec import PercoCodec
         from perco_lite.full_scale.perco_sd import convert_checkpoint
 
         quiet_libraries()
-        dtype = torch.float16 if half else torch.float32
-        codec = convert_checkpoint(PercoCodec, source, base, dtype)
+        codec = convert_checkpoint(source, base, torch.float16 if half else torch.float32)
         _save_whole(codec, target)
     except (OSError, ValueError) as error:
-        _fail(error)
+        fail(error)
     except MemoryError:
-        _fail("not enough memory for this checkpoint, about 6 GiB; close other programs")
+        fail("not enough memory for this checkpoint, about 6 GiB; close other programs")
     typer.echo(f"{target}: a codec for the rate {codec.rates[0]}")
 
 
@@ -131,8 +126,3 @@ def _as_json(captions: dict[str, list[str]]) -> bytes:
     """One caption as a string, several as a list: as they were."""
     plain = {name: texts[0] if len(texts) == 1 else texts for name, texts in captions.items()}
     return (json.dumps(plain, ensure_ascii=False, indent=1) + "\n").encode()
-
-
-def _fail(error: Exception | str):
-    typer.echo(f"error: {error if isinstance(error, str) else explain(error)}", err=True)
-    raise typer.Exit(2)

@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from perco_lite.codec import PercoCodec
 from perco_lite.condition import LocalConditioner
 from perco_lite.full_scale.pretrained import WrongModel, check_keys
 from perco_lite.full_scale.stable_diffusion import (
@@ -30,7 +31,7 @@ from perco_lite.full_scale.stable_diffusion import (
     assemble,
     find_checkpoint,
     load_frozen,
-    read_config,
+    read_json,
 )
 from perco_lite.rates import RATES, RatePoint
 
@@ -48,9 +49,9 @@ RENAMED = (  # ours to theirs, tried in order
 
 
 def convert_checkpoint(
-    kind: type, source: Path, base: str | None = None, dtype: torch.dtype = torch.float32
-):
-    """Build a ``kind`` (PercoCodec) from a folder of PerCo (SD).
+    source: Path, base: str | None = None, dtype: torch.dtype = torch.float32
+) -> PercoCodec:
+    """Build a codec from a folder of PerCo (SD).
 
     Args:
         source: what its training wrote: a whole pipeline, or a checkpoint with ``unet`` and
@@ -75,12 +76,12 @@ def convert_checkpoint(
     whole = (source / "vae").is_dir() and (source / "text_encoder").is_dir()
     folder = source if whole else find_checkpoint(base, parts=("vae", "text_encoder"))
     parts = {**load_frozen(folder, dtype), "unet": unet, "scheduler": load_scheduler(folder)}
-    return assemble(kind, parts, local, dtype)
+    return assemble(parts, local, dtype)
 
 
 def load_hyper_encoder(folder: Path) -> LocalConditioner:
     """Their hyper-encoder and quantizer, float32; the rate follows from the config."""
-    config = read_config(folder / "config.json")
+    config = read_json(folder / "config.json")
     rate = find_rate(config.get("cfg_ss", 64), config.get("cfg_cs", 256))  # the class's defaults
     sizes = {"width": config.get("N", 192), "features": config.get("M", 320)}
     sizes["code_dim"] = config.get("codebook_dim", 32)
@@ -99,7 +100,7 @@ def load_hyper_encoder(folder: Path) -> LocalConditioner:
 
 def load_unet(folder: Path, channels: int) -> UNet2DConditionModel:
     """Their U-Net, float32, which takes ``channels`` more than its latents."""
-    config = read_config(folder / "config.json")
+    config = read_json(folder / "config.json")
     inputs = config.get("in_channels", 4) + channels
     with torch.device("meta"):  # 3.4 GB that are about to be replaced
         unet = UNet2DConditionModel.from_config({**config, "in_channels": inputs})
@@ -113,7 +114,7 @@ def load_unet(folder: Path, channels: int) -> UNet2DConditionModel:
 
 def load_scheduler(folder: Path) -> DDIMScheduler:
     """DDIM on the schedule they trained with; their pipeline sets the two values below as well."""
-    config = read_config(folder / "scheduler" / "scheduler_config.json")
+    config = read_json(folder / "scheduler" / "scheduler_config.json")
     objective = config.get("prediction_type", "epsilon")
     if objective != "v_prediction":
         raise WrongModel(

@@ -22,6 +22,7 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 from torch import nn
 
 from perco_lite.autoencoder import FACTOR, StableDiffusionAutoencoder
+from perco_lite.codec import PercoCodec
 from perco_lite.condition import LocalConditioner
 from perco_lite.full_scale.pretrained import WrongModel, fetch, load_strictly
 from perco_lite.rates import RATES, get_rate
@@ -57,8 +58,7 @@ EXPECTED = {
 }
 
 
-def build_codec(
-    kind: type,
+def build_sd_codec(
     model_id: str | Path | Sequence[str | Path] | None = None,
     rates: Sequence[str] = ("0.0019",),
     convert_epsilon: bool = False,
@@ -66,8 +66,8 @@ def build_codec(
     variant: str | None = None,
     conditioner: dict | None = None,
     seed: int = 0,
-):
-    """Build a ``kind`` (PercoCodec) around a checkpoint; all but the new parts is pretrained.
+) -> PercoCodec:
+    """Build a codec around a checkpoint; all but the new parts is pretrained.
 
     Args:
         model_id: folder or hub id, or several to try in order; None for Stable Diffusion 2.1.
@@ -97,13 +97,13 @@ def build_codec(
     extend_input(parts["unet"], local.channels)
     if len(ordered) > 1:
         add_rate_embedding(parts["unet"])
-    return assemble(kind, parts, local, dtype)
+    return assemble(parts, local, dtype)
 
 
-def assemble(kind: type, parts: dict, local: LocalConditioner, dtype: torch.dtype):
-    """Put a conditioner and pretrained parts together as a ``kind`` (PercoCodec)."""
+def assemble(parts: dict, local: LocalConditioner, dtype: torch.dtype) -> PercoCodec:
+    """Put a conditioner and pretrained parts together."""
     local = nn.Module.to(local.eval(), dtype=dtype)  # local.to would warn of float16
-    return kind(**parts, conditioner=local, guidance_scale=GUIDANCE, temperature=1.0)
+    return PercoCodec(**parts, conditioner=local, guidance_scale=GUIDANCE, temperature=1.0)
 
 
 def find_checkpoint(
@@ -128,7 +128,7 @@ def load_pretrained(folder: Path, dtype: torch.dtype, variant: str | None = None
     return {
         **load_frozen(folder, dtype, **options),
         "unet": load_strictly(UNet2DConditionModel, folder / "unet", dtype, **options),
-        "scheduler": build_scheduler(read_config(folder / "scheduler" / "scheduler_config.json")),
+        "scheduler": build_sd_scheduler(read_json(folder / "scheduler" / "scheduler_config.json")),
     }
 
 
@@ -143,7 +143,7 @@ def load_frozen(folder: Path, dtype: torch.dtype, **options) -> dict:
     }
 
 
-def build_scheduler(config: dict) -> DDIMScheduler:
+def build_sd_scheduler(config: dict) -> DDIMScheduler:
     """DDIM with a checkpoint's own betas, v-prediction and zero-terminal SNR."""
     return DDIMScheduler.from_config({**config, **SCHEDULE})
 
@@ -178,7 +178,7 @@ def add_rate_embedding(unet: UNet2DConditionModel) -> None:
 
 def check_family(folder: Path, convert_epsilon: bool = False) -> None:
     """Read the configs of a folder and raise WrongModel unless a codec can be built around it."""
-    index = read_config(folder / "model_index.json")
+    index = read_json(folder / "model_index.json")
     kind = index.get("_class_name")
     if kind == "PercoCodec":
         raise WrongModel(f"{folder} holds a codec already; load it with PercoCodec.from_pretrained")
@@ -190,7 +190,7 @@ def check_family(folder: Path, convert_epsilon: bool = False) -> None:
         found += [f"it has a {name}" for name in extra]
         _refuse(folder, kind, found)
     unet, vae, text = (
-        read_config(folder / part / "config.json") for part in ("unet", "vae", "text_encoder")
+        read_json(folder / part / "config.json") for part in ("unet", "vae", "text_encoder")
     )
     channels = vae.get("latent_channels", 4)
     side = 2 ** (len(vae.get("block_out_channels", ())) - 1)
@@ -208,7 +208,7 @@ def check_family(folder: Path, convert_epsilon: bool = False) -> None:
 
 
 def _check_objective(folder: Path, convert_epsilon: bool) -> None:
-    config = read_config(folder / "scheduler" / "scheduler_config.json")
+    config = read_json(folder / "scheduler" / "scheduler_config.json")
     objective = config.get("prediction_type", "epsilon")  # diffusers' default
     if objective == "v_prediction" or (objective == "epsilon" and convert_epsilon):
         return
@@ -229,7 +229,7 @@ def _refuse(folder: Path, kind: str | None, found: list[str]) -> None:
         )
 
 
-def read_config(path: Path) -> dict:
+def read_json(path: Path) -> dict:
     """Read a JSON file of a checkpoint; FileNotFoundError or WrongModel says what is the matter."""
     if not path.is_file():
         raise FileNotFoundError(

@@ -4,7 +4,7 @@
     tiny_blip(folder) ──────────────► config.json, model.safetensors, a processor
 
 Written by diffusers' and transformers' own classes, so that what loads these loads the real ones.
-Their weights are dice: what they paint and say is noise, and no figure of theirs means anything.
+Their weights are noise: nothing that they paint or say, and no figure of theirs, means anything.
 
 Paper: none.
 """

@@ -122,7 +122,7 @@ def theirs(tiny_stable_diffusion, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def codec(theirs):
-    codec = convert_checkpoint(PercoCodec, theirs[0])
+    codec = convert_checkpoint(theirs[0])
     codec.set_progress_bar_config(disable=True)
     return codec
 
@@ -268,11 +268,11 @@ def test_half_and_parts_from_a_base(theirs, codec, tiny_stable_diffusion, tmp_pa
 def test_keys_missing_and_unexpected_are_all_listed(copy):
     spoil(copy / "unet" / FILE, "conv_in_extended.weight", **{"lora.up": torch.zeros(1)})
     with pytest.raises(ValueError, match="missing conv_in_extended.weight; unexpected lora.up"):
-        convert_checkpoint(PercoCodec, copy)
+        convert_checkpoint(copy)
     gone = "backbone.8.conv_b.3.bias"
     spoil(copy / "hyper_enc" / FILE, gone, **{"backbone.15.weight": torch.zeros(1)})
     with pytest.raises(ValueError, match=f"missing {gone}; unexpected backbone.15.weight"):
-        convert_checkpoint(PercoCodec, copy)
+        convert_checkpoint(copy)
 
 
 def test_shapes_codes_and_cut_files(copy):
@@ -282,17 +282,17 @@ def test_shapes_codes_and_cut_files(copy):
     with pytest.raises(
         WrongModel, match=r"backbone.0.weight \(8, 3, 1, 1\), expected \(8, 4, 1, 1\)"
     ):
-        convert_checkpoint(PercoCodec, copy)
+        convert_checkpoint(copy)
     file.write_bytes(whole)
     spoil(file, **{"quantizer._codebook.embed": torch.randn(1, 256, CODE)})
     with pytest.raises(WrongModel, match="codes are .* long, expected 1; the first release"):
-        convert_checkpoint(PercoCodec, copy)
+        convert_checkpoint(copy)
     file.write_bytes(whole[:-9])
     with pytest.raises(WrongModel, match="damaged or cut short"):
-        convert_checkpoint(PercoCodec, copy)
+        convert_checkpoint(copy)
     file.unlink()
     with pytest.raises(FileNotFoundError, match=f"no hyper_enc/{FILE} in .*give a folder"):
-        convert_checkpoint(PercoCodec, copy)
+        convert_checkpoint(copy)
 
 
 def test_rates_and_objectives_that_are_not_theirs(copy):
@@ -301,4 +301,4 @@ def test_rates_and_objectives_that_are_not_theirs(copy):
     config = copy / "scheduler" / "scheduler_config.json"
     config.write_text(config.read_text().replace("v_prediction", "epsilon"))
     with pytest.raises(WrongModel, match="predicts epsilon, expected v_prediction"):
-        convert_checkpoint(PercoCodec, copy)
+        convert_checkpoint(copy)

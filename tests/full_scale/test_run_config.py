@@ -11,6 +11,7 @@ from perco_lite.cli.main import app
 from perco_lite.full_scale import training as base_recipe
 from perco_lite.full_scale.run_config import config_names, read_run_config
 from perco_lite.training import autoencoder, codec, text_encoder
+from perco_lite.training.settings import RENAMED
 from perco_lite.training.shards import find_training_data
 
 KNOWN = {p.name for p in get_command(app).commands["train"].commands["codec"].params}
@@ -122,6 +123,21 @@ def test_options_win_over_the_file_wherever_they_stand(run, tmp_path):
 def test_mistakes_in_a_file_are_named(run, tmp_path, text, message):
     output = " ".join(run("--config", write(tmp_path, text), code=2).replace("│", " ").split())
     assert message in output
+
+
+def test_old_names_of_options_are_taken_with_a_notice(run, tmp_path):
+    """Until 0.3: on the command line, in both spellings, and in a YAML file."""
+    assert RENAMED == {"alone": "conditioner_warmup_steps", "decay": "lr_schedule"}
+    path = write(tmp_path, "alone: 5\ndecay: constant")
+    for arguments in (("--alone", 5, "--decay=constant"), ("--config", path)):
+        result = CliRunner().invoke(app, ["train", "codec", *map(str, arguments)])
+        options = run(*arguments)
+        assert (options["conditioner_warmup_steps"], options["lr_schedule"]) == (5, "constant")
+        assert result.stderr.splitlines() == [
+            "notice: --alone is called --conditioner-warmup-steps now; 0.3 drops the old name",
+            "notice: --decay is called --lr-schedule now; 0.3 drops the old name",
+        ]
+    assert not CliRunner().invoke(app, ["train", "codec", "--lr-schedule", "constant"]).stderr
 
 
 def test_a_config_that_is_not_there(run):

@@ -15,7 +15,7 @@ from perco_lite.autoencoder import StableDiffusionAutoencoder
 from perco_lite.captions import embed_captions
 from perco_lite.coding.bitstream import unpack
 from perco_lite.condition import LocalConditioner
-from perco_lite.full_scale.stable_diffusion import PAPER, build_scheduler
+from perco_lite.full_scale.stable_diffusion import PAPER, build_sd_scheduler
 from perco_lite.rates import RATES
 from perco_lite.sampling import draw_noise
 from perco_lite.unet import predict_velocity
@@ -84,7 +84,7 @@ def test_untrained_it_paints_what_stable_diffusion_paints(codec, tiny_stable_dif
     data = codec.compress(PHOTO, "a red barn")
     pipeline = StableDiffusionPipeline.from_pretrained(
         tiny_stable_diffusion,
-        scheduler=build_scheduler(codec.scheduler.config),
+        scheduler=build_sd_scheduler(codec.scheduler.config),
         safety_checker=None,
         requires_safety_checker=False,
     )
@@ -160,7 +160,7 @@ def test_schedule_is_v_prediction_down_to_no_signal_with_the_checkpoints_betas(c
     assert scheduler.alphas_cumprod[-1] == 0 < scheduler.alphas_cumprod[-2]
     scheduler.set_timesteps(20)
     assert scheduler.timesteps[0] == 999 and len(scheduler.timesteps) == 20
-    other = build_scheduler({**scheduler.config, "beta_end": 0.02})
+    other = build_sd_scheduler({**scheduler.config, "beta_end": 0.02})
     assert (
         other.config.beta_end == 0.02 and other.alphas_cumprod[500] < scheduler.alphas_cumprod[500]
     )

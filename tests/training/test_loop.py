@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from conftest import run_two_processes
+from perco_lite import __version__
 from perco_lite.training.loop import TrainingSettings, learning_rate_factor, step_seed, train
 from tests.training.conftest import ToyStage
 
@@ -94,6 +95,21 @@ def test_seed_and_step_decide_what_is_drawn(tmp_path):
     assert losses(tmp_path / "a")[0] != losses(tmp_path / "b")[0]
     seeds = {step_seed(s, step, p) for s in range(3) for step in range(200) for p in range(4)}
     assert len(seeds) == 3 * 200 * 4
+
+
+def test_a_checkpoint_of_0_1_0_resumes_or_says_what_to_do(tmp_path):
+    """Its counter did not say who wrote it."""
+    run(tmp_path, minutes=1e-7)
+    counter = tmp_path / "checkpoint" / "custom_checkpoint_1.pkl"
+    state = torch.load(counter, weights_only=True)
+    assert state.pop("version") == __version__
+    torch.save(state, counter)
+    assert run(tmp_path, minutes=1e-7)["steps"] == 2
+    torch.save(state, counter)
+    stage = ToyStage()
+    stage.module.idle = torch.nn.Linear(3, 2)  # as another release, or another option, has it
+    with pytest.raises(ValueError, match=r"checkpoint does not fit .*idle.*perco_lite==0\.1\.0"):
+        run(tmp_path, stage)
 
 
 # --- schedule and learning ---
