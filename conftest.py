@@ -93,6 +93,15 @@ def run_two_processes(imports: str, code: str, *arguments: object) -> None:
             os.killpg(process.pid, signal.SIGKILL)  # both, where one waits for the other
 
 
+def make_photo(width: int = 72, height: int = 48, seed: int = 0, cells=(5, 7)):
+    """Smooth blobs of colour, others with every seed."""
+    import numpy as np
+    from PIL import Image
+
+    small = np.random.default_rng(seed).integers(0, 256, (*cells, 3), np.uint8)
+    return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
+
+
 def build_tiny_codec():
     """A codec of 0.1 M random parameters that serves the four lite rates."""
     import torch

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from conftest import build_tiny_codec
+from conftest import build_tiny_codec, make_photo
 from perco_lite import data
 from perco_lite.coding.bitstream import BitstreamError, PercoFile, ledger, pack, unpack
 from perco_lite.coding.entropy_coding import pack_text
@@ -16,12 +16,6 @@ from perco_lite.rates import RATES, get_rate
 from perco_lite.tiling import BATCH_PIXELS, group_by_size
 
 RATE_NAMES = ("0.0019", "0.0098", "0.0313", "0.1250")
-
-
-def make_photo(width, height, seed=0) -> Image.Image:
-    """Blobs of colour, different at every seed."""
-    small = np.random.default_rng(seed).integers(0, 256, (5, 7, 3), np.uint8)
-    return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
 
 
 def pixels(image) -> np.ndarray:

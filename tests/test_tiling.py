@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from conftest import TINY_AUTOENCODER, build_telling_codec
+from conftest import TINY_AUTOENCODER, build_telling_codec, make_photo
 from perco_lite import PercoCodec
 from perco_lite.autoencoder import Autoencoder
 from perco_lite.coding.bitstream import unpack
@@ -15,11 +15,6 @@ from perco_lite.data import image_to_tensor, pad_to_multiple, skimage_photos
 from perco_lite.tiling import GRID, Tiling, decode_latents, encode_image
 
 PARTS = Tiling(128, 64, above=0)
-
-
-def photo(width: int, height: int, seed: int = 0) -> Image.Image:
-    small = np.random.default_rng(seed).integers(0, 256, (9, 11, 3), np.uint8)
-    return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
 
 
 def psnr(one, other) -> float:
@@ -119,7 +114,7 @@ def test_autoencoder_in_tiles_is_the_autoencoder():
 
 
 def test_the_files_are_the_same_bytes(codec):
-    image = photo(700, 450)
+    image = make_photo(700, 450)
     whole = {rate: codec.compress(image, "blobs", rate) for rate in codec.rates}
     assert len(np.unique(unpack(whole["0.1250"]).indices)) > 50
     codec.enable_tiling(320, 64, above=0)
@@ -134,7 +129,7 @@ def test_usual_photos_are_left_whole_and_large_ones_are_not(codec):
     assert codec.tiling.applies(1024 // 8, 1600 // 8)
     sizes = []
     codec.unet.register_forward_pre_hook(lambda m, given: sizes.append(given[0].shape))
-    codec.decompress(codec.compress(photo(768, 512)), 1)
+    codec.decompress(codec.compress(make_photo(768, 512)), 1)
     assert [tuple(s[-2:]) for s in sizes] == [(32, 48)]  # in patches of 2×2 latents
     codec.disable_tiling()
     assert codec.tiling is None and type(codec).tiling is not None
@@ -152,7 +147,7 @@ def test_no_call_sees_more_than_a_tile(codec):
         )
     codec.enable_tiling(320, 64)
     for size in ((500, 400), (900, 320)):
-        codec.decompress(codec.compress(photo(*size), rate="0.0313"), 1, guidance_scale=2.0)
+        codec.decompress(codec.compress(make_photo(*size), rate="0.0313"), 1, guidance_scale=2.0)
     for name, side in (("unet", 20), ("decoder", 40), ("encoder", 320)):
         assert all(max(shape[-2:]) <= side for shape in seen[name]), name
         assert max(shape[0] for shape in seen[name]) == (2 if name == "unet" else 1), name
@@ -174,7 +169,7 @@ def test_stable_diffusion_is_tiled_as_well(tiny_stable_diffusion):
         tiny_stable_diffusion, ("0.0313",), conditioner={"width": 8, "features": 8, "code_dim": 4}
     )
     codec.set_progress_bar_config(disable=True)
-    image, seen = photo(300, 200), []
+    image, seen = make_photo(300, 200, cells=(9, 11)), []
     for module in (codec.unet, codec.autoencoder.encoder, codec.autoencoder.decoder):
         module.register_forward_pre_hook(lambda m, given: seen.append(max(given[0].shape[-2:])))
     codec.enable_tiling(128, 64)

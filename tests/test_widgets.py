@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image, ImageColor
 
+from conftest import make_photo
 from perco_lite.codec import DEFAULT_GUIDANCE
 from perco_lite.widgets import BAR, GAP, PANEL, PART_COLOURS, CodecExplorer, draw_sheet
 
 CAPTION = "a red barn beside a pond"
 
 
-def photo(width=96, height=64):
-    small = np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8)
-    return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
+def photo():
+    return make_photo(96, 64)
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def test_readers_without_a_kernel_get_a_picture(explorer):
 
 
 def test_large_photos_are_shown_smaller(explorer):
-    large = photo(900, 500)
+    large = make_photo(900, 500)
     sheet = draw_sheet(large, large, explorer.data)
     assert sheet.width == 3 * GAP + 2 * PANEL
     assert sheet.height > GAP + 200 + BAR and bar(sheet)["indices"] > 0

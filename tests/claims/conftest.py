@@ -2,10 +2,9 @@
 
 import json
 
-import numpy as np
 import pytest
-from PIL import Image
 
+from conftest import make_photo
 from perco_lite.claims.workbench import ClaimSettings, Workbench, claim_photos
 
 
@@ -15,15 +14,10 @@ def tiny():
     return ClaimSettings(crop=64, steps=1, seeds=2, draws=3, training_steps=1, training_photos=3)
 
 
-@pytest.fixture(scope="session")
-def make_photo():
+@pytest.fixture(scope="session", name="make_photo")
+def photo_maker():
     """(seed, size) -> a smooth photo of random colours."""
-
-    def make(seed, size=(160, 144)) -> Image.Image:
-        small = np.random.default_rng(seed).integers(0, 256, (5, 6, 3), np.uint8)
-        return Image.fromarray(small).resize(size, Image.Resampling.BICUBIC)
-
-    return make
+    return lambda seed, size=(160, 144): make_photo(*size, seed)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from conftest import make_photo
 from perco_lite import data, loading
 from perco_lite.cli.main import app
 from perco_lite.codec import DEFAULT_GUIDANCE
@@ -20,9 +21,8 @@ from perco_lite.rates import RATES
 CAPTION = "a grey cat 🐈‍⬛ on a roof\nin “Zürich”"
 
 
-def make_photo(path: Path, width=70, height=50, seed=0) -> Path:
-    image = Image.fromarray(np.random.default_rng(seed).integers(0, 256, (5, 7, 3), np.uint8))
-    image.resize((width, height), Image.Resampling.BICUBIC).save(path)
+def save_photo(path: Path, width=70, height=50) -> Path:
+    make_photo(width, height).save(path)
     return path
 
 
@@ -59,7 +59,7 @@ def pixels(path) -> np.ndarray:
 
 
 def test_a_file_alone_is_enough_for_another_process(perco, tiny_weights, tmp_path, codec):
-    photo = make_photo(tmp_path / "a.jpg", 100, 70)
+    photo = save_photo(tmp_path / "a.jpg", 100, 70)
     code, out, err = perco("compress", photo, "--caption", CAPTION, "--rate", "0.0313")
     (tmp_path / "elsewhere").mkdir()
     file = (tmp_path / "a.perco").rename(tmp_path / "elsewhere" / "b.perco")
@@ -95,8 +95,8 @@ def test_what_needs_no_torch_does_not_wait_for_it(codec, tmp_path, arguments):
 
 
 def test_a_folder_with_captions(perco, tmp_path):
-    make_photo(tmp_path / "a.png")
-    make_photo(tmp_path / "b.webp", 9, 200)
+    save_photo(tmp_path / "a.png")
+    save_photo(tmp_path / "b.webp", 9, 200)
     (tmp_path / "captions.json").write_text('{"a.png": ["a ramp", "second"]}', encoding="utf-8")
     out = tmp_path / "out"
     code, printed, err = perco(
@@ -111,7 +111,7 @@ def test_a_folder_with_captions(perco, tmp_path):
 
 
 def test_the_format_is_chosen(perco, tmp_path):
-    photo, said = make_photo(tmp_path / "a.png", 100, 70), {}
+    photo, said = save_photo(tmp_path / "a.png", 100, 70), {}
     for options in ((), ("--format", 1), ("--format", 2)):
         code, out, err = perco("compress", photo, "--caption", "A red barn.", *options)
         data = (tmp_path / "a.perco").read_bytes()
@@ -127,7 +127,7 @@ def test_the_format_is_chosen(perco, tmp_path):
 
 @pytest.mark.parametrize("caption", ["", "日本語", "\udcff", "e\u0301", "-starts with a dash"])
 def test_any_caption_is_kept_as_it_is(perco, tmp_path, caption):
-    photo = make_photo(tmp_path / "a.png")
+    photo = save_photo(tmp_path / "a.png")
     assert perco("compress", photo, f"--caption={caption}")[0] == 0
     assert unpack((tmp_path / "a.perco").read_bytes()).caption == caption
     code, out, err = perco("inspect", tmp_path / "a.perco", "--json")
@@ -149,7 +149,7 @@ def test_a_terminal_that_knows_few_letters(codec, tmp_path):
 
 
 def test_bytes_printed_are_bytes_on_disk(perco, tmp_path):
-    photo = make_photo(tmp_path / "a.png", 64, 64)
+    photo = save_photo(tmp_path / "a.png", 64, 64)
     _, out, _ = perco("compress", photo, "--caption", "a cat", "--rate", "0.1250")
     size = (tmp_path / "a.perco").stat().st_size
     assert f"{size} bytes (header 8, caption " in out and f", {8 * size / 64**2:.4f} bpp" in out
@@ -189,7 +189,7 @@ def test_json_rows_name_what_was_made(perco, codec, tmp_path):
 
 
 def test_the_original_is_not_painted_over(perco, tmp_path):
-    photo = make_photo(tmp_path / "a.png")
+    photo = save_photo(tmp_path / "a.png")
     before = photo.read_bytes()
     assert perco("compress", photo)[0] == 0
     for _ in range(2):  # our own picture may be made again
@@ -271,6 +271,6 @@ def test_info_without_weights_says_so(perco, monkeypatch, tmp_path):
 
 def test_photos_of_every_suffix_are_found_in_a_folder(perco, tmp_path):
     for number, suffix in enumerate(sorted(data.PHOTO_SUFFIXES)):
-        make_photo(tmp_path / f"p{number}{suffix}", 8, 8)
+        save_photo(tmp_path / f"p{number}{suffix}", 8, 8)
     code, out, err = perco("compress", tmp_path)
     assert (code, err) == (0, "") and len(out.splitlines()) == len(data.PHOTO_SUFFIXES)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from conftest import make_photo
 from perco_lite.cli.main import app
 from perco_lite.codec import PercoCodec
 from perco_lite.evaluation import bench
@@ -19,10 +20,9 @@ from perco_lite.training.shards import read_training_photos
 RATES = ("0.0019", "0.0098", "0.0313", "0.1250")
 
 
-def make_photo(seed, size=(72, 48)) -> Image.Image:
+def striped(seed) -> Image.Image:
     """Blobs of colour with a flat stripe below, in which colours can be seen to drift."""
-    small = np.random.default_rng(seed).integers(0, 256, (5, 7, 3), np.uint8)
-    image = Image.fromarray(small).resize(size, Image.Resampling.BICUBIC)
+    image = make_photo(seed=seed)
     image.paste((20 * seed, 90, 160), (0, 0, 72, 34))
     return image
 
@@ -34,12 +34,12 @@ def photos(tmp_path, monkeypatch):
     for name, seeds in (("kodak", (1, 2)), ("coco_eval", (3,))):
         (tmp_path / name).mkdir()
         for seed in seeds:
-            make_photo(seed).save(tmp_path / name / f"kodim0{seed}.png")
+            striped(seed).save(tmp_path / name / f"kodim0{seed}.png")
     (tmp_path / "val").mkdir()
     with tarfile.open(tmp_path / "val" / "a.tar", "w") as tar:
         for seed, captions in ((4, ["two dogs"]), (5, []), (6, ["a red barn", "other"])):
             stream = io.BytesIO()
-            make_photo(seed).save(stream, format="PNG")
+            striped(seed).save(stream, format="PNG")
             about = json.dumps({"captions": captions}).encode()
             for name, content in ((f"{seed}.png", stream.getvalue()), (f"{seed}.json", about)):
                 member = tarfile.TarInfo(name)
@@ -113,7 +113,7 @@ def test_codes_are_counted_over_both_sets(tiny_codec, photos):
     assert result["codes_photos"] == 3
     for rate in RATES:
         indices = torch.cat(
-            [tiny_codec.encode(make_photo(seed), rate).flatten() for seed in (1, 2, 3)]
+            [tiny_codec.encode(striped(seed), rate).flatten() for seed in (1, 2, 3)]
         )
         size = bench.get_rate(rate).codebook_size
         assert result[f"codes_used_{rate}"] == pytest.approx(len(indices.unique()) / size)

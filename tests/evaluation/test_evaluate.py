@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from conftest import make_photo
 from perco_lite import codec as codec_module
 from perco_lite.codec import PercoCodec
 from perco_lite.coding import bitstream
@@ -31,18 +32,13 @@ DECODING = Decoding(steps=2, seed=3)
 FIGURES = ("psnr", "ms_ssim")
 
 
-def make_photo(seed, size=(72, 48)) -> Image.Image:
-    small = np.random.default_rng(seed).integers(0, 256, (5, 7, 3), np.uint8)
-    return Image.fromarray(small).resize(size, Image.Resampling.BICUBIC)
-
-
 @pytest.fixture
 def folder(tmp_path):
     """Three photos, two of them of one size, two with captions."""
     folder = tmp_path / "photos"
     folder.mkdir()
     for seed, size in enumerate(((72, 48), (72, 48), (50, 70))):
-        make_photo(seed, size).save(folder / f"{seed}.png")
+        make_photo(*size, seed).save(folder / f"{seed}.png")
     (folder / "captions.json").write_text(json.dumps({"0.png": "two dogs", "2.png": "a barn"}))
     return folder
 
