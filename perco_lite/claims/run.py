@@ -19,16 +19,9 @@ from dataclasses import asdict, fields
 from importlib.metadata import version
 from pathlib import Path
 
+from perco_lite.claims.experiments import pictures
 from perco_lite.claims.experiments.bits import entropy, ledgers
 from perco_lite.claims.experiments.captions import captions
-from perco_lite.claims.experiments.pictures import (
-    bottleneck,
-    conditions,
-    guidance,
-    rate,
-    seeds,
-    steps,
-)
 from perco_lite.claims.experiments.sizes import sizes
 from perco_lite.claims.experiments.trainings import trainings
 from perco_lite.claims.workbench import ClaimSettings, Outcome, Workbench, claim_photos
@@ -62,20 +55,9 @@ def missing(bench: Workbench) -> Outcome:
     return Outcome(rows)
 
 
-EXPERIMENTS: dict[str, Callable[[Workbench], Outcome]] = {
-    "ledgers": ledgers,
-    "entropy": entropy,
-    "rate": rate,
-    "conditions": conditions,
-    "captions": captions,
-    "guidance": guidance,
-    "steps": steps,
-    "seeds": seeds,
-    "bottleneck": bottleneck,
-    "sizes": sizes,
-    "trainings": trainings,
-    "missing": missing,
-}
+_IN_ORDER = (ledgers, entropy, pictures.rate, pictures.conditions, captions, pictures.guidance)
+_IN_ORDER += (pictures.steps, pictures.seeds, pictures.bottleneck, sizes, trainings, missing)
+EXPERIMENTS: dict[str, Callable[[Workbench], Outcome]] = {one.__name__: one for one in _IN_ORDER}
 
 
 def run_experiments(

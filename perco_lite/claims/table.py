@@ -43,8 +43,11 @@ def judge(folder: str | Path, claims: Iterable[Claim]) -> list[Judgement]:
 
 
 def claims_folder() -> Path:
-    """``data/results/claims`` of the repository; ``FileNotFoundError`` as ``data_folder``."""
-    return data_folder() / "results" / "claims"
+    """``data/results/claims`` of the repository, by the shortest name it has from where we are.
+
+    Raises ``FileNotFoundError`` as ``data_folder``.
+    """
+    return data_folder(("data", "../data")) / "results" / "claims"
 
 
 def markdown(judgements: list[Judgement], long: bool = False, first: int = 1) -> str:

@@ -32,29 +32,21 @@ MODERN = ("avif", "webp")  # the smallest classical codecs
 
 def rate(bench: Workbench) -> Outcome:
     """perco, its bits without diffusion, and the smallest files of AVIF and WebP."""
-    rows, sets = [], {}
+    sets, sizes, notes = {}, {}, []
     for name in bench.codec.rates:
-        pictures = {"perco": bench.paint(name), "no diffusion": estimates(bench, name)}
-        sizes = {"perco": [len(data) for data in bench.files(name)]}
-        sizes["no diffusion"] = sizes["perco"]
-        for setting, several in pictures.items():
-            sets[name, setting] = several
-            made = bench.rows(several, rate=name, setting=setting)
-            rows += [{**row, "bytes": n} for row, n in zip(made, sizes[setting], strict=True)]
-    alone = autoencoder_alone(bench)
-    sets["", "autoencoder"] = alone
-    rows += bench.rows(alone, rate="", setting="autoencoder")
-    here, notes = available(), []
+        sets[name, "perco"], sets[name, "no diffusion"] = bench.paint(name), estimates(bench, name)
+        for setting in ("perco", "no diffusion"):
+            sizes[name, setting] = [len(data) for data in bench.files(name)]
+    sets["", "autoencoder"] = autoencoder_alone(bench)
+    here = available()
     for codec in MODERN:
         if not here[codec]:
             notes.append(f"{codec} not measured: this Pillow has none")
             continue
         results = [smallest(image, codec) for image in bench.images]
-        pictures = [result.image for result in results]
-        sets["", codec] = pictures
-        made = bench.rows(pictures, rate="", setting=codec)
-        rows += [{**row, "bytes": len(r.data)} for row, r in zip(made, results, strict=True)]
-    return _outcome(bench, rows, sets, notes)
+        sets["", codec] = [result.image for result in results]
+        sizes["", codec] = [len(result.data) for result in results]
+    return _outcome(bench, sets, sizes, notes)
 
 
 def conditions(bench: Workbench) -> Outcome:
@@ -68,38 +60,34 @@ def conditions(bench: Workbench) -> Outcome:
         "another's": bench.captions[1:] + bench.captions[:1],
         "NA": [NOTHING] * len(bench.captions),
     }
-    pictures = {}
+    sets = {}
     for key, text in texts.items():
-        pictures[f"text: {key}"] = bench.paint(name, guidance=PAPER_GUIDANCE, texts=text)
+        sets[name, f"text: {key}"] = bench.paint(name, guidance=PAPER_GUIDANCE, texts=text)
     # with an empty text guidance is without effect, and costs twice the time
-    pictures["text: none"] = bench.paint(name, texts=[""] * len(bench.captions))
+    sets[name, "text: none"] = bench.paint(name, texts=[""] * len(bench.captions))
     own = bench.condition(name)
-    pictures["grid: own"] = bench.paint(name)
-    pictures["grid: another's"] = bench.paint(name, condition=own.roll(-1, 0))
-    pictures["grid: none"] = bench.paint(name, condition=torch.zeros_like(own))
-    rows = [r for key, p in pictures.items() for r in bench.rows(p, rate=name, setting=key)]
-    return _outcome(bench, rows, {(name, key): p for key, p in pictures.items()})
+    sets[name, "grid: own"] = bench.paint(name)
+    sets[name, "grid: another's"] = bench.paint(name, condition=own.roll(-1, 0))
+    sets[name, "grid: none"] = bench.paint(name, condition=torch.zeros_like(own))
+    return _outcome(bench, sets)
 
 
 def guidance(bench: Workbench) -> Outcome:
     """Guidance 1 (off) to 5 at the lowest rate."""
-    name, rows, sets = bench.lowest, [], {}
-    for scale in GUIDANCE:
-        sets[name, f"{scale:g}"] = bench.paint(name, guidance=scale)
-        rows += bench.rows(sets[name, f"{scale:g}"], rate=name, setting=f"{scale:g}")
-    return _outcome(bench, rows, sets)
+    name = bench.lowest
+    sets = {(name, f"{scale:g}"): bench.paint(name, guidance=scale) for scale in GUIDANCE}
+    return _outcome(bench, sets)
 
 
 def steps(bench: Workbench) -> Outcome:
     """1, 5 and 20 steps at every rate, 50 at the lowest."""
-    rows, sets = [], {}
-    for name in bench.codec.rates:
-        for count in STEPS:
-            if count > 20 and name != bench.lowest:
-                continue
-            sets[name, str(count)] = bench.paint(name, steps=count)
-            rows += bench.rows(sets[name, str(count)], rate=name, setting=str(count))
-    return _outcome(bench, rows, sets)
+    sets = {
+        (name, str(count)): bench.paint(name, steps=count)
+        for name in bench.codec.rates
+        for count in STEPS
+        if count <= 20 or name == bench.lowest
+    }
+    return _outcome(bench, sets)
 
 
 def seeds(bench: Workbench) -> Outcome:
@@ -121,17 +109,14 @@ def bottleneck(bench: Workbench) -> Outcome:
 
     Unquantized: the hyper-encoder's unit vectors go on to the condition decoder as they are.
     """
-    rows, sets = [], {}
+    sets = {}
     for name in bench.codec.rates:
         nearest, features = unquantized(bench, name)
         sets[name, "as sent"] = bench.paint(name)
         sets[name, "nearest codes"] = bench.paint(name, condition=nearest)
         sets[name, "unquantized"] = bench.paint(name, condition=features)
-        for setting in ("as sent", "nearest codes", "unquantized"):
-            rows += bench.rows(sets[name, setting], rate=name, setting=setting)
     sets["", "autoencoder"] = autoencoder_alone(bench)
-    rows += bench.rows(sets["", "autoencoder"], rate="", setting="autoencoder")
-    return _outcome(bench, rows, sets)
+    return _outcome(bench, sets)
 
 
 @torch.no_grad()
@@ -162,6 +147,13 @@ def estimates(bench: Workbench, name: str) -> list[Image.Image]:
     return pictures
 
 
-def _outcome(bench: Workbench, rows: list[dict], sets: dict, notes=()) -> Outcome:
+def _outcome(bench: Workbench, sets: dict, sizes: dict | None = None, notes=()) -> Outcome:
+    """Rows and draws of {(rate, setting): pictures}; ``sizes``: of files, bytes a photo."""
+    rows = []
+    for key, pictures in sets.items():
+        made = bench.rows(pictures, rate=key[0], setting=key[1])
+        if sizes and key in sizes:
+            made = [row | {"bytes": size} for row, size in zip(made, sizes[key], strict=True)]
+        rows += made
     draws = patch_frechet_draws(bench.images, sets, bench.settings.draws)
     return Outcome(rows, draws, [*bench.notes(), *notes])
