@@ -23,7 +23,7 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor
 
 from perco_lite.condition import coarse
-from perco_lite.tiling import Tiling
+from perco_lite.tiling import Tiling, map_tiles
 from perco_lite.unet import predict_velocity, split_velocity
 
 
@@ -43,15 +43,9 @@ def draw_noise(shape: tuple[int, ...], seeds: list[int | torch.Generator]) -> Te
     Each item has its own seed (or CPU generator), so that a photo's result does not depend on the
     batch it is in.
     """
-    return torch.stack(
-        [
-            torch.randn(
-                shape,
-                generator=s if isinstance(s, torch.Generator) else torch.Generator().manual_seed(s),
-            )
-            for s in seeds
-        ]
-    )
+    kind = torch.Generator
+    generators = [s if isinstance(s, kind) else kind().manual_seed(s) for s in seeds]
+    return torch.stack([torch.randn(shape, generator=generator) for generator in generators])
 
 
 def guide(with_text: Tensor, without_text: Tensor, guidance_scale: float) -> Tensor:
@@ -67,25 +61,6 @@ def anchor_velocity(
     correction = coarse(estimate - clean)
     # x0 = √ᾱ x − √(1−ᾱ) v, so that x0 moves by −√(1−ᾱ) times what v moves by
     return velocity - anchor * correction / (1 - alpha_bar).sqrt()
-
-
-def predict_tiles(
-    unet: UNet2DConditionModel,
-    noisy: Tensor,
-    timestep: Tensor,
-    condition: Tensor,
-    text_embeddings: Tensor,
-    rate_ids: Tensor,
-    tiling: Tiling | None,
-) -> Tensor:
-    """``predict_velocity``, a tile at a time where ``tiling`` says so; shapes as there."""
-
-    def predict(noisy: Tensor, condition: Tensor) -> Tensor:
-        return predict_velocity(unet, noisy, timestep, condition, text_embeddings, rate_ids)
-
-    if tiling is None or not tiling.applies(*noisy.shape[-2:]):
-        return predict(noisy, condition)
-    return tiling.map(predict, noisy, condition)
 
 
 @torch.no_grad()
@@ -125,10 +100,11 @@ def denoise(
         text_embeddings = torch.cat([text_embeddings, empty_embeddings.expand_as(text_embeddings)])
 
     def predict(noisy: Tensor, timestep: Tensor) -> Tensor:
+        def look(noisy: Tensor, condition: Tensor) -> Tensor:
+            return predict_velocity(unet, noisy, timestep, condition, text_embeddings, rate_ids)
+
         inputs = torch.cat([noisy, noisy]) if guided else noisy
-        velocity = predict_tiles(
-            unet, inputs, timestep, condition, text_embeddings, rate_ids, tiling
-        )
+        velocity = map_tiles(tiling, look, inputs, condition)
         if guided:
             velocity = guide(*velocity.chunk(2), guidance_scale)
         if estimate is not None and anchor:

@@ -187,24 +187,29 @@ def decode_in_groups(
             yield number, result, seconds
 
 
+def map_tiles(
+    tiling: Tiling | None, function: Callable[..., Tensor], *inputs: Tensor, zoom_in: int = 1, **how
+) -> Tensor:
+    """``function`` of the inputs, in tiles where ``tiling`` says so; options as ``Tiling.map``."""
+    if tiling is None or not tiling.applies(*(side // zoom_in for side in inputs[0].shape[-2:])):
+        return function(*inputs)
+    return tiling.map(function, *inputs, zoom_in=zoom_in, **how)
+
+
 def encode_image(autoencoder, image: Tensor, tiling: Tiling | None) -> Tensor:
     """``autoencoder.encode``, in tiles where ``tiling`` says so: (B,3,H,W) -> (B,4,H/8,W/8).
 
     An autoencoder that names its ``encoder_reach`` gives the same latents as without tiles, up to
     the last bits of a float; any other (Stable Diffusion's looks at the whole photo) nearly.
     """
-    if tiling is None or not tiling.applies(*(side // FACTOR for side in image.shape[-2:])):
-        return autoencoder.encode(image)
     reach = getattr(autoencoder, "encoder_reach", None)
-    return tiling.map(autoencoder.encode, image, reach=reach, zoom_in=FACTOR)
+    return map_tiles(tiling, autoencoder.encode, image, reach=reach, zoom_in=FACTOR)
 
 
 def decode_latents(autoencoder, latents: Tensor, tiling: Tiling | None) -> Tensor:
     """``autoencoder.decode``, in tiles where ``tiling`` says so: (B,4,h,w) -> (B,3,8h,8w)."""
-    if tiling is None or not tiling.applies(*latents.shape[-2:]):
-        return autoencoder.decode(latents)
     reach = getattr(autoencoder, "decoder_reach", None)
-    return tiling.map(autoencoder.decode, latents, reach=reach, zoom_out=FACTOR)
+    return map_tiles(tiling, autoencoder.decode, latents, reach=reach, zoom_out=FACTOR)
 
 
 def _up(number: int, multiple: int) -> int:
