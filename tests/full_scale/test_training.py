@@ -1,14 +1,11 @@
 """The paper's training from end to end, around a tiny random Stable Diffusion on nine photos."""
 
-import csv
 import json
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from PIL import Image
 from safetensors.torch import load_file
 from typer.testing import CliRunner
@@ -22,6 +19,7 @@ from perco_lite.full_scale.photo_stream import PhotoStream
 from perco_lite.full_scale.training import StreamedStage, train_base_recipe
 from perco_lite.plotting import Tile, contact_sheet
 from perco_lite.training.codec import CodecLoss, preview_sheet
+from tests.training.conftest import fresh_accelerator, rows  # noqa: F401
 
 UNET = "weights/unet/diffusion_pytorch_model.safetensors"
 CONDITIONER = "weights/conditioner/diffusion_pytorch_model.safetensors"
@@ -33,8 +31,6 @@ def small(monkeypatch):
     for name, size in {"width": 8, "features": 8, "code_dim": 4}.items():
         monkeypatch.setitem(stable_diffusion.PAPER, name, size)
     monkeypatch.setattr(base_recipe, "preview_sheet", lambda codec, path: None)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture(scope="module")
@@ -53,11 +49,6 @@ def run(base, photos, output, **changes) -> dict:
     settings = {"rates": "0.0313", "crop": 8, "steps": 4, "batch_size": 4, "learning_rate": 1e-2}
     settings |= {"warmup_steps": 1, "lr_schedule": "constant", **changes}
     return train_base_recipe(str(base), str(photos), output, **settings)
-
-
-def rows(output: Path) -> list[dict]:
-    with (output / "log.csv").open(newline="") as file:
-        return [{**row, "seconds": ""} for row in csv.DictReader(file)]
 
 
 @pytest.mark.parametrize("layers", ["linear", "lora"])

@@ -1,11 +1,10 @@
 """Stage 2 on the tiny codec: what each loss sees and trains, and that a run resumes exactly."""
 
-import csv
-
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from conftest import build_tiny_codec
 from perco_lite.captions import tokenize
@@ -14,6 +13,7 @@ from perco_lite.training import codec as codec_stage
 from perco_lite.training.codec import COARSE_WEIGHT, CodecLoss, CodecStage
 from perco_lite.training.latents import LatentStore
 from perco_lite.training.loop import TrainingSettings, train
+from tests.training.conftest import rows
 
 LITE = ("0.0019", "0.0098", "0.0313", "0.1250")
 CAPTIONS = [["a red barn"], ["two dogs", "a green field"], [], ["a man on a wave"]]
@@ -183,6 +183,54 @@ def test_the_auxiliary_loss_is_for_fine_rates_and_its_column_for_all(codec):
     assert list(module(**batch(codec), step=0)) == columns
 
 
+# --- what a step costs ---
+
+
+def test_timesteps_lie_on_the_samplers_grid():
+    codec = build_tiny_codec()
+    codec.scheduler.set_timesteps(50)
+    drawn, _, _ = CodecLoss(codec, timesteps=50).draw(torch.zeros(2000, 4, 1, 1))
+    assert set(drawn.tolist()) == set(codec.scheduler.timesteps.tolist())
+    every, _, _ = CodecLoss(codec).draw(torch.zeros(2000, 4, 1, 1))
+    assert every.min() < 5 and every.max() > 994 and len(set((every % 20).tolist())) == 20
+    with pytest.raises(ValueError, match="timesteps is 30, expected a number that divides 1000"):
+        CodecLoss(codec, timesteps=30)
+
+
+def test_gradient_checkpointing_changes_no_gradient(monkeypatch):
+    gradients, calls = [], []
+    for checkpointing in (False, True):
+        codec = build_tiny_codec()
+        if checkpointing:
+            codec.unet.enable_gradient_checkpointing()
+        loss = CodecLoss(codec).train()
+        monkeypatch.setattr(
+            torch.utils.checkpoint,
+            "checkpoint",
+            lambda *args, **kwargs: calls.append(1) or checkpoint(*args, **kwargs),
+        )
+        torch.manual_seed(0)
+        loss(**batch(codec, count=4))["loss"].backward()
+        assert bool(calls) is checkpointing
+        gradients.append([p.grad for p in loss.parameters() if p.grad is not None])
+    assert len(gradients[0]) == len(gradients[1]) > 50
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_photos_are_encoded_where_no_latents_are_given():
+    codec = build_tiny_codec()
+    loss = CodecLoss(codec).eval()
+    photos = torch.rand(2, 3, 64, 64) * 2 - 1
+    with torch.no_grad():
+        latents = codec.autoencoder.encode(photos)
+    results = []
+    for given in (latents, photos):
+        torch.manual_seed(1)
+        results.append(loss(**{**batch(codec, count=2), "latents": given})["loss"])
+    torch.testing.assert_close(*results)
+
+
 # --- batches ---
 
 
@@ -253,10 +301,7 @@ def test_resume_is_exact_with_codebooks_and_text(tmp_path):
     for parameter in codec.conditioner.parameters():
         nn.init.zeros_(parameter)  # the checkpoint brings everything back
     run(tmp_path / "sliced", make_stage(codec, conditioner_warmup_steps=1))
-    logs = []
-    for name in ("whole", "sliced"):
-        with (tmp_path / name / "log.csv").open(newline="") as file:
-            logs.append([{**row, "seconds": ""} for row in csv.DictReader(file)])
+    logs = [rows(tmp_path / name) for name in ("whole", "sliced")]
     assert logs[0] == logs[1] and [row["step"] for row in logs[0]] == list("12345")
 
     files = ["checkpoint/model.safetensors"]
@@ -280,17 +325,14 @@ def test_overfits_one_photo(codec, tmp_path):
     plain = torch.tensor([1.5, -1.0, 0.5, -2.0]).view(4, 1, 1).expand(4, 8, 8)
     stage.latents = LatentStore([plain], [0], torch.ones(1))
     run(tmp_path, stage, steps=80, learning_rate=5e-3)
-    with (tmp_path / "log.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
     for kind in ("regression", "velocity"):
-        values = [float(row[kind]) for row in rows]
+        values = [float(row[kind]) for row in rows(tmp_path)]
         assert sum(values[-8:]) < 0.75 * sum(values[:8]), kind
 
 
 def test_bf16_on_a_cpu_keeps_float32_weights(codec, tmp_path):
     run(tmp_path, make_stage(codec), steps=1, mixed_precision="bf16")
-    with (tmp_path / "log.csv").open(newline="") as file:
-        (row,) = csv.DictReader(file)
+    (row,) = rows(tmp_path)
     assert 0 < float(row["loss"]) < 10 and float(row["grad_norm"]) > 0
     assert {p.dtype for p in codec.unet.parameters()} == {torch.float32}
     saved = load_file(tmp_path / "weights/unet/diffusion_pytorch_model.safetensors")

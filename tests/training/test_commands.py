@@ -1,6 +1,5 @@
 """Both training commands from end to end, with tiny models on six small photos."""
 
-import csv
 import json
 from pathlib import Path
 
@@ -26,7 +25,7 @@ from perco_lite.training.codec import adopt_weights, pack_weights, train_codec_r
 from perco_lite.training.latents import cache_latents
 from perco_lite.training.photos import PhotoStore
 from perco_lite.training.text_encoder import train_text_recipe
-from tests.training.conftest import waves
+from tests.training.conftest import rows, waves
 
 SIZES = [(96, 80), (130, 90), (64, 64), (90, 140), (220, 204), (100, 100)]
 SETTINGS = {"batch_size": 4, "learning_rate": 1e-3}
@@ -98,11 +97,6 @@ def codec_run(home, autoencoder_run, tmp_path_factory):
         **SETTINGS,
     )
     return output, summary
-
-
-def rows(output: Path) -> list[dict]:
-    with (output / "log.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def photo() -> torch.Tensor:

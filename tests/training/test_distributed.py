@@ -1,6 +1,5 @@
 """Two processes (gloo, CPU) learn what one learns from the doubled batch: losses and codebooks."""
 
-import csv
 import os
 from pathlib import Path
 
@@ -13,10 +12,10 @@ from conftest import build_tiny_codec, run_two_processes
 from perco_lite.training.codec import CodecLoss, CodecStage
 from perco_lite.training.latents import LatentStore
 from perco_lite.training.loop import TrainingSettings, step_seed, train
+from tests.training.conftest import rows
 
 SEED = 3
 TOLERANCE = 2e-4  # relative: sums over ranks are added up in another order
-HERE = Path(__file__).parent
 
 
 class HalvesLoss(CodecLoss):
@@ -67,8 +66,7 @@ def run(output, stage=None, **changes) -> dict:
 
 def losses(output) -> torch.Tensor:
     names = ("loss", "regression", "coarse", "velocity", "grad_norm")
-    with (Path(output) / "log.csv").open(newline="") as file:
-        return torch.tensor([[float(row[n]) for n in names] for row in csv.DictReader(file)])
+    return torch.tensor([[float(row[n]) for n in names] for row in rows(Path(output))])
 
 
 def learned(output) -> dict[str, torch.Tensor]:

@@ -1,32 +1,29 @@
 """The training loop, on a toy stage: resume, schedule, checkpoints, EMA, faults, two processes."""
 
-import csv
 import json
 import math
 import os
+import sys
+import types
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 from conftest import run_two_processes
 from perco_lite import __version__
-from perco_lite.training.loop import TrainingSettings, learning_rate_factor, step_seed, train
-from tests.training.conftest import ToyStage
-
-
-def run(output, stage=None, **changes):
-    settings = {"steps": 8, "batch_size": 4, "warmup_steps": 2, "learning_rate": 0.05, **changes}
-    return train(stage or ToyStage(), TrainingSettings(output=str(output), **settings))
-
-
-def log(output) -> list[dict]:
-    with (output / "log.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
+from perco_lite.training.loop import (
+    TrainingSettings,
+    build_optimizer,
+    learning_rate_factor,
+    step_seed,
+)
+from tests.training.conftest import ToyStage, rows, run
 
 
 def losses(output) -> list[tuple]:
-    return [(r["step"], r["loss"], r["twice"], r["lr"], r["grad_norm"]) for r in log(output)]
+    return [(r["step"], r["loss"], r["twice"], r["lr"], r["grad_norm"]) for r in rows(output)]
 
 
 def weights(output, file="weights/toy.safetensors") -> dict:
@@ -65,7 +62,7 @@ def test_steps_after_the_last_checkpoint_are_repeated_once(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "cut", ToyStage(interrupt))
-    assert [row["step"] for row in log(tmp_path / "cut")] == list("12345")
+    assert [row["step"] for row in rows(tmp_path / "cut")] == list("12345")
     stage = ToyStage()
     run(tmp_path / "cut", stage)
     assert len(stage.seen) == 7  # steps 2 to 8
@@ -76,7 +73,7 @@ def test_steps_after_the_last_checkpoint_are_repeated_once(tmp_path):
 def test_a_run_killed_before_its_first_step_can_start_again(tmp_path):
     (tmp_path / "log.csv").touch()
     run(tmp_path, steps=2)
-    assert [row["step"] for row in log(tmp_path)] == ["1", "2"]
+    assert [row["step"] for row in rows(tmp_path)] == ["1", "2"]
 
 
 def test_a_finished_run_is_left_as_it_is(tmp_path):
@@ -84,7 +81,7 @@ def test_a_finished_run_is_left_as_it_is(tmp_path):
     before = weights(tmp_path)
     stage = ToyStage()
     assert run(tmp_path, stage)["steps"] == 8
-    assert not stage.seen and len(log(tmp_path)) == 8
+    assert not stage.seen and len(rows(tmp_path)) == 8
     assert_same(weights(tmp_path), before)
     assert_same(stage.module.state_dict(), weights(tmp_path, "checkpoint/model.safetensors"))
 
@@ -125,17 +122,17 @@ def test_learning_rate_by_hand(tmp_path):
 
     run(tmp_path, steps=6, minutes=1e-7)
     run(tmp_path, steps=6)  # a slice does not change the schedule
-    rates = [float(row["lr"]) for row in log(tmp_path)]
+    rates = [float(row["lr"]) for row in rows(tmp_path)]
     cosine = [0.5 * (1 + math.cos(math.pi * step / 4)) for step in range(4)]
     assert rates == pytest.approx([0.025, 0.05, *(0.05 * c for c in cosine)], rel=1e-4)
 
 
 def test_loss_falls_and_the_summary_tells(tmp_path):
     summary = run(tmp_path, steps=120, batch_size=16)
-    values = [float(row["loss"]) for row in log(tmp_path)]
+    values = [float(row["loss"]) for row in rows(tmp_path)]
     assert sum(values[-10:]) < 0.1 * sum(values[:10])
     assert all(
-        float(r["twice"]) == pytest.approx(2 * float(r["loss"]), rel=1e-4) for r in log(tmp_path)
+        float(r["twice"]) == pytest.approx(2 * float(r["loss"]), rel=1e-4) for r in rows(tmp_path)
     )
     assert summary == json.loads((tmp_path / "summary.json").read_text())
     assert summary["samples"] == 120 * 16 and summary["settings"]["learning_rate"] == 0.05
@@ -208,6 +205,101 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_spares_the_checkpoint(tmp_p
     assert losses(tmp_path / "bad") == losses(tmp_path / "whole")
 
 
+# --- optimizers and schedules ---
+
+
+def test_eight_bit_adam_is_the_librarys(monkeypatch, tmp_path):
+    made = []
+
+    class AdamW8bit(torch.optim.AdamW):
+        def __init__(self, parameters, **options):
+            made.append(options)
+            super().__init__(parameters, **options)
+
+    for name, module in {
+        "bitsandbytes": types.ModuleType("bitsandbytes"),
+        "bitsandbytes.optim": types.SimpleNamespace(AdamW8bit=AdamW8bit),
+    }.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    run(tmp_path / "small", optimizer="adamw8bit")
+    run(tmp_path / "usual")
+    assert made[0]["weight_decay"] == 0.01 and made[0]["lr"] == 0.05
+    assert [r["loss"] for r in rows(tmp_path / "small")] == [
+        r["loss"] for r in rows(tmp_path / "usual")
+    ]
+
+
+def test_eight_bit_adam_that_is_not_installed_is_named(monkeypatch):
+    for name in ("bitsandbytes", "bitsandbytes.optim"):
+        monkeypatch.setitem(sys.modules, name, None)
+    settings = TrainingSettings(output="", optimizer="adamw8bit")
+    with pytest.raises(ImportError, match=r"needs bitsandbytes: pip install 'perco_lite\[train\]'"):
+        build_optimizer([nn.Parameter(torch.zeros(3))], settings)
+
+
+def test_the_librarys_own_eight_bit_adam_learns_and_resumes(tmp_path):
+    pytest.importorskip("bitsandbytes", minversion="0.49")  # older ones need a GPU
+    weight = nn.Parameter(torch.ones(8192))
+    settings = TrainingSettings(output="", optimizer="adamw8bit", learning_rate=0.01)
+    optimizer = build_optimizer([weight], settings)
+    for _ in range(20):
+        weight.square().sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert weight.abs().max() < 0.9
+    assert optimizer.state[weight]["state1"].dtype == torch.uint8
+    run(tmp_path / "whole", optimizer="adamw8bit")
+    run(tmp_path / "cut", optimizer="adamw8bit", minutes=1e-7)
+    run(tmp_path / "cut", optimizer="adamw8bit")
+    losses = [[r["loss"] for r in rows(tmp_path / name)] for name in ("whole", "cut")]
+    assert losses[0] == losses[1]
+
+
+def test_a_constant_learning_rate_after_the_warm_up(tmp_path):
+    run(tmp_path, lr_schedule="constant", warmup_steps=4, steps=6)
+    rates = [float(row["lr"]) for row in rows(tmp_path)]
+    assert rates == pytest.approx([0.0125, 0.025, 0.0375, 0.05, 0.05, 0.05])
+    settings = TrainingSettings(output="", steps=10, warmup_steps=0, lr_schedule="constant")
+    assert learning_rate_factor(9, settings) == 1
+
+
+@pytest.mark.parametrize("option", ["lr_schedule", "optimizer"])
+def test_other_choices_are_explained(tmp_path, option):
+    with pytest.raises(ValueError, match=f"{option} is 'sgd', expected one of"):
+        run(tmp_path / "out", **{option: "sgd"})
+    assert not (tmp_path / "out").exists()
+
+
+# --- TensorBoard ---
+
+
+def test_tensorboard_has_the_rows_of_the_log_once(tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    told = {"tensorboard": True, "steps": 6}
+    run(tmp_path, **told, minutes=1e-7)
+
+    def interrupt(step):
+        if step == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):  # steps 2 to 4 leave no checkpoint, and come again
+        run(tmp_path, ToyStage(interrupt), **told)
+    run(tmp_path, **told)
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    losses = {event.step: event.value for event in events.Scalars("loss")}
+    assert [event.step for event in events.Scalars("loss")] == [1, 2, 3, 4, 5, 6]
+    assert losses == pytest.approx({int(r["step"]): float(r["loss"]) for r in rows(tmp_path)}, 1e-5)
+    assert {"lr", "grad_norm", "twice"} <= set(events.Tags()["scalars"])
+
+
+def test_tensorboard_that_is_not_installed_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"TensorBoard is not installed: pip install 'perco_lite"):
+        run(tmp_path, tensorboard=True)
+
+
 # --- several processes ---
 
 TRAIN_IN_TWO = """
@@ -225,13 +317,13 @@ pathlib.Path(sys.argv[1], f"rank{rank}.json").write_text(json.dumps(told))
 @pytest.mark.skipif(torch.cuda.is_available(), reason="two processes would share one GPU")
 def test_two_processes_train_one_model(tmp_path):
     """`idle` has no part in the loss, as the U-Net has none in the first steps of stage 2."""
-    imports = "import json, pathlib, time; from tests.training.test_loop import ToyStage, run"
+    imports = "import json, pathlib, time; from tests.training.conftest import ToyStage, run"
     run_two_processes(imports, TRAIN_IN_TWO, tmp_path)
     one, other = (json.loads((tmp_path / f"rank{i}.json").read_text()) for i in range(2))
     assert one["weight"] == other["weight"]
     assert one["processes"] == 2 and one["samples"] == 32
     assert one["drawn"] == other["drawn"] == 2  # of a batch of four
-    assert [row["step"] for row in log(tmp_path)] == list("12345678")
+    assert [row["step"] for row in rows(tmp_path)] == list("12345678")
     trained = weights(tmp_path, "checkpoint/model.safetensors")
     found = [value.tolist() for name, value in trained.items() if name.endswith("layer.weight")]
     assert found == [one["weight"]]
