@@ -23,12 +23,14 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from perco_lite.cli.evaluate import LADDER
+from perco_lite.evaluation.codecs.ours import OURS
+from perco_lite.evaluation.table import DEFAULT_CODECS
 from perco_lite.files import write_whole
 
 ROOT = Path(__file__).resolve().parents[1]
-CODECS = "perco,perco-estimate,autoencoder"
-CLASSICAL = "jpeg,jpeg2000,webp,avif"
-LADDER = "0.05,0.1,0.2,0.4,0.7,1"
+CODECS = ",".join(OURS)
+CLASSICAL = ",".join(name for name in DEFAULT_CODECS if name not in OURS)
 
 
 @dataclass(frozen=True)
