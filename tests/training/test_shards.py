@@ -5,9 +5,11 @@ import json
 import tarfile
 
 import pytest
+import torch
 from PIL import Image
 
 from perco_lite.training import shards
+from perco_lite.training.photos import PhotoStore
 
 WIDTH, HEIGHT = 24, 16
 
@@ -86,3 +88,14 @@ def test_a_shard_cut_short_anywhere_is_noticed(tmp_path):
         (tmp_path / "cut.tar").write_bytes(content[:length])
         samples, problem = shards.read_samples(str(tmp_path / "cut.tar"))
         assert "cut.tar: " in problem and len(samples) < 4, length
+
+
+def test_half_of_all_crops_are_flipped_whatever_their_scale(tmp_path):
+    ramp = Image.linear_gradient("L").rotate(90).resize((90, 64)).convert("RGB")
+    ramp.save(tmp_path / "ramp.png")
+    crops = PhotoStore(tmp_path).crops(600, 64, torch.Generator().manual_seed(0))
+    slopes = crops[:, 0, 32, -1] - crops[:, 0, 32, 0]
+    enlarged = slopes.abs() < slopes.abs().max() - 0.03
+    assert 180 < enlarged.sum() < 300  # of 600, 40 %
+    for flipped in (slopes[enlarged] < 0, slopes[~enlarged] < 0):
+        assert 0.4 < flipped.float().mean() < 0.6
