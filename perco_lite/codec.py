@@ -210,7 +210,8 @@ class PercoCodec(DiffusionPipeline):
             BitstreamError: not a `.perco` file of these weights, or damaged.
         """
         single = not isinstance(data, (list, tuple))
-        files = [self._parsed(d) for d in ([data] if single else data)]
+        own = self.model_id  # hashes the codebooks: once for all files
+        files = [self._parsed(d, own) for d in ([data] if single else data)]
         seeds = generator if generator is not None else seed
         seeds = list(seeds) if isinstance(seeds, (list, tuple)) else [seeds] * len(files)
         if len(seeds) != len(files):
@@ -227,21 +228,19 @@ class PercoCodec(DiffusionPipeline):
 
     __call__ = decompress
 
-    def _parsed(self, data: bytes | PercoFile) -> PercoFile:
+    def _parsed(self, data: bytes | PercoFile, model_id: int) -> PercoFile:
         """A file of these weights and of a rate they serve, unpacked where it is not yet."""
-        file = data if isinstance(data, PercoFile) else unpack(data, self.model_id)
-        if file.model_id != self.model_id:
-            raise BitstreamError(wrong_model(file.model_id, self.model_id))
+        file = data if isinstance(data, PercoFile) else unpack(data, model_id)
+        if file.model_id != model_id:
+            raise BitstreamError(wrong_model(file.model_id, model_id))
         self.rate(file.rate.name)
         return file
 
     @torch.no_grad()
     def condition(self, file: PercoFile) -> Tensor:
         """Local condition (1,C,h',w') that a file's indices decode to."""
-        device = self._execution_device
-        return self.conditioner.decode(
-            torch.from_numpy(file.indices)[None].to(device), file.rate.name
-        )
+        indices = torch.from_numpy(file.indices)[None].to(self._execution_device)
+        return self.conditioner.decode(indices, file.rate.name)
 
     @torch.no_grad()
     def estimate(self, file: PercoFile) -> Image.Image | None:

@@ -1,6 +1,9 @@
 """Weights, a device and a dtype become a codec, or one line of why not.
 
-weights, device, dtype ──load_codec──► PercoCodec ──set_sampler──► the same with another scheduler
+    weights, device, dtype ──load_codec──► PercoCodec ──set_sampler──► with another scheduler
+    an autoencoder, sizes ──build_codec──► PercoCodec with random weights, to be trained
+
+Paper: nothing on this.
 
 Taught in notebook 00.
 """
@@ -39,9 +42,7 @@ def load_codec(
     _check_weights(weights)
     try:
         codec = PercoCodec.from_pretrained(weights, dtype=getattr(torch, dtype))
-    except (
-        Exception
-    ) as error:  # the libraries raise a dozen kinds for files that are missing or cut
+    except Exception as error:  # of a dozen kinds, for files that are missing or cut
         if weights is None and isinstance(error, FileNotFoundError):
             raise
         raise ValueError(
@@ -55,8 +56,7 @@ def load_codec(
         size = sum(p.numel() * p.element_size() for m in _modules(codec) for p in m.parameters())
         raise ValueError(
             f"the weights ({size / 2**30:.1f} GiB) do not fit on {device}; close what else runs "
-            "there, take --dtype bfloat16 or --device cpu, or in Python "
-            "enable_model_cpu_offload()"
+            "there, take --dtype bfloat16 or --device cpu, or in Python enable_model_cpu_offload()"
         ) from error
 
 

@@ -226,6 +226,18 @@ def test_lists(tiny_codec):
 # --- errors ---
 
 
+def test_codebooks_are_hashed_once_a_call(tiny_codec, monkeypatch):
+    encoded, hashed = tiny_codec.compress(make_photo(64, 64)), []
+    fingerprint = type(tiny_codec.conditioner).fingerprint
+    monkeypatch.setattr(
+        type(tiny_codec.conditioner),
+        "fingerprint",
+        lambda self: hashed.append(1) or fingerprint(self),
+    )
+    tiny_codec.decompress([encoded, unpack(encoded)], 1)
+    assert len(hashed) == 1
+
+
 def test_files_that_cannot_be_decoded(tiny_codec):
     encoded = tiny_codec.compress(make_photo(64, 64), "a cat")
     file = unpack(encoded)
