@@ -159,7 +159,7 @@ class ArrayFile:
 
     def __init__(self, folder: Path):
         self._file = tempfile.TemporaryFile(dir=folder)
-        self._places: dict[str, tuple[int, tuple[int, ...], np.dtype]] = {}
+        self._places: dict[str, int] = {}
 
     def __enter__(self) -> "ArrayFile":
         return self
@@ -172,18 +172,14 @@ class ArrayFile:
 
     def add(self, name: str, values: np.ndarray | Tensor) -> None:
         """Keep an array under a name."""
-        array = np.ascontiguousarray(values)
-        place = self._file.seek(0, 2)
-        self._file.write(array.tobytes())
-        self._places[name] = place, array.shape, array.dtype
+        self._places[name] = self._file.seek(0, 2)
+        np.save(self._file, np.asarray(values))
 
     def read(self, names: Iterable[str]) -> Iterator[np.ndarray]:
         """Yield arrays, one at a time."""
         for name in names:
-            place, shape, dtype = self._places[name]
-            self._file.seek(place)
-            data = self._file.read(int(np.prod(shape)) * dtype.itemsize)
-            yield np.frombuffer(data, dtype).reshape(shape).copy()
+            self._file.seek(self._places[name])
+            yield np.load(self._file)
 
 
 def _inception(dataset: PhotoSet) -> Family:

@@ -15,7 +15,7 @@ import shlex
 import sys
 import time
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 
@@ -78,15 +78,13 @@ def write_summary(
     sets = score_sets(groups, scorer, dataset, files, quiet)
     for result, scores in zip(results, sets, strict=True):
         result.update({name: describe_score(score) for name, score in scores.items()})
-    about_metrics: dict[str, dict] = {}
-    for name in metrics:
-        missing = (loaded.missing | scorer.missing).get(name)
-        if missing is not None:
-            about_metrics[name] = {"missing": missing}
-        elif name in loaded.protocols:
-            about_metrics[name] = {"protocol": loaded.protocols[name]}
-        else:
-            about_metrics[name] = {"protocol": "of a set: beside each figure"}
+    missing, of_a_set = loaded.missing | scorer.missing, "of a set: beside each figure"
+    about_metrics = {
+        name: {"missing": missing[name]}
+        if name in missing
+        else {"protocol": loaded.protocols.get(name, of_a_set)}
+        for name in metrics
+    }
     summary = {
         "made_by": MADE_BY,
         "finished": True,
@@ -207,21 +205,18 @@ def deltas(groups: list[Group], metrics: Iterable[str]) -> list[dict]:
                 continue
             entry: dict = {"codec": codec, "reference": reference, "metric": metric}
             points = _points(curves[codec], metric)
-            for name, compute in (
-                ("bd_rate_percent", _bd_rate(metric)),
-                ("bd_metric", bd_metric),
-            ):
+            higher = metric not in LOWER_IS_BETTER
+            computations = {
+                "bd_rate_percent": lambda *curves, up=higher: bd_rate(*curves, up),
+                "bd_metric": bd_metric,
+            }
+            for name, compute in computations.items():
                 try:
                     entry[name] = compute(*base, *points)
                 except (ValueError, ImportError) as error:
-                    entry[name] = None
-                    entry[f"{name}_missing"] = str(error)
+                    entry |= {name: None, f"{name}_missing": str(error)}
             found.append(entry)
     return found
-
-
-def _bd_rate(metric: str) -> Callable[..., float]:
-    return lambda *curves: bd_rate(*curves, higher_is_better=metric not in LOWER_IS_BETTER)
 
 
 def _points(groups: list[Group], metric: str) -> tuple[list[float], list[float]]:

@@ -32,6 +32,8 @@ _PILLOW_FEATURES = {"jpeg": "jpg", "webp": "webp", "avif": "avif", "jpeg2000": "
 CODECS = tuple(_PILLOW_FEATURES)
 
 _QUALITIES = {"jpeg": (1, 95), "webp": (0, 100), "avif": (0, 100)}  # Pillow's scales
+# one thread and no tiles: the same bytes on any number of cores, and the smallest
+_AVIF = {"speed": 6, "subsampling": "4:2:0", "autotiling": False, "max_threads": 1}
 _JPEG2000_ENCODES = 7  # at most, for one target
 
 
@@ -129,20 +131,10 @@ def _encode_jpeg(image: Image.Image, quality: int) -> bytes:
     return min(baseline, progressive, key=len)
 
 
-def _encode_webp(image: Image.Image, quality: int) -> bytes:
-    return _encode(image, "webp", quality=quality, method=6)
-
-
-def _encode_avif(image: Image.Image, quality: int) -> bytes:
-    # one thread and no tiles: the same bytes on any number of cores, and the smallest
-    options = {"speed": 6, "subsampling": "4:2:0", "autotiling": False, "max_threads": 1}
-    return _encode(image, "avif", quality=quality, **options)
-
-
 _ENCODERS: dict[str, Callable[[Image.Image, int], bytes]] = {
     "jpeg": _encode_jpeg,
-    "webp": _encode_webp,
-    "avif": _encode_avif,
+    "webp": lambda image, quality: _encode(image, "webp", quality=quality, method=6),
+    "avif": lambda image, quality: _encode(image, "avif", quality=quality, **_AVIF),
 }
 
 
@@ -155,13 +147,11 @@ def once(tried: Tried, setting: float, encode: Callable[[], bytes]) -> bytes:
     return tried[setting][0]
 
 
-def _search_quality(
-    image: Image.Image, codec: str, target_bytes: int, tried: Tried
-) -> tuple[bytes, int]:
+def _search_quality(image: Image.Image, codec: str, target: int, tried: Tried) -> tuple[bytes, int]:
     def encode(quality: int) -> bytes:
         return once(tried, quality, lambda: _ENCODERS[codec](image, quality))
 
-    return search_quality(encode, *_QUALITIES[codec], target_bytes)
+    return search_quality(encode, *_QUALITIES[codec], target)
 
 
 def search_quality(

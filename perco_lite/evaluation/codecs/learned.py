@@ -11,7 +11,6 @@ Differs from the paper: those that are. Their lowest rate is about 0.1 bits per 
 PerCo's; they are the yardstick for the distortion curve, not for realism.
 """
 
-import os
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +25,7 @@ from perco_lite.data import image_to_tensor, tensor_to_image
 from perco_lite.evaluation.codecs.classical import BaselineResult
 from perco_lite.evaluation.codecs.ours import PROBLEMS, Attempt, Job
 from perco_lite.metrics import Unavailable, first_line
+from perco_lite.perceptual import may_download
 
 LEARNED_CODECS = {  # our name -> compressai's
     "factorized": "bmshj2018-factorized",
@@ -93,7 +93,7 @@ def load_learned(codec: str, quality: int) -> LearnedCodec:
         raise ValueError(f"got quality {quality} of {codec}, expected {min(urls)}..{max(urls)}")
     name = Path(urlparse(urls[quality]).path).name
     weights = Path(torch.hub.get_dir()) / "checkpoints" / name
-    if not weights.is_file() and os.environ.get("PERCO_LITE_DOWNLOAD") != "1":
+    if not weights.is_file() and not may_download():
         raise Unavailable(f"{codec}: no weights at {weights}; PERCO_LITE_DOWNLOAD=1 downloads them")
     try:
         network = _load_model(LEARNED_CODECS[codec], "mse", quality, pretrained=True).eval()

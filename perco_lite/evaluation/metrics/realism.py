@@ -13,7 +13,6 @@ antialiases the resize to 299x299. FID depends on the number of photos, so that 
 sets compare with each other only; the protocol carries the number.
 """
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from importlib.metadata import version
@@ -27,6 +26,7 @@ from torch import Tensor, nn
 from perco_lite.evaluation.metrics.frechet import Moments, frechet_distance, shared_axes
 from perco_lite.evaluation.metrics.intervals import Score, resampled_interval
 from perco_lite.metrics import Unavailable, first_line
+from perco_lite.perceptual import may_download
 
 SMALL_SET = 500  # vectors of Inception; above it no interval, which would be narrow and slow
 INCEPTION_WEIGHTS = "weights-inception-2015-12-05-6726825d.pth"  # torch-fidelity's, 2048 features
@@ -46,17 +46,12 @@ def load_inception() -> nn.Module:
     try:
         import torch_fidelity  # noqa: F401
         from torchmetrics.image.fid import NoTrainInceptionV3
-    except ImportError as error:
-        raise Unavailable(
-            f'Inception: {first_line(error)}; pip install "perco_lite[metrics]"'
-        ) from error
-    except (OSError, RuntimeError) as error:
-        hint = f"install the torchvision that belongs to torch {torch.__version__}"
-        raise Unavailable(
-            f"Inception: torchvision does not load ({first_line(error)}); {hint}"
-        ) from error
+    except (ImportError, OSError, RuntimeError) as error:
+        hint = 'pip install "perco_lite[metrics]", and the torchvision that belongs to torch'
+        reason = f"Inception: {first_line(error)}; {hint} {torch.__version__}"
+        raise Unavailable(reason) from error
     weights = Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_WEIGHTS
-    if not weights.is_file() and os.environ.get("PERCO_LITE_DOWNLOAD") != "1":
+    if not weights.is_file() and not may_download():
         raise Unavailable(
             f"Inception: no weights at {weights}; PERCO_LITE_DOWNLOAD=1 downloads them"
         )

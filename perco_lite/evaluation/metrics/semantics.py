@@ -12,7 +12,6 @@ Differs from the paper: its mIoU rests on a ViT-Adapter; here it is any segmente
 ``transformers``, by default a small SegFormer, so that figures compare with our own only.
 """
 
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import version
 
@@ -22,6 +21,7 @@ from PIL import Image, ImageDraw
 
 from perco_lite.evaluation.metrics.intervals import Score, percentiles
 from perco_lite.metrics import Unavailable, first_line
+from perco_lite.perceptual import may_download
 
 CLIP = "openai/clip-vit-base-patch32"
 SEGMENTER = "nvidia/segformer-b0-finetuned-ade-512-512"
@@ -225,7 +225,7 @@ def _resize_rule(processor) -> str:
 
 
 def _offline() -> dict[str, bool]:
-    return {"local_files_only": os.environ.get("PERCO_LITE_DOWNLOAD") != "1"}
+    return {"local_files_only": not may_download()}
 
 
 def _reason(metric: str, path: str, error: Exception) -> str:
