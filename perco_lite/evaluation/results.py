@@ -161,15 +161,9 @@ def published_points(
     with path.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             try:
-                point = PublishedPoint(
-                    row["method"],
-                    row["dataset"],
-                    row["metric"],
-                    float(row["bpp"]) if row["bpp"] else None,
-                    float(row["value"]),
-                    row["source"],
-                    row["confidence"],
-                )
+                cells = {name: row[name] for name in PublishedPoint._fields}
+                cells["bpp"] = float(row["bpp"]) if row["bpp"] else None
+                point = PublishedPoint(**cells | {"value": float(row["value"])})
                 keep = photos in (None, point.photos)
             except (KeyError, ValueError, TypeError, StopIteration) as error:
                 raise ValueError(
