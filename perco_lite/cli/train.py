@@ -19,7 +19,7 @@ from typing import Annotated, get_type_hints
 import typer
 from typer.core import TyperCommand
 
-from perco_lite.cli.options import errors_in_one_line, fail
+from perco_lite.cli.options import PROBLEMS, errors_in_one_line, fail
 from perco_lite.files import explain
 from perco_lite.training.settings import (
     RENAMED,
@@ -229,11 +229,9 @@ def _train(recipe: Callable, options: dict) -> None:
         warnings.showwarning = lambda message, *where: say("warning", message)
         try:
             summary = recipe(**options)
-        except (OSError, ValueError, ImportError) as error:
-            say("error", explain(error))
-            raise typer.Exit(2) from error
-        except (FloatingPointError, RuntimeError, MemoryError) as error:
-            short = isinstance(error, MemoryError) or re.search("out of memory|alloc", str(error))
+        except (*PROBLEMS, FloatingPointError) as error:
+            short = isinstance(error, RuntimeError) and re.search("out of memory|alloc", str(error))
+            short = short or isinstance(error, MemoryError)
             say("error", LESS_MEMORY if short else explain(error))
             raise typer.Exit(2) from error
     typer.echo(json.dumps(summary, indent=1))

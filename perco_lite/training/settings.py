@@ -31,6 +31,8 @@ class TrainingSettings:
     """Settings of one run; ``steps`` fixes the schedule, ``minutes`` only a slice of it."""
 
     output: Path
+    # text, for a Path would lose a slash of a URL
+    data: str | None = option(None, "Shards, a folder of photos, or URLs of shards.")
     steps: int = option(1000, "Length of the schedule.")
     minutes: float | None = option(None, "Stop after a slice; run again to go on.")
     batch_size: int = option(16, "Over all processes and passes.")
@@ -50,14 +52,7 @@ class TrainingSettings:
 
 
 @dataclass(frozen=True)
-class PhotoSettings(TrainingSettings):
-    """Settings of a run on photos: text, for a Path would lose a slash of a URL."""
-
-    data: str | None = option(None, "Shards, a folder of photos, or URLs of shards.")
-
-
-@dataclass(frozen=True)
-class AutoencoderSettings(PhotoSettings):
+class AutoencoderSettings(TrainingSettings):
     """Stage 1. ``decoder_of`` trains on the decoder of existing weights alone; ``hold_latents``
     lets the encoder of ``start`` move its latents a little."""
 
@@ -73,7 +68,7 @@ class AutoencoderSettings(PhotoSettings):
 
 
 @dataclass(frozen=True)
-class TextSettings(PhotoSettings):
+class TextSettings(TrainingSettings):
     """The text encoder's training."""
 
     output: Path = Path("out/train/text")
@@ -83,7 +78,7 @@ class TextSettings(PhotoSettings):
 
 
 @dataclass(frozen=True)
-class CodecSettings(PhotoSettings):
+class CodecSettings(TrainingSettings):
     """Stage 2, whatever it is trained around."""
 
     output: Path = Path("out/train/codec")
