@@ -36,7 +36,7 @@ from perco_lite.evaluation.methods import build_methods
 from perco_lite.evaluation.metrics.velocity_loss import velocity_losses
 from perco_lite.evaluation.scoring import PhotoMetric, load_photo_metrics
 from perco_lite.loading import device_name, load_codec
-from perco_lite.perceptual import SQUEEZENET_FILE, PerceptualDistance
+from perco_lite.perceptual import load_feature_distance
 from perco_lite.rates import get_rate
 
 KEYS = {  # method -> how a figure of a metric and rate is called
@@ -182,10 +182,10 @@ def measure_kodak(codec: PercoCodec, kodak: list, quiet: bool = False) -> dict:
 
 def _feature_distance() -> dict[str, PhotoMetric]:
     """SqueezeNet feature distance, by its name; nothing where its weights are not found."""
-    folder = find_data("weights")
-    if folder is None or not (folder / SQUEEZENET_FILE).exists():
+    try:
+        network = load_feature_distance()
+    except FileNotFoundError:
         return {}
-    network = PerceptualDistance.from_file(folder / SQUEEZENET_FILE)
 
     @torch.no_grad()
     def distance(image: Image.Image, decoded: Image.Image, caption: str | None) -> float:

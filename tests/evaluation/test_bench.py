@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from conftest import make_photo
+from perco_lite import perceptual
 from perco_lite.cli.main import app
 from perco_lite.codec import PercoCodec
 from perco_lite.evaluation import bench
@@ -97,7 +98,7 @@ def test_feature_distance_where_its_weights_are_found(tiny_codec, photos, monkey
 
     (photos / "weights").mkdir()
     (photos / "weights" / "squeezenet1_0_caffe_fp32.npz").touch()
-    monkeypatch.setattr(bench, "PerceptualDistance", Distance)
+    monkeypatch.setattr(perceptual, "PerceptualDistance", Distance)
     result = bench.measure_kodak(tiny_codec, samples, quiet=True)
     image = samples[0].image
     decoded = tiny_codec.decompress(tiny_codec.compress(image, samples[0].caption, "0.0313"))
