@@ -15,7 +15,7 @@ BIN := .venv/bin
 NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab test notebooks notebooks-blank train caption-model bench evidence clean distclean
+.PHONY: help demo lab test test-oldest notebooks notebooks-blank train caption-model bench evidence clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,15 @@ lab: .venv/.notebooks ## open the notebooks in JupyterLab
 test: .venv/.test ## check the style, then run the tests (all that CI does)
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-oldest: .venv-oldest/.installed ## run the tests with the lowest releases that pyproject.toml allows
+	.venv-oldest/bin/python -m pytest $(PYTEST_ARGS) tests
+
+.venv-oldest/.installed: pyproject.toml scripts/oldest.py
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/python scripts/oldest.py > $(@D)/constraints.txt
+	$(@D)/bin/python -m pip install $(PIP_ARGS) -c $(@D)/constraints.txt -e ".[test]"
+	@touch $@
 
 notebooks: $(if $(NOTEBOOKS),.venv/.notebooks) ## run every notebook again and store its outputs
 ifeq ($(NOTEBOOKS),)
@@ -68,8 +77,8 @@ clean: ## remove out/ (checkpoints in it too) and the caches
 	rm -rf out build .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
-distclean: clean ## clean, and remove .venv
-	rm -rf .venv *.egg-info
+distclean: clean ## clean, and remove .venv, .venv-oldest
+	rm -rf .venv .venv-oldest *.egg-info
 
 # .venv/.core has the package alone, .venv/.NAME its extra NAME as well. An install that fails or is
 # killed leaves .venv/.installing behind, and the next one then starts from an empty .venv.

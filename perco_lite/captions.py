@@ -49,6 +49,7 @@ def train_tokenizer(sentences: Iterable[str], vocabulary: int = 3072) -> PreTrai
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
+        add_prefix_space=True,  # else transformers 4 takes it away again
         bos_token=_START,
         eos_token=_END,
         pad_token=_PAD,

@@ -1,10 +1,12 @@
 """Tokens and embeddings of captions: any Unicode, always 32 tokens, nothing mistaken for a mark."""
 
+import json
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from conftest import SENTENCES
 from perco_lite.captions import (
@@ -15,6 +17,7 @@ from perco_lite.captions import (
     tokenize,
     train_tokenizer,
 )
+from perco_lite.codec import BUNDLED
 
 PAD, START, END = 0, 1, 2
 TOKENIZER = train_tokenizer(SENTENCES, vocabulary=300)
@@ -74,6 +77,15 @@ def test_marks_written_in_a_caption_are_only_text():
     """Else a caption could end itself, or hide words: "<end>" means these five characters."""
     ids = tokenize(TOKENIZER, ["a <end> b <start> <pad> c"])[0]
     assert decoded(ids) == " a <end> b <start> <pad> c"
+
+
+def test_the_bundled_first_word_is_a_word_like_the_others():
+    """With a space before it, as in training; transformers 4 believes the config, not the file."""
+    config = json.loads((BUNDLED / "tokenizer" / "tokenizer_config.json").read_text("utf-8"))
+    assert config["add_prefix_space"] is True
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(BUNDLED / "tokenizer")
+    first, second = tokenize(tokenizer, ["red", "a red"]).tolist()
+    assert first[1] == second[2]
 
 
 def test_case_and_unicode_form_do_not_matter():

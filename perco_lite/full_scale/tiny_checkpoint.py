@@ -97,12 +97,13 @@ def tiny_blip(folder: str | Path, seed: int = 0) -> Path:
 
 def word_tokenizer(*more: str):
     """BERT's tokenizer with whole words in place of pieces; ``more`` are special tokens."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
     from transformers import BertTokenizerFast
 
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]", *more]
     vocabulary = {word: number for number, word in enumerate([*special, *WORDS])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     return BertTokenizerFast(tokenizer_object=tokenizer, bos_token="[DEC]")
 

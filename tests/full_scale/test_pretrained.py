@@ -312,7 +312,7 @@ def test_names_of_old_releases_are_read(tiny_stable_diffusion, copy):
     save_file(weights, file, {"format": "pt"})
     spoil(copy / "text_encoder" / "model.safetensors", add=["text_model.embeddings.position_ids"])
     write_vocabulary(copy / "tokenizer")
-    (copy / "tokenizer" / "tokenizer.json").unlink()
+    (copy / "tokenizer" / "tokenizer.json").unlink(missing_ok=True)  # transformers 4 writes none
     scheduler = {"_class_name": "PNDMScheduler", "skip_prk_steps": True, "trained_betas": None}
     change(copy / "scheduler" / "scheduler_config.json", **scheduler, clip_sample=...)
     ours, theirs = build(copy), build(tiny_stable_diffusion)
