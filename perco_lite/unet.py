@@ -15,13 +15,15 @@ Taught in notebook 05.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from torch import Tensor
 
-from perco_lite.rates import RATES
+from perco_lite.captions import embed_captions
+from perco_lite.rates import RATES, get_rate
 
 
 def build_unet(
@@ -114,6 +116,40 @@ def predict_velocity(
         class_labels=rate_ids,
     ).sample
     return F.pixel_shuffle(velocity, patch)[..., :height, :width]
+
+
+@torch.no_grad()
+def velocity_losses(
+    codec,
+    latents: Tensor,
+    condition: Tensor,
+    texts: Sequence[str],
+    rate: str,
+    seed: int | torch.Generator,
+    levels: Sequence[int] = range(199, 1000, 200),
+) -> list[float]:
+    """How well a ``PercoCodec`` predicts one photo under each of several captions: its v-loss.
+
+    The objective itself, which sees effects that no picture shows. Latents (1,4,h',w'), condition
+    (1,C,h',w'). Mean over the noise ``levels``; the noise (of ``seed``, or a CPU generator) is the
+    same for all texts, so that differences between them have little variance.
+    """
+    if isinstance(seed, int):
+        seed = torch.Generator().manual_seed(seed)
+    unet, count, timesteps = codec.unet, len(levels), torch.tensor(levels)
+    noise = torch.randn((count, *latents.shape[1:]), generator=seed).to(latents)
+    many = latents.expand_as(noise)
+    noisy = codec.scheduler.add_noise(many, noise, timesteps)
+    target = codec.scheduler.get_velocity(many, noise, timesteps)
+    rates = torch.full((count,), RATES.index(get_rate(rate)), device=latents.device)
+    losses = []
+    for text in embed_captions(codec.tokenizer, codec.text_encoder, list(texts)):
+        text, same = text.expand(count, -1, -1), condition.expand(count, -1, -1, -1)
+        velocity = predict_velocity(
+            codec.unet, noisy, timesteps.to(noisy.device), same, text, rates
+        )
+        losses.append(F.mse_loss(velocity, target).item())
+    return losses
 
 
 def split_velocity(noisy: Tensor, velocity: Tensor, alpha_bar: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,11 +14,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
 import torch
-from PIL import Image
 from tqdm import tqdm
 
 from perco_lite.codec import PercoCodec
@@ -32,19 +32,20 @@ from perco_lite.data import (
 )
 from perco_lite.evaluation.codecs.ours import OURS, Decoding
 from perco_lite.evaluation.datasets import Photo
-from perco_lite.evaluation.methods import build_methods
-from perco_lite.evaluation.metrics.velocity_loss import velocity_losses
-from perco_lite.evaluation.scoring import PhotoMetric, load_photo_metrics
+from perco_lite.evaluation.evaluate import build_methods
+from perco_lite.evaluation.scoring import load_photo_metrics
 from perco_lite.loading import device_name, load_codec
 from perco_lite.perceptual import load_feature_distance
 from perco_lite.rates import get_rate
+from perco_lite.unet import velocity_losses
 
-KEYS = {  # method -> how a figure of a metric and rate is called
-    "perco": "{0}_{1}",
-    "perco-estimate": "{0}_of_estimate_{1}",
-    "autoencoder": "autoencoder_{0}",
+METRICS = ("psnr", "ms_ssim", "flat_colour_error", "lpips_alex")
+NO_DIFFUSION = ("psnr", "feature_distance")
+FIGURES = {  # method -> how a figure of a metric and rate is called, and which there are
+    "perco": ("{0}_{1}", ("bytes", *METRICS, "feature_distance")),
+    "perco-estimate": ("{0}_of_estimate_{1}", NO_DIFFUSION),
+    "autoencoder": ("autoencoder_{0}", NO_DIFFUSION),
 }
-NO_DIFFUSION = {"psnr", "feature_distance"}  # what the other two methods are measured by
 LADDER = ("0.0019", "0.0098", "0.0313", "0.1250")
 TARGETS = {  # what issue 2 of this project asks for, on two cores
     "encode_s": ("≤", 0.5),
@@ -106,21 +107,18 @@ def run_bench(
     report: dict = {"machine": device_name(), "torch": torch.__version__}
     say(f"perco bench on {report['machine']}, torch {torch.__version__}")
     codec = load_codec(weights)  # first of all: nothing else works without
+    missing = "not measured: no {} photos found (data/README.md{})".format
     if speed:
         _show(say, report, measure_speed(weights))
-    if quality:
-        kodak = kodak_photos()
-        if kodak:
-            _show(say, report, measure_kodak(codec, kodak[: photos or None], quiet))
-            _show(say, report, measure_codes(codec, quiet))
-        else:
-            reason = "not measured: no Kodak photos found (data/README.md says how to get them)"
-            _show(say, report, {"kodak_photos": reason})
-        if held_out is not None:
-            _show(say, report, measure_caption(codec, held_out, quiet=quiet))
-        else:
-            reason = "not measured: no held-out photos found (data/README.md, val)"
-            _show(say, report, {"caption_photos": reason})
+    if quality and (kodak := kodak_photos()):
+        _show(say, report, measure_kodak(codec, kodak[: photos or None], quiet))
+        _show(say, report, measure_codes(codec, quiet))
+    elif quality:
+        _show(say, report, {"kodak_photos": missing("Kodak", " says how to get them")})
+    if quality and held_out is not None:
+        _show(say, report, measure_caption(codec, held_out, quiet=quiet))
+    elif quality:
+        _show(say, report, {"caption_photos": missing("held-out", ", val")})
     return report
 
 
@@ -130,20 +128,17 @@ def measure_speed(weights: str | None = None) -> dict:
     Raises ``RuntimeError`` with what the measuring process said, should that fail.
     """
 
-    def run(*command: str) -> str:
+    def run(*command: str) -> tuple[str, float]:
+        started = time.perf_counter()
         done = subprocess.run([sys.executable, *command], capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError(f"the measuring process failed: {done.stderr.strip()[-500:]}")
-        return done.stdout
+        return done.stdout, time.perf_counter() - started
 
-    result = json.loads(run("-c", _SPEED, weights or ""))
-    started = time.perf_counter()
-    run("-c", _COLD, weights or "")
-    result["cold_start_s"] = time.perf_counter() - started
-    started = time.perf_counter()
-    run("-m", "perco_lite.cli", "--help")
-    result["help_s"] = time.perf_counter() - started
-    return result
+    figures, _ = run("-c", _SPEED, weights or "")
+    _, cold = run("-c", _COLD, weights or "")
+    _, help_seconds = run("-m", "perco_lite.cli", "--help")
+    return {**json.loads(figures), "cold_start_s": cold, "help_s": help_seconds}
 
 
 def measure_kodak(codec: PercoCodec, kodak: list, quiet: bool = False) -> dict:
@@ -152,24 +147,29 @@ def measure_kodak(codec: PercoCodec, kodak: list, quiet: bool = False) -> dict:
     ``feature_distance`` is the training's SqueezeNet distance, where its weights are found: ours,
     not LPIPS. ``*_of_estimate`` is the picture that the bits imply without any diffusion.
     """
-    loaded = load_photo_metrics(("psnr", "ms_ssim", "flat_colour_error", "lpips_alex"))
-    metrics = {name.removesuffix("_alex"): score for name, score in loaded.functions.items()}
-    metrics |= _feature_distance()
+    loaded = load_photo_metrics(METRICS)
+    metrics = dict(loaded.functions)
+    with suppress(FileNotFoundError):
+        network = load_feature_distance()
+        metrics["feature_distance"] = lambda a, b, caption: float(
+            network(image_to_tensor(b), image_to_tensor(a))
+        )
     how = Decoding().of(codec)
     methods, _ = build_methods(OURS, codec, codec.rates, (), how)
     values: dict[str, list[float]] = {}
     for sample in tqdm(kodak, desc="kodak", unit="photo", disable=quiet):
         photo, image = Photo(sample.name, Path(sample.name), sample.caption), sample.image
         for method in methods:
+            label, figures = FIGURES[method.name]
             for attempt in method.run([(photo, image, list(method.points))]):
                 if attempt.error is not None:
                     raise attempt.error
-                found = {} if method.name != "perco" else {"bytes": len(attempt.data)}
-                for name in metrics if method.name == "perco" else metrics.keys() & NO_DIFFUSION:
-                    found[name] = metrics[name](image, attempt.image, photo.caption)
+                found = {n: metrics[n](image, attempt.image, "") for n in figures if n in metrics}
+                if "bytes" in figures:
+                    found["bytes"] = len(attempt.data)
                 for name, value in found.items():
                     if value is not None:
-                        key = KEYS[method.name].format(name, attempt.rate)
+                        key = label.format(name.removesuffix("_alex"), attempt.rate)
                         values.setdefault(key, []).append(value)
     return {
         "kodak_photos": len(kodak),
@@ -178,20 +178,6 @@ def measure_kodak(codec: PercoCodec, kodak: list, quiet: bool = False) -> dict:
         **{name: sum(several) / len(several) for name, several in sorted(values.items())},
         **{n.removesuffix("_alex"): f"not measured: {r}" for n, r in loaded.missing.items()},
     }
-
-
-def _feature_distance() -> dict[str, PhotoMetric]:
-    """SqueezeNet feature distance, by its name; nothing where its weights are not found."""
-    try:
-        network = load_feature_distance()
-    except FileNotFoundError:
-        return {}
-
-    @torch.no_grad()
-    def distance(image: Image.Image, decoded: Image.Image, caption: str | None) -> float:
-        return network(image_to_tensor(decoded), image_to_tensor(image)).item()
-
-    return {"feature_distance": distance}
 
 
 def measure_codes(codec: PercoCodec, quiet: bool = False) -> dict:
@@ -229,23 +215,18 @@ def measure_caption(
     """
     samples = list(islice((photo for photo in held_out if photo.captions), photos))
     captions = [photo.captions[0] for photo in samples]
-    generator = torch.Generator().manual_seed(0)
-    losses = {"true": [], "shuffled": [], "empty": []}
+    draw, levels = torch.Generator().manual_seed(0), range(99, 1000, 100)
+    rows = []
     for number, photo in enumerate(tqdm(samples, desc="caption", unit="photo", disable=quiet)):
         image = pad_to_multiple(image_to_tensor(photo.image), get_rate(rate).stride)
         latents = codec.autoencoder.encode(image.to(codec.device))
         condition = codec.conditioner.decode(codec.conditioner.encode(latents, rate), rate)
         texts = captions[number], captions[number - 1], ""
-        values = velocity_losses(
-            codec, latents, condition, texts, rate, generator, range(99, 1000, 100)
-        )
-        for several, value in zip(losses.values(), values, strict=True):
-            several.append(value)
-    result = {"caption_photos": len(samples)}
-    for name, values in losses.items():
-        result[f"v_loss_{name}_caption"] = sum(values) / len(values)
-    gains = torch.tensor(losses["shuffled"]) - torch.tensor(losses["true"])
-    result["v_loss_gain"] = gains.mean().item()
+        rows.append(velocity_losses(codec, latents, condition, texts, rate, draw, levels))
+    losses = dict(zip(("true", "shuffled", "empty"), torch.tensor(rows).T, strict=True))
+    gains = losses["shuffled"] - losses["true"]
+    result = {"caption_photos": len(samples), "v_loss_gain": gains.mean().item()}
+    result |= {f"v_loss_{name}_caption": several.mean().item() for name, several in losses.items()}
     if len(gains) > 1:
         result["v_loss_gain_standard_error"] = (gains.std() / math.sqrt(len(gains))).item()
     return result

@@ -1,5 +1,6 @@
 """Photos × codecs × rates → one table, one row at a time, and a summary of how and what.
 
+    names, weights, rates ──build_methods──► [method, …], {name: why it cannot run here}
     PhotoSet ──a few photos──► method.run ──► Attempt ──┬─► out_pictures/CODEC/RATE/PHOTO.png
                                                         └─ metrics ─► a row of the table
     all rows ──summary──► out.json: settings, protocols, means, intervals, deltas
@@ -9,8 +10,9 @@ other settings is refused. Under ``accelerate launch`` each process takes every 
 photos, so that what is decoded together, and with it the table, is the same for any n.
 One run at a time may write to one output.
 
-Paper: PerCo, Sec. 4.
-Differs from the paper: everything is measured on the file that would be sent.
+Paper: PerCo, Sec. 4: VTM, BPG, HiFiC, MS-ILLM and others.
+Differs from the paper: everything is measured on the file that would be sent; what cannot run is
+named, and nothing takes its place.
 """
 
 import time
@@ -25,9 +27,9 @@ from perco_lite.codec import PercoCodec
 from perco_lite.coding.bitstream import WRITTEN_VERSION
 from perco_lite.coding.entropy_coding import caption_table_id
 from perco_lite.coding.index_prior import find_prior, prior_table_id
-from perco_lite.evaluation.codecs.ours import Decoding
+from perco_lite.evaluation.codecs import classical, external, learned
+from perco_lite.evaluation.codecs.ours import OURS, Ceiling, Decoding, Estimate, Perco, PercoFiles
 from perco_lite.evaluation.datasets import PhotoSet
-from perco_lite.evaluation.methods import build_methods
 from perco_lite.evaluation.rows import (
     RowMaker,
     columns,
@@ -41,8 +43,54 @@ from perco_lite.evaluation.summary import write_summary
 from perco_lite.evaluation.table import EvaluationFiles, ResultTable
 from perco_lite.files import explain, save_png
 from perco_lite.loading import weights_digest
+from perco_lite.metrics import Unavailable
+from perco_lite.rates import get_rate
 
 BATCH = 4  # photos in memory
+KNOWN = (*OURS, *classical.CODECS, *external.EXTERNAL_CODECS, *learned.LEARNED_CODECS)
+
+
+def build_methods(
+    names: Iterable[str],
+    codec: PercoCodec | None,
+    rates: tuple[str, ...],
+    ladder: tuple[float, ...],
+    decoding: Decoding,
+    rounds: int | None = None,
+) -> tuple[list, dict[str, str]]:
+    """Methods in the order of their names, and for each that cannot run here, why.
+
+    Raises ``ValueError`` for an unknown name, rate or rung, or where none can run.
+    """
+    for rate in rates:
+        get_rate(rate) if codec is None else codec.rate(rate)
+    for bpp in ladder:
+        if not 0 < bpp <= 24:
+            raise ValueError(f"got {bpp:g} bpp on the ladder, expected above 0 and at most 24")
+    files = PercoFiles(codec, rounds) if codec is not None else None
+    methods, missing = [], {}
+    for name in dict.fromkeys(names):
+        if name not in KNOWN:
+            raise ValueError(f"got codec {name!r}, expected some of {', '.join(KNOWN)}")
+        if name in OURS and codec is None:
+            raise ValueError(f"got codec {name!r} but no weights; pass a PercoCodec")
+        try:
+            if name == "autoencoder":
+                method = Ceiling(codec)
+            elif name in OURS:
+                method = (Perco if name == "perco" else Estimate)(files, rates, decoding)
+            elif name in learned.LEARNED_CODECS:
+                method = learned.load_learned_family(name)
+            else:
+                module = classical if name in classical.CODECS else external
+                module.check_available(name)
+                method = classical.Classical(name, rates, ladder, module.encode_near, files)
+            methods.append(method)
+        except Unavailable as error:
+            missing[name] = str(error)
+    if not methods:
+        raise ValueError(f"none of the codecs works here: {missing}")
+    return methods, missing
 
 
 def evaluate(
@@ -215,21 +263,3 @@ def processes(device: str | None = None):
 
     # one process may wait for another that has hours to go
     return PartialState(cpu=device == "cpu", timeout=timedelta(days=7))
-
-
-def _open(table: ResultTable, state, refuse: Callable[[], None]) -> None:
-    """Open the table in every process, or in none; a table that is refused stays as it was."""
-    table.check()
-    state.wait_for_everyone()  # nobody writes while another still looks
-    if state.is_main_process:
-        table.open()
-    state.wait_for_everyone()
-    refused = None
-    try:
-        refuse()
-    except ValueError as error:
-        refused = error
-    state.wait_for_everyone()  # nobody adds rows while another still reads
-    if refused is not None:
-        table.close(remove=table.made)
-        raise refused

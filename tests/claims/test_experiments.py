@@ -18,10 +18,10 @@ from perco_lite.coding.entropy_coding import pack_text, zlib_bytes
 from perco_lite.data import Sample
 from perco_lite.evaluation.metrics.intervals import draw_photos
 from perco_lite.evaluation.metrics.patch_distance import patch_frechet_draws
-from perco_lite.evaluation.metrics.velocity_loss import velocity_losses
 from perco_lite.metrics import psnr
 from perco_lite.rates import RATES
 from perco_lite.training.index_prior import fit_prior, prior_bits
+from perco_lite.unet import predict_velocity, velocity_losses
 
 
 def test_crops_are_the_middle_and_small_photos_are_left_out(tiny_codec, tiny, make_photo):
@@ -65,7 +65,6 @@ def test_rows_have_the_figures_of_their_photo(bench):
 
 def test_velocity_loss_is_that_of_the_definition(bench, tiny_codec):
     from perco_lite.captions import embed_captions
-    from perco_lite.unet import predict_velocity
 
     rate, latents = bench.lowest, bench.latents()[:1]
     condition = bench.condition(rate)[:1]

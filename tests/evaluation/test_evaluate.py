@@ -21,8 +21,7 @@ from perco_lite.evaluation.codecs import classical, external, ours
 from perco_lite.evaluation.codecs.classical import encode_near, uniform_bytes
 from perco_lite.evaluation.codecs.ours import Decoding, Perco, PercoFiles
 from perco_lite.evaluation.datasets import open_dataset
-from perco_lite.evaluation.evaluate import evaluate
-from perco_lite.evaluation.methods import build_methods
+from perco_lite.evaluation.evaluate import build_methods, evaluate
 from perco_lite.evaluation.table import ResultTable
 from perco_lite.metrics import Unavailable, psnr
 from perco_lite.refinement import default_rounds

@@ -20,7 +20,7 @@ from perco_lite.claims.experiments.pictures import NOTHING
 from perco_lite.claims.workbench import Outcome, Workbench, centre
 from perco_lite.coding.entropy_coding import zlib_bytes
 from perco_lite.data import find_data, image_to_tensor, load_photo, read_caption_lists
-from perco_lite.evaluation.metrics.velocity_loss import velocity_losses
+from perco_lite.unet import velocity_losses
 
 WIDTH, HEIGHT = 320, 256  # of photos shrunk to that short side, as in training
 OBJECTS = 3

@@ -20,13 +20,13 @@ from pathlib import Path
 from perco_lite.claims.workbench import Outcome, Workbench
 from perco_lite.codec import PercoCodec
 from perco_lite.evaluation.metrics.patch_distance import patch_frechet_draws
-from perco_lite.evaluation.metrics.velocity_loss import velocity_losses
 from perco_lite.rates import get_rate
 from perco_lite.training.codec import CodecLoss, CodecStage
 from perco_lite.training.latents import LatentStore, cache_latents
 from perco_lite.training.loop import TrainingSettings, train
 from perco_lite.training.photos import PhotoStore
 from perco_lite.training.shards import find_training_data
+from perco_lite.unet import velocity_losses
 
 FEATURE_WEIGHT = 0.1  # as PerCo (SD) sets LPIPS's; the paper's is not known
 BATCH, CROP = 8, 24  # crops of 24x24 latents

@@ -24,6 +24,7 @@ import numpy as np
 from PIL import Image
 
 from perco_lite.evaluation.codecs.classical import BaselineResult, Tried, once, search_quality
+from perco_lite.metrics import Unavailable
 
 # Our name -> its programs, by the names they are installed under; the first one found is taken.
 PROGRAMS = {
@@ -60,6 +61,12 @@ def why_not(codec: str) -> str:
     if codec == "vtm" and not _vtm_config().is_file():
         return f"vtm: no configuration at {_vtm_config()}; set PERCO_LITE_VTM_CONFIG to VTM's own"
     return ""
+
+
+def check_available(codec: str) -> None:
+    """Raise ``Unavailable`` for a codec whose programs are not here."""
+    if reason := why_not(codec):
+        raise Unavailable(reason)
 
 
 def available() -> dict[str, bool]:
