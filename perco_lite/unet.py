@@ -145,9 +145,7 @@ def velocity_losses(
     losses = []
     for text in embed_captions(codec.tokenizer, codec.text_encoder, list(texts)):
         text, same = text.expand(count, -1, -1), condition.expand(count, -1, -1, -1)
-        velocity = predict_velocity(
-            codec.unet, noisy, timesteps.to(noisy.device), same, text, rates
-        )
+        velocity = predict_velocity(unet, noisy, timesteps.to(noisy.device), same, text, rates)
         losses.append(F.mse_loss(velocity, target).item())
     return losses
 
