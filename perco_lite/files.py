@@ -13,8 +13,8 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from PIL import Image
@@ -105,15 +105,16 @@ def check_weights(folder: Path) -> None:
             )
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write under another name, then rename: nobody ever sees half a file, Ctrl-C or not.
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Another name to write under, renamed at the end: nobody ever sees half a file, Ctrl-C or not.
 
     Raises ``OSError`` naming ``path``.
     """
     fresh = path.with_name(f".perco_lite-{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        fresh.write_bytes(data)
+        yield fresh
         fresh.replace(path)
     except OSError as error:
         raise OSError(
@@ -122,6 +123,12 @@ def write_whole(path: Path, data: bytes) -> None:
     finally:
         with suppress(OSError):
             fresh.unlink()
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write bytes, whole or not at all; raises as ``whole``."""
+    with whole(path) as fresh:
+        fresh.write_bytes(data)
 
 
 def write_csv(
@@ -133,16 +140,21 @@ def write_csv(
     """Write a table, whole or not at all; default: every column that any row has.
 
     Empty where a row has none or None; ``digits``: significant ones of a float, None = all of them.
+    With ``columns``, one row at a time is in memory. Names of files need not be text.
     """
-    rows, text = list(rows), io.StringIO()
-    columns = columns or tuple(dict.fromkeys(key for row in rows for key in row))
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    for row in rows:
-        cells = (row.get(column) for column in columns)
-        short = (f"{c:.{digits}g}" if digits and isinstance(c, float) else c for c in cells)
-        writer.writerow(short)
-    write_whole(path, text.getvalue().encode())
+    if not columns:
+        rows = list(rows)
+        columns = tuple(dict.fromkeys(key for row in rows for key in row))
+    with (
+        whole(path) as fresh,
+        fresh.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream,
+    ):
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(columns)
+        for row in rows:
+            cells = (row.get(column) for column in columns)
+            short = (f"{c:.{digits}g}" if digits and isinstance(c, float) else c for c in cells)
+            writer.writerow(short)
 
 
 def save_png(image: Image.Image, path: Path) -> None:

@@ -14,17 +14,17 @@ nowhere.
 
 import csv
 import json
-import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
-from perco_lite.files import write_whole
+from perco_lite.files import whole, write_csv, write_whole
 
 MADE_BY = "perco evaluate"  # says that a JSON file is ours, and may be written over
 DEFAULT_CODECS = ("perco", "autoencoder", "perco-estimate", "jpeg", "jpeg2000", "webp", "avif")
 KEY = ("photo", "codec", "rate")
+UNTOUCHED = "nothing was written: name another output"
 _ERRORS = "surrogateescape"  # names of photos need not be text
 
 Row = dict[str, str]
@@ -37,17 +37,17 @@ class ResultTable:
         self.path, self.columns = Path(path), tuple(columns)
         self.store = self.path.with_suffix(".sqlite")
         self.made = False  # the store, by this run
+        self._marks = f"VALUES ({', '.join('?' * len(self.columns))})"
         self._connection: sqlite3.Connection | None = None
 
     def check(self) -> None:
         """Raise ``ValueError`` if the file or the store is not a table with these columns."""
         if self.path.exists():
-            header = ",".join(self.columns).encode() + b"\n"
-            with self.path.open("rb") as stream:
-                start = stream.read(len(header) + 4096)
-            if not header.startswith(start):  # ours, perhaps cut within its first line
-                first = start.split(b"\n")[0].decode("utf-8", "replace").rstrip("\r")
-                self._check_columns(self.path, next(csv.reader([first[:2000]]), []))
+            header = ",".join(self.columns) + "\n"
+            with self.path.open(encoding="utf-8", errors="replace", newline="") as stream:
+                first = stream.readline(len(header) + 2000)
+            if not header.startswith(first):  # ours, perhaps cut within its first line
+                self._check_columns(self.path, next(csv.reader([first.rstrip("\r\n")]), []))
         if self.store.exists():
             found = []
             with suppress(sqlite3.DatabaseError):
@@ -57,10 +57,10 @@ class ResultTable:
     def _check_columns(self, file: Path, found: list[str]) -> None:
         if tuple(found) == self.columns:
             return
-        missing = [name for name in self.columns if name not in found]
-        extra = [name for name in found if name not in self.columns]
-        what = f"no column {', '.join(missing[:4])}" if missing else "other columns"
-        what += f"; unknown: {', '.join(repr(name[:40]) for name in extra[:4])}" if extra else ""
+        missing = [name for name in self.columns if name not in found][:4]
+        extra = [repr(name[:40]) for name in found if name not in self.columns][:4]
+        what = f"no column {', '.join(missing)}" if missing else "other columns"
+        what += f"; unknown: {', '.join(extra)}" if extra else ""
         raise ValueError(
             f"{file} is another table ({what}); nothing was written: give another output, or the "
             "same metrics as when it was made"
@@ -70,18 +70,14 @@ class ResultTable:
         """Make the store, with the rows of the file, unless a run left one; one process does."""
         if self.store.exists():
             return
-        fresh = self.store.with_name(f".perco_lite-{os.getpid()}.part")
-        marks = ", ".join("?" * len(self.columns))
         names = ", ".join(f'"{name}"' for name in self.columns)
-        try:
-            with closing(sqlite3.connect(fresh)) as store, store:
-                store.execute(f"CREATE TABLE rows ({names}, PRIMARY KEY ({', '.join(KEY)}))")
-                store.executemany(f"INSERT OR IGNORE INTO rows VALUES ({marks})", self._read())
-            fresh.replace(self.store)
-        except sqlite3.OperationalError as error:
-            raise OSError(f"cannot write {self.store} ({error}); name another output") from error
-        finally:
-            fresh.unlink(missing_ok=True)
+        with whole(self.store) as fresh:
+            try:
+                with closing(sqlite3.connect(fresh)) as store, store:
+                    store.execute(f"CREATE TABLE rows ({names}, PRIMARY KEY ({', '.join(KEY)}))")
+                    store.executemany(f"INSERT OR IGNORE INTO rows {self._marks}", self._read())
+            except sqlite3.OperationalError as error:
+                raise OSError(str(error)) from error
         self.made = True
 
     def _read(self) -> Iterator[list[bytes]]:
@@ -113,12 +109,10 @@ class ResultTable:
         if unknown:
             raise ValueError(f"got columns {sorted(unknown)}, expected some of {self.columns}")
         cells = [row.get(name, "") for name in self.columns]
-        for cell in cells:
-            if "\n" in cell or "\r" in cell:
-                raise ValueError(f"got {cell!r}, expected no line break; rename the photo")
-        marks = ", ".join("?" * len(cells))
+        if broken := [cell for cell in cells if {"\n", "\r"} & set(cell)]:
+            raise ValueError(f"got {broken[0]!r}, expected no line break; rename the photo")
         try:
-            list(self._run(f"INSERT OR REPLACE INTO rows VALUES ({marks})", cells))
+            list(self._run(f"INSERT OR REPLACE INTO rows {self._marks}", cells))
         except sqlite3.OperationalError as error:
             raise OSError(f"cannot write {self.store} ({error})") from error
 
@@ -139,17 +133,7 @@ class ResultTable:
 
     def write(self) -> None:
         """Write the CSV, whole or not at all."""
-        fresh = self.path.with_name(f".perco_lite-{os.getpid()}.part")
-        try:
-            with fresh.open("w", encoding="utf-8", errors=_ERRORS, newline="") as stream:
-                writer = csv.DictWriter(stream, self.columns, lineterminator="\n")
-                writer.writeheader()
-                writer.writerows(self.rows())
-            fresh.replace(self.path)
-        except OSError as error:
-            raise OSError(f"cannot write {self.path} ({error.strerror or error})") from error
-        finally:
-            fresh.unlink(missing_ok=True)
+        write_csv(self.path, self.rows(), self.columns)
 
     def close(self, remove: bool = False) -> None:
         """Let go of the store; ``remove`` it where the CSV has what is in it."""
@@ -161,10 +145,10 @@ class ResultTable:
 
 
 def _place(row: Row) -> tuple:
-    rate = row["rate"].removesuffix("bpp").removeprefix("q")
-    known = row["codec"] in DEFAULT_CODECS
-    rank = DEFAULT_CODECS.index(row["codec"]) if known else len(DEFAULT_CODECS)
-    return rank, row["codec"], row["rate"].endswith("bpp"), float(rate or 0)
+    codec, rate = row["codec"], row["rate"]
+    rank = (*DEFAULT_CODECS, codec).index(codec)
+    number = float(rate.removesuffix("bpp").removeprefix("q") or 0)
+    return rank, codec, rate.endswith("bpp"), number
 
 
 class EvaluationFiles:
@@ -173,7 +157,7 @@ class EvaluationFiles:
     def __init__(self, table: Path):
         self.table = table
         self.summary = table.with_suffix(".json")
-        self.store = table.with_suffix(".sqlite")
+        self.store = table.with_suffix(".sqlite")  # as ResultTable's
         self.pictures = table.with_name(f"{table.stem}_pictures")
         self.previous: dict = {}
 
@@ -187,32 +171,26 @@ class EvaluationFiles:
             raise ValueError(f"got output {self.table}, expected a name ending in .csv")
         for path in (self.table, self.summary):
             check_writable(path)
-        ours = f"no {self.summary.name} says that it is from {MADE_BY}"
+        unknown, foreign = f"and no {self.summary.name} says that it is from {MADE_BY}", ""
         if self.summary.exists():
             with suppress(ValueError, OSError):
                 self.previous = json.loads(self.summary.read_text(encoding="utf-8"))
             if not isinstance(self.previous, dict) or self.previous.get("made_by") != MADE_BY:
-                raise ValueError(
-                    f"{self.summary} is not from {MADE_BY}; nothing was written: name another "
-                    "output"
-                )
+                foreign = f"{self.summary} is not from {MADE_BY}"
         elif self.store.exists():
-            raise ValueError(f"{self.store} is there, and {ours}; name another output")
+            foreign = f"{self.store} is there, {unknown}"
         elif self.pictures.exists() and any(self.pictures.iterdir()):
-            raise ValueError(
-                f"{self.pictures} is not empty, and {ours}; nothing was written: name another "
-                "output"
-            )
+            foreign = f"{self.pictures} is not empty, {unknown}"
+        if foreign:
+            raise ValueError(f"{foreign}; {UNTOUCHED}")
 
     def other_settings(self, settings: dict) -> str:
         """What to say of a table that was made with others."""
         before = self.previous.get("settings", {})
         differ = [name for name in settings if before.get(name) != settings[name]]
         what = "; ".join(f"{n}: was {before.get(n)}, is {settings[n]}" for n in differ)
-        return (
-            f"{self.table} was made with other settings ({what or 'their record is lost'}); "
-            "nothing was written: name another output"
-        )
+        what = what or "their record is lost"
+        return f"{self.table} was made with other settings ({what}); {UNTOUCHED}"
 
     def start(self, settings: dict) -> None:
         """Leave word of what is being made, for a run that goes on after a crash."""
