@@ -102,6 +102,13 @@ def make_photo(width: int = 72, height: int = 48, seed: int = 0, cells=(5, 7)):
     return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
 
 
+def pixels(image):
+    """Whole numbers (H,W,3) that can be subtracted, of a PIL image or an array."""
+    import numpy as np
+
+    return np.asarray(image).astype(int)
+
+
 def build_tiny_codec():
     """A codec of 0.1 M random parameters that serves the four lite rates."""
     import torch
@@ -138,6 +145,19 @@ def build_telling_codec():
             codec.conditioner(latents, rate)
     codec.conditioner.eval()
     return codec
+
+
+@pytest.fixture
+def perco(capsys):
+    """Run the command in this process: (exit code, stdout, stderr)."""
+    from perco_lite.cli.main import app
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as caught:
+            app([str(argument) for argument in arguments])
+        return caught.value.code, *capsys.readouterr()
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -2,13 +2,14 @@
 
 import math
 from dataclasses import replace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from conftest import build_tiny_codec, make_photo
+from conftest import build_tiny_codec, make_photo, pixels
 from perco_lite import data
 from perco_lite.coding.bitstream import BitstreamError, PercoFile, ledger, pack, unpack
 from perco_lite.coding.entropy_coding import pack_text
@@ -16,10 +17,6 @@ from perco_lite.rates import RATES, get_rate
 from perco_lite.tiling import BATCH_PIXELS, group_by_size
 
 RATE_NAMES = ("0.0019", "0.0098", "0.0313", "0.1250")
-
-
-def pixels(image) -> np.ndarray:
-    return np.asarray(image).astype(int)
 
 
 # --- there and back ---
@@ -139,12 +136,8 @@ def test_a_caption_comes_back_exactly(tiny_codec, caption):
 
 def test_a_batch_gives_what_each_gives_alone(tiny_codec):
     photos = [make_photo(100, 70), make_photo(64, 64, 1), make_photo(97, 65, 2)]
-    files = [
-        tiny_codec.compress(photo, caption, rate)
-        for photo, caption, rate in zip(
-            photos, ["a", "two dogs", ""], ["0.0313", "0.0019", "0.1250"], strict=True
-        )
-    ]
+    wanted = ("a", "0.0313"), ("two dogs", "0.0019"), ("", "0.1250")
+    files = [tiny_codec.compress(p, *how) for p, how in zip(photos, wanted, strict=True)]
     together = tiny_codec.decompress(files, 3, seed=[5, 6, 7])
     for file, seed, picture in zip(files, (5, 6, 7), together, strict=True):
         alone = tiny_codec.decompress(file, 3, seed=seed)
@@ -227,15 +220,11 @@ def test_lists(tiny_codec):
 
 
 def test_codebooks_are_hashed_once_a_call(tiny_codec, monkeypatch):
-    encoded, hashed = tiny_codec.compress(make_photo(64, 64)), []
-    fingerprint = type(tiny_codec.conditioner).fingerprint
-    monkeypatch.setattr(
-        type(tiny_codec.conditioner),
-        "fingerprint",
-        lambda self: hashed.append(1) or fingerprint(self),
-    )
+    encoded = tiny_codec.compress(make_photo(64, 64))
+    hashed = Mock(wraps=tiny_codec.conditioner.fingerprint)
+    monkeypatch.setattr(tiny_codec.conditioner, "fingerprint", hashed)
     tiny_codec.decompress([encoded, unpack(encoded)], 1)
-    assert len(hashed) == 1
+    hashed.assert_called_once()
 
 
 def test_files_that_cannot_be_decoded(tiny_codec):

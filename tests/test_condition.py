@@ -11,19 +11,11 @@ from perco_lite.condition import (
     coarse_loss,
     regression_loss,
 )
-from perco_lite.rates import RATES, get_rate
+from perco_lite.rates import get_rate
 
 # (rows, columns) of the index grid of a photo 768 wide and 512 high: 512/stride by 768/stride
-GRIDS = {
-    "0.0019": (8, 12),
-    "0.0024": (8, 12),
-    "0.0059": (16, 24),
-    "0.0098": (16, 24),
-    "0.0313": (32, 48),
-    "0.0507": (32, 48),
-    "0.0937": (64, 96),
-    "0.1250": (64, 96),
-}
+GRIDS = {"0.0019": (8, 12), "0.0024": (8, 12), "0.0059": (16, 24), "0.0098": (16, 24)}
+GRIDS |= {"0.0313": (32, 48), "0.0507": (32, 48), "0.0937": (64, 96), "0.1250": (64, 96)}
 LITE = ("0.0019", "0.0098", "0.0313", "0.1250")
 
 
@@ -60,15 +52,6 @@ def test_the_decoder_repeats_what_training_saw(rate):
     indices = conditioner.encode(latents(2, 16, 24), rate)
     assert torch.equal(indices, condition.indices)
     assert torch.equal(conditioner.decode(indices, rate), condition.channels)
-
-
-def test_only_training_moves_the_codebook():
-    conditioner = tiny()
-    quantizer = conditioner.branch("0.0313").quantizer
-    for mode, moved in [(False, False), (True, True)]:
-        before = quantizer.codebook.clone()
-        conditioner.train(mode)(latents(2, 16, 16), "0.0313")
-        assert torch.equal(quantizer.codebook, before) is not moved
 
 
 @pytest.mark.parametrize("rate", LITE)
@@ -138,16 +121,6 @@ def test_condition_decoder_doubles_up_to_the_latents(stride):
     torch.manual_seed(0)
     decoder = ConditionDecoder(stride, in_channels=6, width=8, out_channels=5)
     assert decoder(torch.randn(2, 6, 3, 1)).shape == (2, 5, 3 * stride // 8, stride // 8)
-
-
-def test_the_papers_sizes_are_one_setting_away():
-    names = tuple(rate.name for rate in RATES)
-    with torch.device("meta"):  # counting needs no memory
-        conditioner = LocalConditioner(rates=names, width=192, features=320)
-    counts = {"0.1250": 4_080_128, "0.0937": 4_080_128, "0.0024": 5_868_032, "0.0019": 5_868_032}
-    for name, count in counts.items():
-        encoder = conditioner.branch(name).hyper_encoder
-        assert sum(p.numel() for p in encoder.parameters()) == count
 
 
 # --- fingerprint: what an index means ---

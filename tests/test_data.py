@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from conftest import pixels
 from perco_lite import data
 from perco_lite.data import PhotoError, image_to_tensor, load_photo, tensor_to_image, to_rgb
 
@@ -36,10 +37,6 @@ def no_data(monkeypatch, tmp_path):
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     return tmp_path
-
-
-def pixels(image):
-    return np.asarray(image).astype(int)
 
 
 # --- files that are photos ---
@@ -115,7 +112,10 @@ def test_first_frame_of_an_animation(tmp_path, suffix):
     assert load_photo(tmp_path / f"a.{suffix}").getpixel((4, 4)) == (255, 0, 0)
 
 
-@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "avif", "bmp", "tiff", "gif", "ppm"])
+FORMATS = ["png", "jpg", "jp2", "webp", "avif", "bmp", "tga", "tiff", "gif", "ppm"]
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
 def test_one_pixel_in_each_format(tmp_path, suffix):
     Image.new("RGB", (1, 1), (200, 200, 200)).save(tmp_path / f"dot.{suffix}")
     photo = load_photo(str(tmp_path / f"dot.{suffix}"))

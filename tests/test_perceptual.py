@@ -31,13 +31,11 @@ def published_shapes() -> dict[str, tuple[int, ...]]:
 @pytest.fixture(scope="module")
 def weights() -> dict[str, np.ndarray]:
     """Random weights of about the scale that keeps activations alive."""
-    random = np.random.default_rng(0)
-    return {
-        name: random.normal(
-            0, (2 / np.prod(shape[1:])) ** 0.5 if len(shape) > 1 else 0.01, shape
-        ).astype(np.float32)
-        for name, shape in published_shapes().items()
-    }
+    random, weights = np.random.default_rng(0), {}
+    for name, shape in published_shapes().items():
+        scale = (2 / np.prod(shape[1:])) ** 0.5 if len(shape) > 1 else 0.01
+        weights[name] = random.normal(0, scale, shape).astype(np.float32)
+    return weights
 
 
 @pytest.fixture(scope="module")
@@ -150,9 +148,8 @@ def test_lpips_is_the_one_that_others_publish():
     torch.manual_seed(123)
     one, other = (torch.rand(10, 3, 100, 100) * 2 - 1 for _ in range(2))
     assert distance(one, other).mean().item() == pytest.approx(0.1008, abs=1e-4)
-    one, other = (
-        torch.rand(2, 2, 3, 100, 100, generator=torch.Generator().manual_seed(42)).mul(2).sub(1)
-    )
+    random = torch.Generator().manual_seed(42)
+    one, other = torch.rand(2, 2, 3, 100, 100, generator=random) * 2 - 1
     assert distance(one, other).tolist() == pytest.approx([0.1024, 0.0938], abs=1e-4)
     assert not any(p.requires_grad for p in distance.parameters())
 
@@ -170,9 +167,8 @@ def test_missing_backbones_and_package_are_named(net, tmp_path, monkeypatch):
     monkeypatch.setattr(data.pooch, "os_cache", lambda name: tmp_path / "cache")
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setitem(sys.modules, "lpips", None)
-    with pytest.raises(
-        ImportError, match=r"LPIPS term needs lpips: pip install 'perco_lite\[metrics\]'"
-    ):
+    missing = r"LPIPS term needs lpips: pip install 'perco_lite\[metrics\]'"
+    with pytest.raises(ImportError, match=missing):
         Lpips(net)
     monkeypatch.setitem(sys.modules, "lpips", types.SimpleNamespace(LPIPS=StandIn))
     with pytest.raises(FileNotFoundError, match=f"no weights at .*{LPIPS_BACKBONES[net]}; PERCO_"):
@@ -193,9 +189,8 @@ class StandIn(torch.nn.Module):
 
     def __init__(self, net, pnet_rand, verbose):
         super().__init__()
-        self.net = torch.nn.ModuleDict(
-            {"slice1": torch.nn.Sequential(*perceptual.BACKBONES[net]())}
-        )
+        layers = torch.nn.Sequential(*perceptual.BACKBONES[net]())
+        self.net = torch.nn.ModuleDict({"slice1": layers})
 
     def forward(self, image, target):
         return self.net["slice1"](image).sum((1, 2, 3), keepdim=True)

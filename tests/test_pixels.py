@@ -231,8 +231,3 @@ def test_heic_is_named():
     data = struct.pack(">I", 24) + b"ftypheic" + bytes(4) + b"mif1heic" + bytes(64)
     with pytest.raises(PhotoError, match="HEIC" if not has_heif else "a photo is"):
         read(data)
-
-
-@pytest.mark.parametrize("suffix", ["JPEG", "JPEG2000", "TGA", "BMP", "PPM", "AVIF", "GIF"])
-def test_every_format_is_read(suffix):
-    assert read(stored(Image.fromarray(scene()), suffix)).shape == scene().shape

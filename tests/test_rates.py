@@ -51,9 +51,8 @@ def test_odd_sizes_round_up():
 @given(st.sampled_from(RATES), st.integers(1, 3000), st.integers(1, 3000))
 def test_the_grid_is_the_least_that_covers(rate, height, width):
     h, w = rate.grid_shape(height, width)
-    assert (
-        0 <= h * rate.stride - height < rate.stride and 0 <= w * rate.stride - width < rate.stride
-    )
+    for cells, side in ((h, height), (w, width)):
+        assert 0 <= cells * rate.stride - side < rate.stride
     assert rate.index_bytes(height, width) == math.ceil(h * w * int(rate.bits_per_index) / 8)
 
 

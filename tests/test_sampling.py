@@ -156,12 +156,6 @@ def test_an_oracle_leads_to_the_clean_latents(make, error, steps, oracle):
     assert (found - clean).abs().max() < error
 
 
-@pytest.mark.parametrize("steps", [1, 2, 3, 10, 20])
-def test_dpm_solver_gives_finite_latents(unet, steps):
-    latents = run(unet, dpm_solver(), num_inference_steps=steps, guidance_scale=2.0)[-1].latents
-    assert latents.shape == (2, 4, 6, 5) and latents.isfinite().all()
-
-
 def test_a_scheduler_can_be_used_again(unet):
     for scheduler in (build_scheduler(), dpm_solver()):
         first, second = (run(unet, scheduler, num_inference_steps=4)[-1].latents for _ in range(2))

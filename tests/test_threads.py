@@ -19,7 +19,6 @@ def codecs(tiny_codec):
     for kind in (DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler):
         scheduler = kind.from_config(tiny_codec.scheduler.config)
         made.append(PercoCodec(**{**tiny_codec.components, "scheduler": scheduler}))
-        made[-1].set_progress_bar_config(disable=True)
     return made
 
 

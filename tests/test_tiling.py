@@ -137,14 +137,9 @@ def test_usual_photos_are_left_whole_and_large_ones_are_not(codec):
 
 def test_no_call_sees_more_than_a_tile(codec):
     seen = {"unet": [], "decoder": [], "encoder": []}
-    for name, module in (
-        ("unet", codec.unet),
-        ("decoder", codec.autoencoder.decoder),
-        ("encoder", codec.autoencoder.encoder),
-    ):
-        module.register_forward_pre_hook(
-            lambda m, given, name=name: seen[name].append(given[0].shape)
-        )
+    for name in seen:
+        module = codec.unet if name == "unet" else getattr(codec.autoencoder, name)
+        module.register_forward_pre_hook(lambda m, given, n=name: seen[n].append(given[0].shape))
     codec.enable_tiling(320, 64)
     for size in ((500, 400), (900, 320)):
         codec.decompress(codec.compress(make_photo(*size), rate="0.0313"), 1, guidance_scale=2.0)
@@ -168,24 +163,20 @@ def test_stable_diffusion_is_tiled_as_well(tiny_stable_diffusion):
     codec = PercoCodec.from_stable_diffusion(
         tiny_stable_diffusion, ("0.0313",), conditioner={"width": 8, "features": 8, "code_dim": 4}
     )
-    codec.set_progress_bar_config(disable=True)
     image, seen = make_photo(300, 200, cells=(9, 11)), []
     for module in (codec.unet, codec.autoencoder.encoder, codec.autoencoder.decoder):
         module.register_forward_pre_hook(lambda m, given: seen.append(max(given[0].shape[-2:])))
     codec.enable_tiling(128, 64)
+    padded = pad_to_multiple(image_to_tensor(image), 16)
     with torch.no_grad():
-        whole = codec.autoencoder.encode(data_tensor(image))
+        whole = codec.autoencoder.encode(padded)
         seen.clear()
-        tiled = encode_image(codec.autoencoder, data_tensor(image), codec.tiling)
+        tiled = encode_image(codec.autoencoder, padded, codec.tiling)
     alike = torch.corrcoef(torch.stack([tiled.flatten(), whole.flatten()]))[0, 1]
     assert 0.8 < alike < 0.9999, "random weights: how near real ones come is not known here"
     decoded = codec.decompress(codec.compress(image, rate="0.0313"), 1)
     assert decoded.size == image.size
     assert max(seen) == 128 and set(seen) == {14, 16, 112, 128} and len(seen) > 30
-
-
-def data_tensor(image: Image.Image) -> torch.Tensor:
-    return pad_to_multiple(image_to_tensor(image), 16)
 
 
 def seam(tiled: Image.Image, whole: Image.Image, column: int) -> float:
@@ -198,7 +189,6 @@ def seam(tiled: Image.Image, whole: Image.Image, column: int) -> float:
 def test_the_bundled_weights_paint_nearly_the_same_in_tiles_and_without_seams():
     """Whole and tiled agree to 35 dB, where either is 14 dB from the photo (at 20 steps: to 41)."""
     codec = PercoCodec.from_pretrained()
-    codec.set_progress_bar_config(disable=True)
     image = skimage_photos()[3].image.crop((0, 0, 640, 320))
     data = codec.compress(image, rate="0.0019")
     painted = {}

@@ -115,15 +115,12 @@ def test_condition_of_another_size_is_explained(unet):
         predict(unet, condition=torch.zeros(2, 8, 8, 8))
 
 
-def test_one_class_for_each_of_the_papers_rates(unet):
-    assert unet.class_embedding.num_embeddings == len(RATES) == 8
-
-
 def test_default_sizes():
     with torch.device("meta"):
         unet = build_unet(LocalConditioner().channels, text_channels=192)
     count = sum(parameter.numel() for parameter in unet.parameters())
     assert 8e6 < count < 16e6
+    assert unet.class_embedding.num_embeddings == len(RATES) == 8
     assert unet.config.in_channels == 2 * 2 * (4 + 16) and unet.config.out_channels == 2 * 2 * 4
 
 
@@ -158,30 +155,15 @@ def test_sampling_starts_at_the_step_without_signal(tmp_path):
 # --- velocity ---
 
 
-def noised(timestep):
-    random = torch.Generator().manual_seed(2)
-    clean, noise = (torch.randn(3, 4, 5, 6, generator=random) for _ in range(2))
-    alpha_bar = build_scheduler().alphas_cumprod[timestep].view(-1, 1, 1, 1)
-    return clean, noise, alpha_bar
-
-
-def test_velocity_splits_into_clean_latents_and_noise():
-    clean, noise, alpha_bar = noised(torch.tensor([0, 400, 999]))
-    noisy = alpha_bar.sqrt() * clean + (1 - alpha_bar).sqrt() * noise
-    velocity = alpha_bar.sqrt() * noise - (1 - alpha_bar).sqrt() * clean
-    x0, epsilon = split_velocity(noisy, velocity, alpha_bar)
-    torch.testing.assert_close(x0, clean, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(epsilon, noise, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(noisy[2], noise[2])  # at the last step there is nothing else
-    torch.testing.assert_close(velocity[2], -clean[2])
-
-
 def test_velocity_is_diffusers_own():
-    timestep = torch.tensor([0, 400, 999])
-    clean, noise, alpha_bar = noised(timestep)
+    timestep, random = torch.tensor([0, 400, 999]), torch.Generator().manual_seed(2)
+    clean, noise = (torch.randn(3, 4, 5, 6, generator=random) for _ in range(2))
     scheduler = build_scheduler()
+    alpha_bar = scheduler.alphas_cumprod[timestep].view(-1, 1, 1, 1)
     noisy = scheduler.add_noise(clean, noise, timestep)
     velocity = scheduler.get_velocity(clean, noise, timestep)
+    torch.testing.assert_close(noisy[2], noise[2])  # at the last step there is nothing else
+    torch.testing.assert_close(velocity[2], -clean[2])
     x0, epsilon = split_velocity(noisy, velocity, alpha_bar)
     torch.testing.assert_close(x0, clean, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(epsilon, noise, atol=1e-5, rtol=1e-5)

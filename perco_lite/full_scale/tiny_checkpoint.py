@@ -18,6 +18,13 @@ import torch
 WORDS = "a an the red green barn dog tree house on in with of water sky and two man woman".split()
 SMALL = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1}
 SMALL["num_attention_heads"] = 2
+UNET = {"block_out_channels": (16, 32), "layers_per_block": 1, "norm_num_groups": 8}
+UNET |= {"down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D")}
+UNET |= {"up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D")}
+UNET |= {"attention_head_dim": 2, "cross_attention_dim": 32, "use_linear_projection": True}
+VAE = {"block_out_channels": (8,) * 4, "layers_per_block": 1, "norm_num_groups": 4}
+VAE |= {"down_block_types": ("DownEncoderBlock2D",) * 4}
+VAE |= {"up_block_types": ("UpDecoderBlock2D",) * 4}
 
 
 def tiny_stable_diffusion(
@@ -33,27 +40,15 @@ def tiny_stable_diffusion(
     from transformers import CLIPTextConfig, CLIPTextModel
 
     _refuse_full(Path(folder))
-    sizes = {"block_out_channels": (16, 32), "layers_per_block": 1, "norm_num_groups": 8}
-    sizes |= {"down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D")}
-    sizes |= {"up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D")}
-    sizes |= {"attention_head_dim": 2, "cross_attention_dim": 32, "use_linear_projection": True}
-    vae = {"block_out_channels": (8,) * 4, "layers_per_block": 1, "norm_num_groups": 4}
-    vae |= {"down_block_types": ("DownEncoderBlock2D",) * 4}
-    vae |= {"up_block_types": ("UpDecoderBlock2D",) * 4}
     tokenizer = _letter_tokenizer()
-    text = CLIPTextConfig(
-        **SMALL,
-        vocab_size=len(tokenizer),
-        projection_dim=32,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
+    text = {**SMALL, "vocab_size": len(tokenizer), "projection_dim": 32}
+    text |= {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id")}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         pipeline = StableDiffusionPipeline(
-            vae=AutoencoderKL(sample_size=64, **vae),
-            unet=UNet(sample_size=8, **{**sizes, **unet}),
-            text_encoder=CLIPTextModel(text),
+            vae=AutoencoderKL(sample_size=64, **VAE),
+            unet=UNet(sample_size=8, **{**UNET, **unet}),
+            text_encoder=CLIPTextModel(CLIPTextConfig(**text)),
             tokenizer=tokenizer,
             scheduler=DDIMScheduler(
                 beta_start=0.00085,  # Stable Diffusion's own schedule

@@ -6,6 +6,7 @@ from hypothesis import settings
 from perco_lite.coding.bitstream import PercoFile
 from perco_lite.coding.entropy_coding import caption_table_id, pack_text
 from perco_lite.coding.index_prior import BANDS, NEIGHBOURS, IndexPrior, prior_table_id
+from perco_lite.coding.range_coder import RangeEncoder
 from perco_lite.rates import get_rate
 
 fixed = settings(derandomize=True, deadline=None)
@@ -70,6 +71,12 @@ def make_prior(size=5, width=3, seed=0, scale=300):
         draw(width, size),
         draw(size),
     )
+
+
+def encode(prior: IndexPrior, grid: np.ndarray) -> bytes:
+    coder = RangeEncoder()
+    prior.encode(coder, grid)
+    return coder.finish()
 
 
 class Formula:

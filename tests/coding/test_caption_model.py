@@ -1,11 +1,8 @@
 """Any text there and back, ordinary captions in few bytes, the same bytes on every machine."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from perco_lite.coding import tables
@@ -17,8 +14,8 @@ from perco_lite.coding.caption_model import (
     bundled,
     split,
 )
+from tests.coding.conftest import fixed
 
-fixed = settings(derandomize=True, deadline=None)
 any_text = st.text(st.characters(exclude_categories=()), max_size=60)  # lone surrogates too
 # made once on one machine; the table and these bytes are part of the file format
 STORED = {
@@ -151,13 +148,3 @@ def test_a_missing_or_damaged_table_is_named(tmp_path, monkeypatch, content):
     (tmp_path / "caption_model.npz").write_bytes(content)
     with pytest.raises(ValueError, match="caption_model.npz is damaged"):
         bundled.__wrapped__()
-
-
-def test_another_process_makes_the_same_bytes():
-    code = (
-        "from perco_lite.coding.caption_model import bundled; import sys\n"
-        "print(bundled().encode('Two zebras, one giraffe.').hex(), 'torch' in sys.modules)"
-    )
-    run = [sys.executable, "-c", code]
-    out = subprocess.run(run, capture_output=True, text=True, check=True, timeout=300).stdout
-    assert out.split() == [bundled().encode("Two zebras, one giraffe.").hex(), "False"]

@@ -5,7 +5,7 @@ import zlib
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from perco_lite.coding import entropy_coding
@@ -18,8 +18,8 @@ from perco_lite.coding.entropy_coding import (
     zlib_bytes,
 )
 from perco_lite.rates import uniform_code_bytes
+from tests.coding.conftest import fixed
 
-fixed = settings(derandomize=True, deadline=None)
 any_text = st.text(st.characters(exclude_categories=()))  # lone surrogates too
 codebook_sizes = st.one_of(
     st.sampled_from([2, 64, 256, 1024, 8192, 2**31, 2**32]), st.integers(2, 9000)

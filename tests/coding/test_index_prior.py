@@ -11,15 +11,9 @@ from hypothesis import strategies as st
 from perco_lite.coding import index_prior
 from perco_lite.coding.index_prior import IndexPrior, grid_contexts
 from perco_lite.coding.range_coder import RangeDecoder, RangeEncoder
-from tests.coding.conftest import make_prior
+from tests.coding.conftest import encode, make_prior
 
 fixed = settings(derandomize=True, deadline=None, max_examples=40)
-
-
-def encode(prior, grid):
-    coder = RangeEncoder()
-    prior.encode(coder, grid)
-    return coder.finish()
 
 
 @fixed

@@ -4,12 +4,12 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from perco_lite.coding.ngram_model import DISCOUNT_UNIT, END, Level, NgramModel, count_ngrams
+from tests.coding.conftest import fixed
 
-fixed = settings(derandomize=True, deadline=None)
 ONE = 1 << 24
 TEXT = [[2, 3, 4], [2, 3, 5], [2, 3, 4], [6, 3], [4]]
 sequences = st.lists(st.lists(st.integers(1, 9), max_size=8), min_size=1, max_size=12)

@@ -3,12 +3,11 @@
 import math
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from perco_lite.coding.range_coder import MAX_TOTAL, RangeDecoder, RangeEncoder
-
-fixed = settings(derandomize=True, deadline=None)
+from tests.coding.conftest import fixed
 
 
 @st.composite

@@ -18,7 +18,7 @@ from perco_lite.coding.bitstream import PercoFile, pack, unpack
 from perco_lite.coding.index_prior import BANDS, NEIGHBOURS, IndexPrior, PriorSet
 from perco_lite.coding.range_coder import RangeDecoder, RangeEncoder
 from perco_lite.rates import get_rate
-from tests.coding.conftest import KODAK_CAPTION, Formula, assert_same, formula_prior
+from tests.coding.conftest import KODAK_CAPTION, Formula, assert_same, encode, formula_prior
 
 MODEL = 0xBEEF
 # Made once with this very code; other machines, threads and versions of numpy must meet them.
@@ -30,12 +30,6 @@ def likely_grid(prior: IndexPrior, height: int, width: int) -> np.ndarray:
     """A grid as the prior expects them: what it reads in bytes of the formula."""
     noise = bytes(Formula(11).draw(256, 2 * height * width).tolist())
     return prior.decode(RangeDecoder(noise), (height, width))
-
-
-def encode(prior, grid) -> bytes:
-    coder = RangeEncoder()
-    prior.encode(coder, grid)
-    return coder.finish()
 
 
 def test_the_bytes_are_these():

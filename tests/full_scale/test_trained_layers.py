@@ -6,28 +6,21 @@ import pytest
 import torch
 from torch import nn
 
-from perco_lite import PercoCodec
 from perco_lite.full_scale.trained_layers import choose_layers, trained_share, without_adapters
-
-SIZES = {"width": 8, "features": 8, "code_dim": 4}
+from tests.full_scale.conftest import build
 
 
 @pytest.fixture
 def unet(tiny_stable_diffusion):
-    rates = ("0.0313", "0.1250")
-    return PercoCodec.from_stable_diffusion(tiny_stable_diffusion, rates, conditioner=SIZES).unet
+    return build(tiny_stable_diffusion, ("0.0313", "0.1250")).unet
 
 
 def inputs(unet, seed=0):
     random = torch.Generator().manual_seed(seed)
     noisy = torch.randn(2, unet.config.in_channels, 8, 8, generator=random)
     text = torch.randn(2, 5, 32, generator=random)
-    return {
-        "sample": noisy,
-        "timestep": 500,
-        "encoder_hidden_states": text,
-        "class_labels": torch.tensor([0, 1]),
-    }
+    given = {"sample": noisy, "timestep": 500, "encoder_hidden_states": text}
+    return given | {"class_labels": torch.tensor([0, 1])}
 
 
 def learning(unet) -> set[str]:

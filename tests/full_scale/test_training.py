@@ -3,13 +3,13 @@
 import json
 import sys
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
+from conftest import make_photo
 from perco_lite import PercoCodec
 from perco_lite.cli.main import app
 from perco_lite.data import Sample
@@ -36,10 +36,8 @@ def small(monkeypatch):
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     folder = tmp_path_factory.mktemp("photos")
-    random = np.random.default_rng(0)
     for n in range(9):
-        small = random.integers(0, 256, (5, 7, 3), np.uint8)
-        Image.fromarray(small).resize((90, 70 + n)).save(folder / f"{n}.png")
+        make_photo(90, 70 + n, seed=n).save(folder / f"{n}.png")
     captions = {f"{n}.png": f"photo number {n}" for n in range(8)}
     (folder / "captions.json").write_text(json.dumps(captions))
     return folder
@@ -94,13 +92,8 @@ def test_captions_come_from_a_file_or_the_run_stops(tiny_stable_diffusion, photo
     with pytest.raises(ValueError, match="no captions for the photos in .*perco caption FOLDER"):
         run(tiny_stable_diffusion, tmp_path, tmp_path / "out")
     run(tiny_stable_diffusion, tmp_path, tmp_path / "out", steps=1, text_dropout=1.0)
-    run(
-        tiny_stable_diffusion,
-        tmp_path,
-        tmp_path / "other",
-        steps=1,
-        captions=photos / "captions.json",
-    )
+    captions = {"captions": photos / "captions.json"}
+    run(tiny_stable_diffusion, tmp_path, tmp_path / "other", steps=1, **captions)
 
 
 def test_lpips_is_for_fine_rates_and_named_where_it_is_missing(
