@@ -16,7 +16,6 @@ from perco_lite.cli.options import DenoisingSteps, Device, Json, Weights, errors
 from perco_lite.evaluation.table import DEFAULT_CODECS, check_writable
 
 CODECS = ",".join(DEFAULT_CODECS)
-OURS = {"perco", "autoencoder", "perco-estimate"}
 LADDER = "0.05,0.1,0.2,0.4,0.7,1"
 
 Dataset = Annotated[
@@ -99,26 +98,24 @@ def evaluate_command(
         found = open_dataset(dataset, folder, captions, names, resize, photos)
         wanted = _split(codecs, "--codecs")
 
-        from perco_lite.evaluation.codecs.ours import Decoding
+        from perco_lite.evaluation.codecs.ours import OURS, Decoding
         from perco_lite.evaluation.evaluate import evaluate
+        from perco_lite.evaluation.scoring import PHOTO_METRICS, SET_METRICS, check_names
+        from perco_lite.rates import RATES
 
-        scores = _metrics(metrics)
-        codec = _load(weights, device) if OURS & set(wanted) else None
+        every = (*PHOTO_METRICS, *SET_METRICS)
+        scores = every if metrics == "all" else _split(metrics, "--metrics", empty=True)
+        check_names(scores)  # before weights are loaded
+        codec = _load(weights, device) if set(OURS) & set(wanted) else None
         rungs = [_number(text) for text in _split(ladder or "", "--ladder", empty=True)]
-        chosen = _split(rates, "--rates") if rates is not None else _served(codec)
+        chosen = [rate.name for rate in RATES] if codec is None else codec.rates
+        chosen = chosen if rates is None else _split(rates, "--rates")
         held = {} if anchor is None else {"anchor": anchor}
         how = Decoding(steps, guidance, temperature, seed=seed, **held)
         common = found, output, wanted, scores, chosen, codec, rungs, how, rounds, keep, batch
         summary = evaluate(*common, quiet=as_json, say=lambda line: typer.echo(line, err=True))
     if summary:  # else another process of the same run tells
         _answer(summary, output, as_json)
-
-
-def _metrics(names: str) -> list[str]:
-    from perco_lite.evaluation.scoring import PHOTO_METRICS, SET_METRICS, check_names
-
-    every = [*PHOTO_METRICS, *SET_METRICS]
-    return list(check_names(every if names == "all" else _split(names, "--metrics", empty=True)))
 
 
 def _load(weights: str | None, device: str | None):
@@ -128,12 +125,6 @@ def _load(weights: str | None, device: str | None):
 
     state = processes(device)
     return load_codec(weights, device or (str(state.device) if state.num_processes > 1 else None))
-
-
-def _served(codec) -> tuple[str, ...]:
-    from perco_lite.rates import RATES
-
-    return codec.rates if codec is not None else tuple(rate.name for rate in RATES)
 
 
 def _split(text: str, option: str, empty: bool = False) -> list[str]:
@@ -168,18 +159,14 @@ def _answer(summary: dict, output: Path, as_json: bool) -> None:
 
 def _text_table(results: list[dict]) -> str:
     """Means per codec and rate, one a line; every figure with its interval is in the JSON."""
-    skip = {"codec", "rate", "photos", "reached", "header_bytes", "caption_bytes", "index_bytes"}
+    first = ["codec", "rate", "photos", "reached"]
+    skip = {*first, "header_bytes", "caption_bytes", "index_bytes"}
     names = [n for n in dict.fromkeys(n for r in results for n in r) if n not in skip]
-    lines = [["codec", "rate", "photos", "reached", *names]]
+    lines = [[*first, *names]]
     for result in results:
-        cells = [result["codec"], result["rate"], str(result["photos"])]
-        cells.append(str(result.get("reached", "")))
-        for name in names:
-            figure = result.get(name, {})
-            value = figure.get("mean", figure.get("value", ""))
-            cells.append(f"{value:.4g}" if isinstance(value, float | int) else str(value))
-        lines.append(cells)
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in lines
-    )
+        figures = (result.get(name, {}) for name in names)
+        values = [figure.get("mean", figure.get("value", "")) for figure in figures]
+        cells = [f"{v:.4g}" if isinstance(v, float | int) else str(v) for v in values]
+        lines.append([*(str(result.get(name, "")) for name in first), *cells])
+    pattern = "  ".join(f"{{:{max(map(len, column))}}}" for column in zip(*lines, strict=True))
+    return "\n".join(pattern.format(*line).rstrip() for line in lines)

@@ -17,6 +17,7 @@ import time
 from array import array
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
 from PIL import Image
@@ -74,17 +75,17 @@ def write_summary(
     ``about``: how it was made; ``started``: when, by ``time.perf_counter``.
     """
     groups = group_rows(table.rows(), loaded.functions)
-    results = [describe_group(group) for group in groups]
     sets = score_sets(groups, scorer, dataset, files, quiet)
-    for result, scores in zip(results, sets, strict=True):
-        result.update({name: describe_score(score) for name, score in scores.items()})
-    missing, of_a_set = loaded.missing | scorer.missing, "of a set: beside each figure"
+    results = [
+        describe_group(group) | {name: describe_score(score) for name, score in scores.items()}
+        for group, scores in zip(groups, sets, strict=True)
+    ]
     about_metrics = {
-        name: {"missing": missing[name]}
-        if name in missing
-        else {"protocol": loaded.protocols.get(name, of_a_set)}
+        name: {"protocol": loaded.protocols.get(name, "of a set: beside each figure")}
         for name in metrics
     }
+    for name, reason in (loaded.missing | scorer.missing).items():
+        about_metrics[name] = {"missing": reason}
     summary = {
         "made_by": MADE_BY,
         "finished": True,
@@ -126,13 +127,9 @@ def describe_group(group: Group) -> dict:
     for name, values in group.values.items():
         if not values:
             continue
-        about[name] = {"mean": _finite(group.mean(name))}
-        if name in SECONDS:
-            continue
-        interval = bootstrap_interval(values)
-        if interval is not None:
-            about[name]["interval"] = [_finite(end) for end in interval]
-        if len(values) != len(group.photos):
+        interval = None if name in SECONDS else bootstrap_interval(values)
+        about[name] = _figure("mean", group.mean(name), interval)
+        if name not in SECONDS and len(values) != len(group.photos):
             about[name]["photos"] = len(values)
     return about
 
@@ -151,30 +148,23 @@ def score_sets(
     results = []
     known: dict[tuple, dict[str, Score]] = {}
     for group in tqdm(groups, desc="sets", unit="set", disable=quiet):
-
-        def original(name: str) -> Image.Image:
-            return dataset.load(by_name[name])
-
-        def reconstruction(name: str, group: Group = group) -> Image.Image:
-            with Image.open(files.picture(group.codec, group.rate, name)) as file:
-                return file.convert("RGB")
-
+        paths = {name: files.picture(group.codec, group.rate, name) for name in group.photos}
+        lost = sum(name not in by_name or not path.is_file() for name, path in paths.items())
+        if lost:
+            reason = "photos are not among this run's, or their pictures not on disk"
+            score = Score(None, f"{lost} of {len(paths)} {reason}")
+            results.append(dict.fromkeys(scorer.names, score))
+            continue
         # where no target was reached, each photo has its smallest file at every rate
         smallest = group.targets and not group.reached
-        key = (group.codec, "" if smallest else group.rate, tuple(group.photos))
-        here = [
-            name
-            for name in group.photos
-            if name in by_name and files.picture(group.codec, group.rate, name).is_file()
-        ]
-        if len(here) < len(group.photos):
-            lost = f"{len(group.photos) - len(here)} of {len(group.photos)}"
-            reason = f"{lost} photos are not among this run's, or their pictures not on disk"
-            results.append(dict.fromkeys(scorer.names, Score(None, reason)))
-        else:
-            if key not in known:
-                known[key] = scorer.score(here, original, reconstruction)
-            results.append(known[key])
+        key = (group.codec, "" if smallest else group.rate, tuple(paths))
+        if key not in known:
+            known[key] = scorer.score(
+                group.photos,
+                lambda name: dataset.load(by_name[name]),
+                lambda name, paths=paths: Image.open(paths[name]).convert("RGB"),
+            )
+        results.append(known[key])
     return results
 
 
@@ -182,10 +172,13 @@ def describe_score(score: Score) -> dict:
     """A score of a set, ready for JSON."""
     if score.value is None:
         return {"missing": score.protocol}
-    about = {"value": _finite(score.value), "protocol": score.protocol}
-    if score.interval is not None:
-        about["interval"] = [_finite(end) for end in score.interval]
-    return about
+    return {**_figure("value", score.value, score.interval), "protocol": score.protocol}
+
+
+def _figure(name: str, value: float, interval: tuple[float, float] | None) -> dict:
+    """JSON has no infinity, and no interval where there is none."""
+    ends = {} if interval is None else {"interval": [_finite(end) for end in interval]}
+    return {name: _finite(value), **ends}
 
 
 def deltas(groups: list[Group], metrics: Iterable[str]) -> list[dict]:
@@ -194,25 +187,19 @@ def deltas(groups: list[Group], metrics: Iterable[str]) -> list[dict]:
     for group in groups:
         if group.rate:
             curves.setdefault(group.codec, []).append(group)
-    if len(curves) < 2:
+    if not curves:
         return []
     reference = "perco" if "perco" in curves else next(iter(curves))
     found = []
+    others = [codec for codec in curves if codec != reference]
     for metric in (name for name in BD_METRICS if name in set(metrics)):
         base = _points(curves[reference], metric)
-        for codec in curves:
-            if codec == reference or not base[0]:
-                continue
+        rate = partial(bd_rate, higher_is_better=metric not in LOWER_IS_BETTER)
+        for codec in others if base[0] else ():
             entry: dict = {"codec": codec, "reference": reference, "metric": metric}
-            points = _points(curves[codec], metric)
-            higher = metric not in LOWER_IS_BETTER
-            computations = {
-                "bd_rate_percent": lambda *curves, up=higher: bd_rate(*curves, up),
-                "bd_metric": bd_metric,
-            }
-            for name, compute in computations.items():
+            for name, compute in {"bd_rate_percent": rate, "bd_metric": bd_metric}.items():
                 try:
-                    entry[name] = compute(*base, *points)
+                    entry[name] = compute(*base, *_points(curves[codec], metric))
                 except (ValueError, ImportError) as error:
                     entry |= {name: None, f"{name}_missing": str(error)}
             found.append(entry)
@@ -239,5 +226,4 @@ def _versions() -> dict[str, str]:
 
 
 def _finite(value: float) -> float | str:
-    """JSON has no infinity."""
     return value if math.isfinite(value) else str(value)
