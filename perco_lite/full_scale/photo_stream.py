@@ -12,7 +12,6 @@ Differs from the paper: a crop's scale is drawn as well, between the whole short
 as the photo is, so that the caption often fits what is left of it.
 """
 
-import json
 import warnings
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -30,6 +29,7 @@ from perco_lite.training.shards import (
     decode_sample,
     is_url,
     list_shards,
+    read_about,
     read_samples,
 )
 
@@ -77,16 +77,26 @@ class PhotoStream:
         self.faults.seen += len(good)
         for error in found:
             if isinstance(error, Exception):
-                self.faults.note(error)
+                self._note(error)
         if not good:
             raise ValueError(
-                f"none of {count} photos can be read, expected photos in {self.shards[0]}; the "
-                f"first: {found[0]}"
+                f"none of {count} photos can be read, expected photos in {self.shards[0]!s:.100}; "
+                f"the first: {self.faults.messages[0]}"
             )
         for i, one in enumerate(found):
             if isinstance(one, Exception):
                 found[i] = good[i % len(good)]
         return torch.stack([crop for crop, _ in found]), [captions for _, captions in found]
+
+    def _note(self, error: Exception) -> None:
+        self.faults.note(error)
+        count = len(self.faults.messages)
+        if count in (1, 10, 100, 1000, 10_000):
+            warnings.warn(
+                f"skipped {count} photos that cannot be read, so far; the last: "
+                f"{self.faults.messages[-1]}",
+                stacklevel=3,
+            )
 
     def captioned(self) -> bool:
         """Whether any photo of the first shard has a caption."""
@@ -134,7 +144,7 @@ class PhotoStream:
     def _crop(self, number: int, sample) -> tuple[Tensor, list[str]] | Exception:
         try:
             photo = self._decode(sample)
-        except (ValueError, AttributeError, OSError) as error:
+        except Exception as error:  # one photo never ends a training, whatever is wrong with it
             return error
         random = np.random.default_rng((self.seed, number, self.part))
         return random_crop(photo.image, self.size, random), photo.captions
@@ -142,10 +152,8 @@ class PhotoStream:
     def _has_caption(self, sample) -> bool:
         if isinstance(sample, Path):
             return bool(self.captions.get(sample.name))
-        with suppress(ValueError, AttributeError):
-            return bool(json.loads(sample.get("json", "{}")).get("captions")) or bool(
-                self.captions.get(sample["__key__"])
-            )
+        with suppress(ValueError):
+            return bool(read_about(sample)["captions"] or self.captions.get(sample["__key__"]))
         return False
 
     def _decode(self, sample) -> ShardPhoto:

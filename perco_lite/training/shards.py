@@ -4,7 +4,8 @@
     folder: photo.jpg, captions.json   ──┴──► ShardPhoto(key, image, captions, …)
 
 Nothing is shuffled, cropped or resized here: the order is that of the sorted file names. What
-cannot be read is skipped and counted; where it is more than a hundredth, reading stops.
+cannot be read, whatever it is, is skipped and counted; where it is more than a hundredth, reading
+stops. Shards come from strangers: their files are never written to disk, and their size is bounded.
 
 Paper: PerCo, Sec. 4.1 (OpenImages, 9M photos).
 Differs from the paper: any photos, with captions where there are some.
@@ -12,27 +13,26 @@ Differs from the paper: any photos, with captions where there are some.
 
 import io
 import json
+import tarfile
 import time
 import urllib.request
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from PIL import Image
 from webdataset.shardlists import expand_urls
-from webdataset.tariterators import group_by_keys, tar_file_expander
+from webdataset.tariterators import group_by_keys
 
-from perco_lite.data import (
-    decode_photo,
-    find_data,
-    list_photos,
-    load_photo,
-    read_caption_lists,
-)
+from perco_lite.data import decode_photo, find_data, list_photos, load_photo, read_caption_lists
+from perco_lite.files import explain
 
 SHARD_PHOTO_SUFFIXES = ("webp", "jpg", "jpeg", "png")
 RETRIES, RETRY_SECONDS = 2, 5.0  # of a shard that is downloaded
+MAX_SHARD_BYTES, MAX_FILES = 2**32, 400_000  # all of it is in memory at once
+MAX_FILE_BYTES = 2**28
+COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")  # gzip, bzip2, xz, zstd
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Faults:
 
     def note(self, error: Exception | str) -> None:
         """Count one; raises ValueError where they are too many."""
-        self.messages.append(str(error))
+        self.messages.append(f"{error if isinstance(error, str) else explain(error):.300}")
         count = len(self.messages)
         if count > self.grace and count > self.share * (self.seen + count):
             raise ValueError(
@@ -66,8 +66,10 @@ class Faults:
                 f"repair or download the data again; the first: {self.messages[0]}"
             )
 
-    def warn(self) -> None:
-        """One warning that counts them all, if there are any."""
+    def conclude(self, place: object) -> None:
+        """One warning that counts them all, if there are any; ValueError if nothing else was."""
+        if not self.seen:
+            raise ValueError(f"no photo to be read in {place}; the first: {self.messages[0]}")
         if self.messages:
             warnings.warn(
                 f"skipped {len(self.messages)} photos or shards that cannot be read; the first: "
@@ -122,19 +124,20 @@ def read_shards(paths: str | Path | Iterable[str | Path]) -> Iterator[ShardPhoto
 def list_shards(paths: str | Path | Iterable[str | Path]) -> list[str]:
     """Names of shards: a tar file, a folder's ``*.tar`` sorted, or URLs, as in webdataset.
 
-    A URL may count: ``https://…/train-{000..099}.tar``. Raises FileNotFoundError for a file that
-    is not there; whether a URL is shows when it is read.
+    A URL may count: ``https://…/train-{000..099}.tar``. Raises FileNotFoundError where there is
+    none; whether those of a URL or a folder can be opened shows when they are read.
     """
-    if isinstance(paths, str | Path):
-        if is_url(paths):
-            return expand_urls(str(paths))
-        paths = sorted(Path(paths).glob("*.tar")) if Path(paths).is_dir() else [Path(paths)]
-    shards = [str(path) for path in paths]
-    missing = next((s for s in shards if not is_url(s) and not Path(s).is_file()), None)
-    if missing or not shards:
-        raise FileNotFoundError(
-            f"no shard {missing or '*.tar'}; see data/README.md for what is expected"
-        )
+    shards: list[str] = []
+    for path in map(str, [paths] if isinstance(paths, str | Path) else paths):
+        if is_url(path):
+            found = expand_urls(path)
+        elif Path(path).is_dir():
+            found = sorted(map(str, Path(path).glob("*.tar")))
+        else:
+            found = [path] if Path(path).is_file() else []
+        if not found:
+            raise FileNotFoundError(f"no shard in {path}; see data/README.md for what is expected")
+        shards += found
     return shards
 
 
@@ -151,37 +154,61 @@ def read_samples(shard: str) -> tuple[list[dict], str | None]:
     """
     for attempt in range(RETRIES + 1):
         samples, problems = [], []
-
-        def note(error: Exception, problems=problems) -> bool:
-            said = str(error.args[0] if error.args else "").split(" @ ")[0]  # no object's address
-            problems.append(f"{type(error).__name__}: {said}")
-            return False
-
         try:
             with _open_shard(shard) as opened:
                 stream = _Watched(opened)
-                files = tar_file_expander([{"url": shard, "stream": stream}], handler=note)
-                samples = list(group_by_keys(files, handler=note))
-                if not problems and not stream.ends_well():
-                    problems.append("ends without the zeros that close a tar file: cut short")
-        except OSError as error:
-            problems.append(f"{type(error).__name__}: {error}")
-        if not problems:
-            return samples, None
-        if not is_url(shard) or attempt == RETRIES:
+                files = _read_files(stream, shard)
+                # of two files of one name, the first counts
+                samples.extend(group_by_keys(files, handler=lambda error: True))
+                if not stream.ends_well():
+                    samples = samples[:-1]
+                    raise ValueError("ends without the zeros that close a tar file: cut short")
+        except Exception as error:  # tarfile raises a dozen kinds on broken bytes
+            problems.append(f"{type(error).__name__}: {explain(error):.200}")
+        if not problems or not is_url(shard) or attempt == RETRIES:
             break
         time.sleep(RETRY_SECONDS)
-    return samples[:-1], f"{shard}: {problems[0]}"
+    if not samples and not problems:
+        problems.append("an empty shard, expected photos")
+    return samples, f"{shard}: {problems[0]}" if problems else None
+
+
+def _read_files(stream, shard: str) -> Iterator[dict]:
+    """Files of a tar stream for ``group_by_keys``; in place of one that is refused, why, as text.
+
+    Nothing is decompressed: a megabyte of gzip may be a terabyte of zeros, as a sparse file may.
+    """
+    with tarfile.open(fileobj=stream, mode="r|") as tar:
+        for number, member in enumerate(tar):
+            if number >= MAX_FILES:
+                raise ValueError(f"holds over {MAX_FILES:,} files; make smaller shards")
+            tar.members = []  # it would keep them all
+            if member.isdir():
+                continue
+            if not member.isreg() or member.issparse():
+                data = "is a link, a device or a sparse file"
+            elif member.name.startswith("/") or ".." in member.name.split("/"):
+                data = "has a name outside of its shard"
+            elif member.size > MAX_FILE_BYTES:
+                data = f"has {member.size:,} bytes, expected at most {MAX_FILE_BYTES:,}"
+            else:
+                data = tar.extractfile(member).read()
+            yield {"fname": member.name, "data": data, "__url__": shard}
 
 
 class _Watched:
-    """A stream that remembers its end: tarfile takes many a file that is cut short for whole."""
+    """A stream of bounded size that remembers its end: tarfile takes many a cut file for whole."""
 
     def __init__(self, stream):
-        self.stream, self.tail = stream, b""
+        self.stream, self.tail, self.count = stream, b"", 0
 
     def read(self, size: int = -1) -> bytes:
         data = self.stream.read(size)
+        if not self.count and data.startswith(COMPRESSED):
+            raise ValueError("is compressed, expected a plain tar file; decompress it first")
+        self.count += len(data)
+        if self.count > MAX_SHARD_BYTES:
+            raise ValueError(f"is over {MAX_SHARD_BYTES:,} bytes; make smaller shards")
         self.tail = (self.tail + data)[-512:]
         return data
 
@@ -194,6 +221,8 @@ class _Watched:
 def _open_shard(shard: str):
     # webdataset's own opener takes paths for URLs (C:…), and hides why a download failed
     if not is_url(shard):
+        if Path(shard).is_fifo():
+            raise OSError("a pipe, which may never end")
         return open(shard, "rb")
     if shard.startswith("http"):
         return urllib.request.urlopen(shard, timeout=60)
@@ -206,46 +235,66 @@ def _read_shards(shards: list[str]) -> Iterator[ShardPhoto]:
     faults = Faults()
     for shard in shards:
         samples, problem = read_samples(shard)
-        for sample in samples:
-            try:
-                photo = decode_sample(sample)
-            except (ValueError, AttributeError) as error:  # PhotoErrors and bad JSON too
-                faults.note(error)
-                continue
-            faults.seen += 1
-            yield photo
+        yield from _decode_all(decode_sample, samples, faults)
         if problem:
             faults.note(problem)
-    faults.warn()
+    faults.conclude(shards[0] if len(shards) == 1 else f"{len(shards)} shards")
+
+
+def _decode_all(decode: Callable, items: Iterable, faults: Faults) -> Iterator[ShardPhoto]:
+    for item in items:
+        try:
+            photo = decode(item)
+        except Exception as error:  # one photo never ends a training, whatever is wrong with it
+            faults.note(error)
+            continue
+        faults.seen += 1
+        yield photo
 
 
 def decode_sample(sample: dict) -> ShardPhoto:
-    """Decode one of ``read_samples``; ValueError for a broken photo or description."""
-    key, name = sample["__key__"], f"{sample['__url__']}:{sample['__key__']}"
+    """Decode one of ``read_samples``; raises, mostly ValueError, where photo or text are broken."""
+    name = f"{sample['__url__']}:{sample['__key__']:.100}"
     suffix = next((suffix for suffix in SHARD_PHOTO_SUFFIXES if suffix in sample), None)
     if suffix is None:
         raise ValueError(f"{name} has no photo; expected KEY.{'|'.join(SHARD_PHOTO_SUFFIXES)}")
-    about = json.loads(sample.get("json", "{}"))
-    captions = about.get("captions") or []
+    if isinstance(sample[suffix], str):
+        raise ValueError(f"{name}.{suffix} {sample[suffix]}")
+    about = read_about(sample)
     return ShardPhoto(
-        key=key,
+        key=sample["__key__"],
         image=decode_photo(io.BytesIO(sample[suffix]), name),
-        captions=[captions] if isinstance(captions, str) else list(captions),
-        source=about.get("source", ""),
+        captions=about["captions"],
+        source=str(about.get("source", "")),
         squashed=bool(about.get("squashed", False)),
     )
+
+
+def read_about(sample: dict) -> dict:
+    """A sample's JSON, its ``captions`` a list of texts (or one text there); else ValueError."""
+    content = sample.get("json", b"{}")
+    try:
+        about = json.loads(content)
+        texts = about.get("captions") or []
+        texts = [texts] if isinstance(texts, str) else texts
+        "".join(texts).encode()  # half a surrogate pair is text to JSON, not to a tokenizer
+        if not isinstance(texts, list):
+            raise TypeError("a mapping")
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
+        raise ValueError(
+            f"{sample['__url__']}:{sample['__key__']:.100}.json is {content!r:.60}, expected an "
+            "object whose captions are text or a list of texts"
+        ) from error
+    return about | {"captions": texts}
 
 
 def _read_photos(photos: list[Path], folder: Path) -> Iterator[ShardPhoto]:
     captions_file = folder / "captions.json"
     captions = read_caption_lists(captions_file) if captions_file.is_file() else {}
     faults = Faults()
-    for photo in photos:
-        try:
-            image = load_photo(photo)
-        except ValueError as error:
-            faults.note(error)
-            continue
-        faults.seen += 1
-        yield ShardPhoto(photo.stem, image, captions.get(photo.name, []), folder.name)
-    faults.warn()
+
+    def decode(photo: Path) -> ShardPhoto:
+        return ShardPhoto(photo.stem, load_photo(photo), captions.get(photo.name, []), folder.name)
+
+    yield from _decode_all(decode, photos, faults)
+    faults.conclude(folder)

@@ -16,7 +16,7 @@ import io
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image, features
@@ -80,36 +80,32 @@ def encode_near(
     Raises ``ValueError`` for an unknown codec, another mode, or a photo too large for the codec;
     ``Unavailable`` for a codec this Pillow lacks.
     """
-    if target_bytes < 1:
-        raise ValueError(f"got target_bytes {target_bytes}, expected at least 1")
-    image = _without_metadata(image, codec)
+    if codec not in CODECS:
+        raise ValueError(f"got codec {codec!r}, expected one of {', '.join(CODECS)}")
+    check_available(codec)
+    check_photo(image, target_bytes)
+    # A fresh image has no EXIF, colour profile or comment for a writer to carry over.
+    image = Image.frombytes("RGB", image.size, image.tobytes())
     search = _search_jpeg2000 if codec == "jpeg2000" else _search_quality
     data, quality = search(image, codec, target_bytes, {} if tried is None else tried)
-    return _result(codec, data, quality, reached=len(data) <= target_bytes)
+    started = time.perf_counter()
+    decoded = Image.open(io.BytesIO(data)).convert("RGB")
+    seconds = time.perf_counter() - started
+    return BaselineResult(codec, data, decoded, quality, len(data) <= target_bytes, seconds)
 
 
 def smallest(image: Image.Image, codec: str) -> BaselineResult:
     """Make the smallest file the codec can, at the photo's own size; raises as ``encode_near``."""
     result = encode_near(image, codec, target_bytes=1)  # no file fits one byte
-    return BaselineResult(codec, result.data, result.image, result.quality, reached=True)
+    return replace(result, reached=True)
 
 
-def _without_metadata(image: Image.Image, codec: str) -> Image.Image:
-    if codec not in CODECS:
-        raise ValueError(f"got codec {codec!r}, expected one of {', '.join(CODECS)}")
-    check_available(codec)
+def check_photo(image: Image.Image, target_bytes: int) -> None:
+    """Raise ``ValueError`` for a target that no file has, or a photo that is not RGB."""
+    if target_bytes < 1:
+        raise ValueError(f"got target_bytes {target_bytes}, expected at least 1")
     if image.mode != "RGB":
         raise ValueError(f"got an image of mode {image.mode}, expected RGB; use data.to_rgb first")
-    # A fresh image has no EXIF, colour profile or comment for a writer to carry over.
-    return Image.frombytes("RGB", image.size, image.tobytes())
-
-
-def _result(codec: str, data: bytes, quality: float, reached: bool) -> BaselineResult:
-    started = time.perf_counter()
-    with Image.open(io.BytesIO(data)) as decoded:
-        image = decoded.convert("RGB")
-    seconds = time.perf_counter() - started
-    return BaselineResult(codec, data, image, quality, reached, seconds)
 
 
 def _encode(image: Image.Image, codec: str, **options) -> bytes:
@@ -254,18 +250,10 @@ class Classical:
         else:
             target = uniform_bytes(rate, image.width, image.height, photo.caption or "")
         result = self.encode_near(image, self.name, target, tried)
-        return Attempt(
-            photo,
-            self.name,
-            rate,
-            result.image,
-            result.data,
-            target_bytes=target,
-            reached=result.reached,
-            quality=result.quality,
-            encode_seconds=tried[result.quality][1],
-            decode_seconds=result.decode_seconds,
-        )
+        about = {"target_bytes": target, "reached": result.reached, "quality": result.quality}
+        about["encode_seconds"] = tried[result.quality][1]
+        about["decode_seconds"] = result.decode_seconds
+        return Attempt(photo, self.name, rate, result.image, result.data, **about)
 
 
 def ladder_name(bpp: float) -> str:

@@ -23,15 +23,18 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from perco_lite.evaluation.codecs.classical import BaselineResult, Tried, once, search_quality
+from perco_lite.evaluation.codecs.classical import (
+    BaselineResult,
+    Tried,
+    check_photo,
+    once,
+    search_quality,
+)
 from perco_lite.metrics import Unavailable
 
 # Our name -> its programs, by the names they are installed under; the first one found is taken.
-PROGRAMS = {
-    "jpegxl": (("cjxl",), ("djxl",)),
-    "bpg": (("bpgenc",), ("bpgdec",)),
-    "vtm": (("EncoderApp", "EncoderAppStatic"), ("DecoderApp", "DecoderAppStatic")),
-}
+_VTM = ("EncoderApp", "EncoderAppStatic"), ("DecoderApp", "DecoderAppStatic")
+PROGRAMS = {"jpegxl": (("cjxl",), ("djxl",)), "bpg": (("bpgenc",), ("bpgdec",)), "vtm": _VTM}
 EXTERNAL_CODECS = tuple(PROGRAMS)
 _SOURCES = {
     "jpegxl": "apt-get install libjxl-tools",
@@ -69,11 +72,6 @@ def check_available(codec: str) -> None:
         raise Unavailable(reason)
 
 
-def available() -> dict[str, bool]:
-    """Tell for each codec name whether its programs are here (``why_not`` says what is not)."""
-    return {codec: not why_not(codec) for codec in EXTERNAL_CODECS}
-
-
 def encode_near(
     image: Image.Image, codec: str, target_bytes: int, tried: Tried | None = None
 ) -> BaselineResult:
@@ -82,17 +80,12 @@ def encode_near(
     ``image`` is RGB. ``quality`` of the result is the codec's own scale, where less is better:
     JPEG XL's distance 0.1..25, BPG's quantizer 0..51, VTM's 0..63. A search runs the
     encoder about seven times; VTM takes minutes each time, so that ``tried``, as for
-    ``baselines.encode_near``, saves much where a photo has several targets. Raises ``ValueError``
-    for an unknown codec, another mode or target, ``FileNotFoundError`` for programs that are not
-    here, ``RuntimeError`` with their last words where they fail.
+    ``classical.encode_near``, saves much where a photo has several targets. Raises ``ValueError``
+    for an unknown codec, another mode or target, ``Unavailable`` for programs that are not here,
+    ``RuntimeError`` with their last words where they fail.
     """
-    reason = why_not(codec)
-    if reason:
-        raise FileNotFoundError(reason)
-    if target_bytes < 1:
-        raise ValueError(f"got target_bytes {target_bytes}, expected at least 1")
-    if image.mode != "RGB":
-        raise ValueError(f"got an image of mode {image.mode}, expected RGB; use data.to_rgb first")
+    check_available(codec)
+    check_photo(image, target_bytes)
     encode, decode, worst, scale = _CODECS[codec]
     steps = worst if scale == 1 else worst - 1  # distance 0 would be lossless, another mode
     tried = {} if tried is None else tried
@@ -102,14 +95,11 @@ def encode_near(
 
     with tempfile.TemporaryDirectory(prefix="perco_lite_") as name:
         folder = Path(name)
-        data, step = search_quality(
-            lambda step: once(
-                tried, quality(step), lambda: encode(image, (worst - step) * scale, folder)
-            ),
-            0,
-            steps,
-            target_bytes,
-        )
+
+        def made(step: int) -> bytes:
+            return once(tried, quality(step), lambda: encode(image, quality(step), folder))
+
+        data, step = search_quality(made, 0, steps, target_bytes)
         started = time.perf_counter()
         decoded = decode(data, image.size, folder)
         seconds = time.perf_counter() - started

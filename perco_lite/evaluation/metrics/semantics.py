@@ -29,13 +29,8 @@ SMALL_SET = 500  # photos; above it an interval would be narrow, and take minute
 IGNORE = 255  # label of what has no label, as in most data sets
 
 # What label sets other than COCO's call the same thing; compared without spaces.
-_SYNONYMS = {
-    "aeroplane": "airplane",
-    "motorbike": "motorcycle",
-    "sofa": "couch",
-    "tvmonitor": "tv",
-    "televisionreceiver": "tv",
-}
+_SYNONYMS = {"aeroplane": "airplane", "motorbike": "motorcycle", "sofa": "couch"}
+_SYNONYMS |= {"tvmonitor": "tv", "televisionreceiver": "tv"}
 
 ClipScore = Callable[[Image.Image, str], float | None]
 
@@ -44,7 +39,7 @@ class Segmenter:
     """A segmentation network: photo (PIL RGB, WxH) -> label map (H,W) int64 in [0, classes)."""
 
     def __init__(self, model: torch.nn.Module, processor, name: str):
-        self.model, self.processor = model.eval(), processor
+        self.model, self.processor = model, processor
         self.labels: dict[int, str] = {int(i): text for i, text in model.config.id2label.items()}
         self.classes = len(self.labels)
         self.protocol = (
@@ -70,13 +65,7 @@ def load_clip(path: str = CLIP) -> ClipScore:
     without one there is no score: None. Its ``protocol`` says how the score is computed.
     ``path``: a folder in transformers' layout, or a hub id.
     """
-    try:
-        from transformers import CLIPModel, CLIPProcessor
-
-        model = CLIPModel.from_pretrained(path, **_offline()).eval()
-        processor = CLIPProcessor.from_pretrained(path, **_offline())
-    except Exception as error:  # transformers raises a dozen kinds for what it cannot load
-        raise Unavailable(_reason("CLIP score", path, error)) from error
+    model, processor = _load("CLIP score", path, "CLIPModel", "CLIPProcessor")
     name = path if path == CLIP else f"weights of {path}"
     length = model.config.text_config.max_position_embeddings
 
@@ -84,16 +73,10 @@ def load_clip(path: str = CLIP) -> ClipScore:
     def clip_score(image: Image.Image, caption: str) -> float | None:
         if not caption.strip():
             return None
-        inputs = processor(
-            text=[caption],
-            images=[_rgb(image)],
-            return_tensors="pt",
-            truncation=True,
-            max_length=length,
-        ).to(model.device)
+        options = {"return_tensors": "pt", "truncation": True, "max_length": length}
+        inputs = processor(text=[caption], images=[_rgb(image)], **options).to(model.device)
         out = model(**inputs)  # its embeddings are unit vectors
-        cosine = float((out.text_embeds * out.image_embeds).sum())
-        return max(100 * cosine, 0.0)
+        return max(100 * float((out.text_embeds * out.image_embeds).sum()), 0.0)
 
     clip_score.protocol = (
         f"CLIP score, 100 x cosine, {name}, {_resize_rule(processor.image_processor)}, "
@@ -104,15 +87,8 @@ def load_clip(path: str = CLIP) -> ClipScore:
 
 def load_segmenter(path: str = SEGMENTER) -> Segmenter:
     """Load a segmenter of ``transformers``; ``Unavailable`` where it does not load."""
-    try:
-        from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
-
-        model = AutoModelForSemanticSegmentation.from_pretrained(path, **_offline())
-        processor = AutoImageProcessor.from_pretrained(path, **_offline())
-    except Exception as error:
-        raise Unavailable(_reason("mIoU", path, error)) from error
-    name = path if path == SEGMENTER else f"weights of {path}"
-    return Segmenter(model, processor, name)
+    parts = _load("mIoU", path, "AutoModelForSemanticSegmentation", "AutoImageProcessor")
+    return Segmenter(*parts, path if path == SEGMENTER else f"weights of {path}")
 
 
 def confusion(
@@ -160,18 +136,14 @@ def miou(
         cells.append((np.flatnonzero(count), count[count > 0]))
     text = f"mIoU over classes that occur, {len(cells)} photos counted together"
     text = f"{text}, {protocol}" if protocol else text
-    if not cells:
-        return Score(None, f"{text}: no photos")
     value = _mean_iou(cells, classes)
     if value is None:
-        return Score(None, f"{text}: no pixel has a label")
-    draw = np.random.default_rng(0)
+        return Score(None, f"{text}: {'no pixel has a label' if cells else 'no photos'}")
     interval = None
     if 1 < len(cells) <= SMALL_SET:
-        draws = (draw.integers(len(cells), size=len(cells)) for _ in range(1000))
-        values = [_mean_iou([cells[i] for i in chosen], classes) for chosen in draws]
-        values = [v for v in values if v is not None]
-        interval = percentiles(values)
+        draws = np.random.default_rng(0).integers(len(cells), size=(1000, len(cells)))
+        values = (_mean_iou([cells[i] for i in chosen], classes) for chosen in draws)
+        interval = percentiles([v for v in values if v is not None])
     return Score(value, text, interval)
 
 
@@ -224,13 +196,20 @@ def _resize_rule(processor) -> str:
     return f"resized to {sides}{crop}"
 
 
-def _offline() -> dict[str, bool]:
-    return {"local_files_only": not may_download()}
+def _load(metric: str, path: str, model: str, processor: str) -> tuple:
+    """Instances of two classes of transformers; ``Unavailable`` where one does not load."""
+    try:
+        import transformers
 
-
-def _reason(metric: str, path: str, error: Exception) -> str:
-    hint = "give a folder of weights, or set PERCO_LITE_DOWNLOAD=1 to download them"
-    return f"{metric}: {path} does not load ({first_line(error)}); {hint}"
+        classes = getattr(transformers, model), getattr(transformers, processor)
+        here = {"local_files_only": not may_download()}
+        network, prepare = (kind.from_pretrained(path, **here) for kind in classes)
+        return network.eval(), prepare
+    except Exception as error:  # transformers raises a dozen kinds for what it cannot load
+        raise Unavailable(
+            f"{metric}: {path} does not load ({first_line(error)}); give a folder of weights, or "
+            "set PERCO_LITE_DOWNLOAD=1 to download them"
+        ) from error
 
 
 def _rgb(image: Image.Image) -> Image.Image:

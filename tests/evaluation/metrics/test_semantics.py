@@ -1,6 +1,7 @@
 """CLIP score and mIoU: drawn masks by hand; tiny random networks in the format of real ones."""
 
 import json
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -9,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from perco_lite.evaluation.metrics import semantics
 from perco_lite.evaluation.metrics.semantics import (
     confusion,
     label_map,
@@ -267,8 +267,14 @@ def test_coco_instances_become_a_label_map():
     assert (label_map(annotations, (8, 6), labels) == expected).all()
 
 
-def test_nothing_is_downloaded_unasked(monkeypatch):
-    monkeypatch.delenv("PERCO_LITE_DOWNLOAD", raising=False)
-    assert semantics._offline() == {"local_files_only": True}
-    monkeypatch.setenv("PERCO_LITE_DOWNLOAD", "1")
-    assert semantics._offline() == {"local_files_only": False}
+@pytest.mark.parametrize("load", [load_clip, load_segmenter])
+@pytest.mark.parametrize(("setting", "offline"), [("0", True), ("1", False)])
+def test_nothing_is_downloaded_unasked(load, setting, offline, monkeypatch):
+    fake = MagicMock()
+    for name in ("CLIPModel", "CLIPProcessor"):
+        monkeypatch.setattr(f"transformers.{name}.from_pretrained", fake)
+    for name in ("AutoModelForSemanticSegmentation", "AutoImageProcessor"):
+        monkeypatch.setattr(f"transformers.{name}.from_pretrained", fake)
+    monkeypatch.setenv("PERCO_LITE_DOWNLOAD", setting)
+    load("a folder")
+    assert [call.kwargs for call in fake.call_args_list] == 2 * [{"local_files_only": offline}]
