@@ -383,7 +383,7 @@ def train_on_a_rank(rank: int, folder: str):
             model(batch(step)[rank : rank + 1])
         buffers.append(dict(model.named_buffers()))
     torch.save(buffers, f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
+    # no destroy_process_group: with torch 2.6 it hangs now and then; the process ends the group
 
 
 def test_two_ranks_share_one_codebook(tmp_path):
