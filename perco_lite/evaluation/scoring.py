@@ -13,6 +13,7 @@ Differs from the paper: see each metric's own module.
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,24 +45,21 @@ class Loaded(NamedTuple):
 
 def check_names(names: Iterable[str]) -> tuple[str, ...]:
     """Metric names without repetition; ``ValueError`` for one that does not exist."""
-    names = tuple(dict.fromkeys(names))
+    names, known = tuple(dict.fromkeys(names)), (*PHOTO_METRICS, *SET_METRICS)
     for name in names:
-        if name not in (*PHOTO_METRICS, *SET_METRICS):
-            known = ", ".join((*PHOTO_METRICS, *SET_METRICS))
-            raise ValueError(f"got metric {name!r}, expected some of {known}")
+        if name not in known:
+            raise ValueError(f"got metric {name!r}, expected some of {', '.join(known)}")
     return names
 
 
 def load_photo_metrics(names: Iterable[str]) -> Loaded:
     """Load those of ``names`` that score one photo, and try each once."""
     loaded = Loaded({}, {}, {})
-    original, reconstruction = _made_up_pair()
-    for name in names:
-        if name not in PHOTO_METRICS:
-            continue
+    pair = _made_up_pair()
+    for name in (name for name in names if name in PHOTO_METRICS):
         try:
             function, protocol = _load(name)
-            function(original, reconstruction, "coloured squares")
+            function(*pair, "coloured squares")
         except Unavailable as error:
             loaded.missing[name] = str(error)
         else:
@@ -103,9 +101,10 @@ class SetScorer:
         self.missing: dict[str, str] = {}
         self._families: list[Family] = []
         self._originals: list[ArrayFile] = []
-        names = set(names)
+        asked = set(names)
         for members, load in _FAMILIES.items():
-            if not names & set(members):
+            wanted = [name for name in members if name in asked]
+            if not wanted:
                 continue
             try:
                 if not kept:
@@ -113,10 +112,10 @@ class SetScorer:
                 family = load(dataset)
                 family.of_reconstruction(_made_up_pair()[0])
             except (ImportError, ValueError, RuntimeError, OSError) as error:
-                self.missing.update({name: str(error) for name in members if name in names})
-                continue
-            wanted = {name: score for name, score in family.scores.items() if name in names}
-            self._families.append(family._replace(scores=wanted))
+                self.missing.update(dict.fromkeys(wanted, str(error)))
+            else:
+                scores = {name: family.scores[name] for name in wanted}
+                self._families.append(family._replace(scores=scores))
         self.names = tuple(name for family in self._families for name in family.scores)
 
     def score(
@@ -182,21 +181,26 @@ class ArrayFile:
             yield np.load(self._file)
 
 
+def _of_vectors(
+    see: Callable[[Image.Image], Tensor], **distances: Callable[[Iterator, Iterator], Score]
+) -> Family:
+    """Distances between what ``see`` makes of both sets."""
+
+    def on_tensors(distance: Callable) -> Callable:
+        return lambda a, b: distance(map(torch.from_numpy, a), map(torch.from_numpy, b))
+
+    scores = {name: on_tensors(distance) for name, distance in distances.items()}
+    return Family(lambda name, photo: see(photo), see, scores)
+
+
 def _inception(dataset: PhotoSet) -> Family:
     from perco_lite.evaluation.metrics import realism
 
     network = realism.load_inception()
-
-    def see(photo: Image.Image) -> Tensor:
-        return realism.photo_features(photo, network)
-
-    return Family(
-        lambda name, photo: see(photo),
-        see,
-        {
-            "fid": lambda a, b: realism.fid(_tensors(a), _tensors(b), network),
-            "kid": lambda a, b: realism.kid(_tensors(a), _tensors(b), network),
-        },
+    return _of_vectors(
+        partial(realism.photo_features, network=network),
+        fid=partial(realism.fid, network=network),
+        kid=partial(realism.kid, network=network),
     )
 
 
@@ -205,16 +209,13 @@ def _patches(dataset: PhotoSet) -> Family:
 
     patch_distance.load_patch_encoder()
     distance = patch_distance.patch_frechet_distance
-    return Family(
-        lambda name, photo: patch_distance.patch_features(photo),
-        patch_distance.patch_features,
-        {"patch_frechet": lambda a, b: distance(_tensors(a), _tensors(b))},
-    )
+    return _of_vectors(patch_distance.patch_features, patch_frechet=distance)
 
 
 def _labels(dataset: PhotoSet) -> Family:
     """A segmenter's labels of the reconstruction against its labels of the original."""
-    return _segmenter("miou", lambda name, photo, segmenter: segmenter(photo).astype(np.uint8))
+    about = "reconstruction against original, both by {}"
+    return _segmenter("miou", about, lambda name, photo, segmenter: segmenter(photo))
 
 
 def _masks(dataset: PhotoSet) -> Family:
@@ -230,26 +231,23 @@ def _masks(dataset: PhotoSet) -> Family:
         drawn = semantics.label_map(instances, size, segmenter.labels)
         return np.asarray(Image.fromarray(drawn).resize(photo.size, Image.Resampling.NEAREST))
 
-    return _segmenter("miou_masks", truth)
+    about = "reconstruction by {}, against COCO's masks where there are any"
+    return _segmenter("miou_masks", about, truth)
 
 
-def _segmenter(metric: str, truth: Callable[[str, Image.Image, Any], np.ndarray]) -> Family:
+def _segmenter(
+    metric: str, about: str, truth: Callable[[str, Image.Image, Any], np.ndarray]
+) -> Family:
     """mIoU of a segmenter's labels of the reconstruction and the ``truth`` of the original."""
     from perco_lite.evaluation.metrics import semantics
 
     segmenter = semantics.load_segmenter()
-    about = f"reconstruction against original, both by {segmenter.protocol}"
-    if metric == "miou_masks":
-        about = f"reconstruction by {segmenter.protocol}, against COCO's masks where there are any"
+    about = about.format(segmenter.protocol)
     return Family(
-        lambda name, photo: truth(name, photo, segmenter),
+        lambda name, photo: truth(name, photo, segmenter).astype(np.uint8),
         lambda photo: segmenter(photo).astype(np.uint8),
         {metric: lambda a, b: semantics.miou(b, a, segmenter.classes, protocol=about)},
     )
-
-
-def _tensors(arrays: Iterable[np.ndarray]) -> Iterator[Tensor]:
-    return map(torch.from_numpy, arrays)
 
 
 _FAMILIES: dict[tuple[str, ...], Callable[[PhotoSet], Family]] = {

@@ -29,7 +29,7 @@ class Moments:
         """``photos``: the vectors (P,F) of each."""
         self.photos, self.keep = 0, keep
         self.sums: list[Tensor] = []  # count, sum, products: of all
-        self.each: list[list[Tensor]] = [[], [], []]
+        self.each: list[list[Tensor]] = [[], [], []]  # and of each photo that is kept
         for rows in photos:
             self.add(rows)
 
@@ -59,7 +59,7 @@ class Moments:
     def drawn(self, photos: Tensor) -> Gaussian:
         """The same of the kept photos with these numbers (N,), some of them more than once."""
         if isinstance(self.each[0], list):
-            self.each = [torch.stack(kept) for kept in self.each]
+            self.each = list(map(torch.stack, self.each))
         times = torch.bincount(photos, minlength=len(self.each[0])).double()
         return _gaussian(*(torch.tensordot(times, kept, dims=1) for kept in self.each))
 

@@ -57,10 +57,9 @@ def load_inception() -> nn.Module:
         )
     path = str(weights) if weights.is_file() else None
     try:
-        network = NoTrainInceptionV3("inception-v3-compat", ["2048"], path)
+        return NoTrainInceptionV3("inception-v3-compat", ["2048"], path)
     except Exception as error:  # a damaged file raises anything from EOFError to UnpicklingError
         raise Unavailable(f"Inception: the weights do not load ({first_line(error)})") from error
-    return network
 
 
 @torch.inference_mode()
@@ -75,8 +74,7 @@ def photo_features(photo: Image.Image, network: nn.Module, patch: int | None = N
         raise ValueError(f"got a photo of mode {photo.mode}, expected RGB; use data.to_rgb")
     pixels = torch.from_numpy(np.array(photo)).permute(2, 0, 1)  # (3,H,W) uint8
     batch = pixels[None] if patch is None else _patches(pixels, patch)
-    parameter = next(network.parameters(), None)
-    device = torch.device("cpu") if parameter is None else parameter.device
+    device = next((parameter.device for parameter in network.parameters()), "cpu")
     rows = network(batch.to(device))
     if rows.ndim != 2 or len(rows) != len(batch):
         raise ValueError(
@@ -102,7 +100,6 @@ def fid(
         network = network or load_inception()
     except Unavailable as error:
         return Score(None, f"FID: {error}")
-
     sets, kept = [Moments(), Moments()], [[], []]
     for moments, few, photos in zip(sets, kept, (originals, reconstructions), strict=True):
         for rows in _features(photos, network, patch):
@@ -110,14 +107,12 @@ def fid(
             if moments.count <= SMALL_SET:
                 few.append(rows)
     counts = [(moments.photos, moments.count) for moments in sets]
-    _check_counts(counts, "FID")
-    interval = None
+    protocol, interval = _protocol("FID", network, patch, counts), None
     if all(vectors <= SMALL_SET for _, vectors in counts):
         kept = shared_axes(*kept)
         interval = _interval(*kept, _frechet_of_rows)
         sets = [Moments(rows) for rows in kept]
-    value = frechet_distance(*(moments.gaussian() for moments in sets))
-    return Score(value, _protocol("FID", network, patch, counts), interval)
+    return Score(frechet_distance(*map(Moments.gaussian, sets)), protocol, interval)
 
 
 def kid(
@@ -138,29 +133,27 @@ def kid(
         return Score(None, f"KID: {error}")
     kept = [list(_features(photos, network, patch)) for photos in (originals, reconstructions)]
     counts = [(len(rows), sum(map(len, rows))) for rows in kept]
-    _check_counts(counts, "KID")
-    interval = None
+    protocol, interval = _protocol("KID", network, patch, counts), None
     if counts[0] == counts[1] and counts[0][1] <= SMALL_SET:
         interval = _interval(*kept, _kernel_distance)
-    subset = min(KID_SUBSET, *(vectors for _, vectors in counts))
-    protocol = f"{_protocol('KID', network, patch, counts)}, subsets of {subset}"
+    protocol += f", subsets of {min(KID_SUBSET, *(vectors for _, vectors in counts))}"
     return Score(_kernel_distance(*map(torch.cat, kept)), protocol, interval)
 
 
 def _interval(
     originals: list[Tensor], reconstructions: list[Tensor], distance: Callable[..., float]
 ) -> tuple[float, float] | None:
-    def figure(first: Tensor, second: Tensor) -> float:
-        return distance(
-            torch.cat([originals[i] for i in first]),
-            torch.cat([reconstructions[i] for i in second]),
-        )
+    def drawn(rows: list[Tensor], photos: Tensor) -> Tensor:
+        return torch.cat([rows[i] for i in photos])
 
-    return resampled_interval((len(originals), len(reconstructions)), figure)
+    return resampled_interval(
+        (len(originals), len(reconstructions)),
+        lambda first, second: distance(drawn(originals, first), drawn(reconstructions, second)),
+    )
 
 
 def _frechet_of_rows(originals: Tensor, reconstructions: Tensor) -> float:
-    return frechet_distance(*(Moments([rows]).gaussian() for rows in (originals, reconstructions)))
+    return frechet_distance(Moments([originals]).gaussian(), Moments([reconstructions]).gaussian())
 
 
 def _kernel_distance(originals: Tensor, reconstructions: Tensor) -> float:
@@ -171,10 +164,11 @@ def _kernel_distance(originals: Tensor, reconstructions: Tensor) -> float:
     if smaller <= KID_SUBSET and len(a) == len(b):  # a "subset" of all vectors is always the same
         return float(poly_mmd(a, b))
     draw, size = torch.Generator().manual_seed(0), min(KID_SUBSET, smaller)
-    values = []
-    for _ in range(KID_SUBSETS):
-        first, second = (rows[torch.randperm(len(rows), generator=draw)[:size]] for rows in (a, b))
-        values.append(poly_mmd(first, second))
+
+    def subset(rows: Tensor) -> Tensor:
+        return rows[torch.randperm(len(rows), generator=draw)[:size]]
+
+    values = [poly_mmd(subset(a), subset(b)) for _ in range(KID_SUBSETS)]
     return float(torch.stack(values).mean())
 
 
@@ -199,13 +193,11 @@ def _patches(pixels: Tensor, patch: int) -> Tensor:
     return torch.cat(grids)
 
 
-def _check_counts(counts: list[tuple[int, int]], name: str) -> None:
+def _protocol(name: str, network: nn.Module, patch: int | None, counts: list) -> str:
+    """How a figure is made; ``counts``: photos and vectors, two or more, of both sets."""
     for (_, vectors), which in zip(counts, ("originals", "reconstructions"), strict=True):
         if vectors < 2:
             raise ValueError(f"{name}: got {vectors} of {which}, expected at least 2; add photos")
-
-
-def _protocol(name: str, network: nn.Module, patch: int | None, counts: list) -> str:
     backbone = type(network).__name__
     resize = "resized by the network"
     if backbone == "NoTrainInceptionV3":
