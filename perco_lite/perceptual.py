@@ -37,6 +37,16 @@ LPIPS_BACKBONES = {
     "squeeze": "squeezenet1_1-b8a52dc0.pth",
     "vgg": "vgg16-397923af.pth",
 }
+# Their layers, in torchvision's order: (channels, kernel, stride, padding) of a convolution with
+# ReLU, the narrow channels of a fire module, or POOL. VGG16, and SqueezeNet 1.1.
+POOL = "pool"
+BACKBONES = {
+    "alex": [(64, 11, 4, 2), POOL, (192, 5, 1, 2), POOL, (384, 3, 1, 1)]
+    + [(256, 3, 1, 1), (256, 3, 1, 1), POOL],
+    "squeeze": [(64, 3, 2), POOL, 16, 16, POOL, 32, 32, POOL, 48, 48, 64, 64],
+    "vgg": [*2 * [(64, 3, 1, 1)], POOL, *2 * [(128, 3, 1, 1)], POOL, *3 * [(256, 3, 1, 1)], POOL]
+    + 2 * [*3 * [(512, 3, 1, 1)], POOL],
+}
 
 
 class SqueezeNet(nn.Module):
@@ -168,7 +178,7 @@ def _import_lpips():
     three networks are wanted of it.
     """
     models = types.ModuleType("torchvision.models")
-    models.alexnet, models.squeezenet1_1, models.vgg16 = map(_backbone, BACKBONES.values())
+    models.alexnet, models.squeezenet1_1, models.vgg16 = map(_builder, BACKBONES)
     stand_in = types.ModuleType("torchvision")
     stand_in.models = models
     names = {"torchvision": stand_in, "torchvision.models": models}
@@ -187,15 +197,24 @@ def _import_lpips():
         sys.modules |= before
 
 
-def _backbone(layers):
-    """What torchvision's builders return: a network with its ``features``; here, random ones."""
+def build_backbone(net: str) -> nn.Sequential:
+    """Features of one of BACKBONES, with random weights."""
+    layers, channels = [], 3
+    for layer in BACKBONES[net]:
+        if layer == POOL:
+            layers.append(nn.MaxPool2d(2 if net == "vgg" else 3, 2, ceil_mode=net == "squeeze"))
+        elif isinstance(layer, int):
+            layers.append(_Fire(channels, layer, 4 * layer))
+            channels = 8 * layer
+        else:
+            layers += [nn.Conv2d(channels, *layer), nn.ReLU()]
+            channels = layer[0]
+    return nn.Sequential(*layers)
 
-    def build(*_, **__) -> nn.Module:
-        network = nn.Module()
-        network.features = nn.Sequential(*layers())
-        return network
 
-    return build
+def _builder(net: str):
+    """In place of torchvision's function of that network, of which `lpips` takes the features."""
+    return lambda *_, **__: types.SimpleNamespace(features=build_backbone(net))
 
 
 class _Fire(nn.Module):
@@ -208,38 +227,3 @@ class _Fire(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(self.squeeze(x))
         return F.relu(torch.cat([self.expand1x1(x), self.expand3x3(x)], 1))
-
-
-def _squeeze() -> list[nn.Module]:
-    """SqueezeNet 1.1."""
-    layers, channels = [nn.Conv2d(3, 64, 3, stride=2), nn.ReLU()], 64
-    for narrow in (16, 32, 48, 64):
-        if narrow < 64:
-            layers.append(nn.MaxPool2d(3, 2, ceil_mode=True))
-        for _ in range(2):
-            layers.append(_Fire(channels, narrow, 4 * narrow))
-            channels = 8 * narrow
-    return layers
-
-
-def _alex() -> list[nn.Module]:
-    layers, channels = [], 3
-    for width, kernel, stride in ((64, 11, 4), (192, 5, 1), (384, 3, 1), (256, 3, 1), (256, 3, 1)):
-        layers += [nn.Conv2d(channels, width, kernel, stride, min(2, kernel // 2)), nn.ReLU()]
-        layers += [nn.MaxPool2d(3, 2)] if len(layers) in (2, 5, 12) else []
-        channels = width
-    return layers
-
-
-def _vgg() -> list[nn.Module]:
-    """VGG16."""
-    layers, channels = [], 3
-    for width, count in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
-        for _ in range(count):
-            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
-            channels = width
-        layers.append(nn.MaxPool2d(2))
-    return layers
-
-
-BACKBONES = {"alex": _alex, "squeeze": _squeeze, "vgg": _vgg}

@@ -44,6 +44,10 @@ class Span:
     rise: tuple[float, float] | None = None
     fall: tuple[float, float] | None = None
 
+    def cut(self, across: "Span", zoom: int) -> tuple:
+        """Index of the tile of these rows and the columns ``across`` in (…,h·zoom,w·zoom)."""
+        return (..., *(slice(s.start * zoom, s.stop * zoom) for s in (self, across)))
+
     def weights(self, zoom: int = 1) -> Tensor:
         """Weight of each of the ``zoom`` · (stop - start) positions, float32 in [0,1]."""
         position = (torch.arange(self.start * zoom, self.stop * zoom) + 0.5) / zoom
@@ -68,15 +72,11 @@ class Tiling:
     above: int = WHOLE_PIXELS
 
     def __post_init__(self):
-        if self.tile_pixels < GRID or self.overlap < 0 or self.above < 0:
+        sizes = self.tile_pixels, self.overlap
+        if min(*sizes, self.above) < 0 or not sizes[0] or any(size % GRID for size in sizes):
             raise ValueError(
-                f"got tile_pixels {self.tile_pixels}, overlap {self.overlap} and above "
-                f"{self.above}, expected at least {GRID}, 0 and 0; 1024 and 256 are usual"
-            )
-        if self.tile_pixels % GRID or self.overlap % GRID:
-            raise ValueError(
-                f"got tile_pixels {self.tile_pixels} and overlap {self.overlap}, expected "
-                f"multiples of {GRID}; 1024 and 256 are usual"
+                f"got tile_pixels {sizes[0]}, overlap {sizes[1]} and above {self.above}, expected "
+                f"{GRID}, 0, 0 or more, the first two multiples of {GRID}; 1024 and 256 are usual"
             )
         if 2 * self.overlap > self.tile_pixels:
             raise ValueError(
@@ -137,16 +137,12 @@ class Tiling:
         joined = None
         for down in self.spans(height, reach):
             for right in self.spans(width, reach):
-                rows, columns = (slice(s.start * zoom_in, s.stop * zoom_in) for s in (down, right))
-                part = function(*(x[..., rows, columns] for x in inputs))
+                part = function(*(x[down.cut(right, zoom_in)] for x in inputs))
                 if joined is None:
                     shape = (*part.shape[:-2], height * zoom_out, width * zoom_out)
                     joined = torch.zeros(shape, dtype=torch.float32, device=part.device)
                 weight = down.weights(zoom_out)[:, None] * right.weights(zoom_out)
-                rows, columns = (
-                    slice(s.start * zoom_out, s.stop * zoom_out) for s in (down, right)
-                )
-                joined[..., rows, columns] += weight.to(part.device) * part
+                joined[down.cut(right, zoom_out)] += weight.to(part.device) * part
         return joined.to(part.dtype)
 
 

@@ -46,7 +46,20 @@ class VectorQuantizer(nn.Module):
         threshold_ema_dead_code: float = 0.0,
     ):
         super().__init__()
-        _check_settings(dim, codebook_size, code_dim, decay, init, threshold_ema_dead_code)
+        if min(dim, codebook_size, code_dim) < 1:
+            raise ValueError(
+                f"dim, codebook_size, code_dim are {dim}, {codebook_size}, {code_dim}, expected at "
+                f"least 1 each; take codebook_size from a RatePoint, dim from the hyper-encoder"
+            )
+        if init not in ("uniform", "data", "kmeans"):
+            raise ValueError(f"init is {init!r}, expected uniform (the paper), data or kmeans")
+        if not 0 <= decay < 1:
+            raise ValueError(f"decay is {decay}, expected 0 <= decay < 1; the paper's value is 0.8")
+        if threshold_ema_dead_code < 0:
+            raise ValueError(
+                f"threshold_ema_dead_code is {threshold_ema_dead_code}, expected at least 0; 0 is "
+                f"off, as in the paper"
+            )
         self.dim = dim
         self.codebook_size = codebook_size
         self.decay = decay
@@ -235,19 +248,3 @@ def _broadcast(tensor: Tensor) -> Tensor:
     if _is_distributed():
         dist.broadcast(tensor, src=0)
     return tensor
-
-
-def _check_settings(
-    dim: int, codebook_size: int, code_dim: int, decay: float, init: str, threshold: float
-) -> None:
-    if min(dim, codebook_size, code_dim) < 1:
-        raise ValueError(
-            f"dim, codebook_size, code_dim are {dim}, {codebook_size}, {code_dim}, expected at "
-            f"least 1 each; take codebook_size from a RatePoint, dim from the hyper-encoder"
-        )
-    if init not in ("uniform", "data", "kmeans"):
-        raise ValueError(f'init is {init!r}, expected "uniform" (the paper), "data" or "kmeans"')
-    if not 0 <= decay < 1:
-        raise ValueError(f"decay is {decay}, expected 0 <= decay < 1; the paper's value is 0.8")
-    if threshold < 0:
-        raise ValueError(f"threshold_ema_dead_code is {threshold}, expected at least 0; 0 is off")

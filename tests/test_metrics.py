@@ -161,7 +161,7 @@ def test_lpips_by_hand_on_a_random_backbone_in_the_real_format(
 ):
     """SqueezeNet's weights in torch.hub's cache; the sum over layers worked out here."""
     torch.manual_seed(0)
-    backbone = torch.nn.Sequential(*perceptual.BACKBONES["squeeze"]()).eval()
+    backbone = perceptual.build_backbone("squeeze").eval()
     (tmp_path / "checkpoints").mkdir()
     saved = {f"features.{name}": tensor for name, tensor in backbone.state_dict().items()}
     saved["classifier.1.weight"] = torch.zeros(1000, 512, 1, 1)  # torchvision's files have it too

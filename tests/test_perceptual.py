@@ -175,7 +175,7 @@ def test_missing_backbones_and_package_are_named(net, tmp_path, monkeypatch):
         Lpips(net)
     # in the order and under the names that torchvision saves
     (tmp_path / "checkpoints").mkdir()
-    features = torch.nn.Sequential(*perceptual.BACKBONES[net]())
+    features = perceptual.build_backbone(net)
     saved = {f"features.{name}": value for name, value in features.state_dict().items()}
     torch.save(saved, tmp_path / "checkpoints" / LPIPS_BACKBONES[net])
     image = photos(1, 64, 64)
@@ -189,7 +189,7 @@ class StandIn(torch.nn.Module):
 
     def __init__(self, net, pnet_rand, verbose):
         super().__init__()
-        layers = torch.nn.Sequential(*perceptual.BACKBONES[net]())
+        layers = perceptual.build_backbone(net)
         self.net = torch.nn.ModuleDict({"slice1": layers})
 
     def forward(self, image, target):

@@ -7,14 +7,13 @@ Differs from the paper: the small BLIP by default, which a laptop runs; and capt
 and kept in a file, where PerCo (SD) makes them anew at every training step.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from PIL import Image
 
-from perco_lite.full_scale.pretrained import WrongModel, fetch, load_strictly
+from perco_lite.full_scale.pretrained import WrongModel, fetch, load_strictly, read_json
 
 CAPTIONER = "Salesforce/blip-image-captioning-base"
 MAX_TOKENS = 32  # the paper's limit
@@ -37,7 +36,7 @@ class Captioner:
         import transformers
 
         folder = fetch(model, ["model.safetensors"], _check_kind)
-        kind = getattr(transformers, KINDS[_model_type(folder)])
+        kind = getattr(transformers, KINDS[read_json(folder / "config.json")["model_type"]])
         self.device = torch.device(device)
         dtype = torch.float16 if self.device.type == "cuda" else torch.float32
         self.processor = transformers.AutoProcessor.from_pretrained(folder)
@@ -56,18 +55,8 @@ class Captioner:
         return [" ".join(text.split()) for text in texts]
 
 
-def _model_type(folder: Path) -> str | None:
-    path = folder / "config.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"no config.json in {folder}")
-    try:
-        return json.loads(path.read_text(encoding="utf-8")).get("model_type")
-    except ValueError as error:
-        raise WrongModel(f"{path} is damaged; download it again") from error
-
-
 def _check_kind(folder: Path) -> None:
-    kind = _model_type(folder)
+    kind = read_json(folder / "config.json").get("model_type")
     if kind not in KINDS:
         raise WrongModel(
             f"{folder} is a {kind} model, expected {' or '.join(KINDS)}; for example {CAPTIONER}"

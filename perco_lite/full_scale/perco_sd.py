@@ -25,14 +25,8 @@ from torch import Tensor, nn
 
 from perco_lite.codec import PercoCodec
 from perco_lite.condition import LocalConditioner
-from perco_lite.full_scale.pretrained import WrongModel, check_keys
-from perco_lite.full_scale.stable_diffusion import (
-    PAPER,
-    assemble,
-    find_checkpoint,
-    load_frozen,
-    read_json,
-)
+from perco_lite.full_scale.pretrained import WrongModel, check_keys, read_json
+from perco_lite.full_scale.stable_diffusion import PAPER, assemble, find_checkpoint, load_frozen
 from perco_lite.rates import RATES, RatePoint
 
 FILE = "diffusion_pytorch_model.safetensors"

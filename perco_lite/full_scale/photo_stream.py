@@ -25,7 +25,6 @@ from torch import Tensor
 from perco_lite.data import list_photos, load_photo, read_caption_lists
 from perco_lite.training.shards import (
     Faults,
-    ShardPhoto,
     decode_sample,
     is_url,
     list_shards,
@@ -143,11 +142,11 @@ class PhotoStream:
 
     def _crop(self, number: int, sample) -> tuple[Tensor, list[str]] | Exception:
         try:
-            photo = self._decode(sample)
+            image, captions = self._decode(sample)
         except Exception as error:  # one photo never ends a training, whatever is wrong with it
             return error
         random = np.random.default_rng((self.seed, number, self.part))
-        return random_crop(photo.image, self.size, random), photo.captions
+        return random_crop(image, self.size, random), captions
 
     def _has_caption(self, sample) -> bool:
         if isinstance(sample, Path):
@@ -156,13 +155,11 @@ class PhotoStream:
             return bool(read_about(sample)["captions"] or self.captions.get(sample["__key__"]))
         return False
 
-    def _decode(self, sample) -> ShardPhoto:
+    def _decode(self, sample) -> tuple[Image.Image, list[str]]:
         if isinstance(sample, Path):
-            return ShardPhoto(sample.stem, load_photo(sample), self.captions.get(sample.name, []))
+            return load_photo(sample), self.captions.get(sample.name, [])
         photo = decode_sample(sample)
-        if not photo.captions and photo.key in self.captions:
-            return ShardPhoto(photo.key, photo.image, self.captions[photo.key], photo.source)
-        return photo
+        return photo.image, photo.captions or self.captions.get(photo.key, [])
 
     def _find_shards(self, data: str | Path) -> list:
         """Names of shards, or groups of a folder's photos in their place."""

@@ -111,6 +111,16 @@ def check_keys(name: str, missing: Sequence[str], unexpected: Sequence[str]) -> 
         )
 
 
+def read_json(path: Path, hint: str = "") -> dict:
+    """Read a JSON file of a checkpoint; FileNotFoundError or WrongModel says what is the matter."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no {path.name} in {path.parent}{hint}")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise WrongModel(f"{path} is damaged; download it again") from error
+
+
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(sorted(names)) or "none"
 
@@ -120,7 +130,7 @@ def _shards(folder: Path, file: str) -> list[str]:
     index = folder / f"{file}.index.json"
     if not index.is_file():
         return [file]
-    parts = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    parts = sorted(set(read_json(index)["weight_map"].values()))
     return [str(Path(file).with_name(part)) for part in parts]
 
 

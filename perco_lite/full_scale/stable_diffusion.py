@@ -13,7 +13,6 @@ training the U-Net paints exactly as it was pretrained, and the old bias is kept
 several rates may share a U-Net, which then has a class embedding that starts at zero.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from torch import nn
 from perco_lite.autoencoder import FACTOR, StableDiffusionAutoencoder
 from perco_lite.codec import PercoCodec
 from perco_lite.condition import LocalConditioner
-from perco_lite.full_scale.pretrained import WrongModel, fetch, load_strictly
+from perco_lite.full_scale.pretrained import WrongModel, fetch, load_strictly, read_json
 from perco_lite.rates import RATES, get_rate
 
 GUIDANCE = 3.0  # PerCo (SD)'s
@@ -45,11 +44,11 @@ PAPER = {
     "quantizer_decay": 0.8,
     "quantizer_init": "uniform",
 }
-WEIGHTS = {
-    "vae": "diffusion_pytorch_model",
-    "unet": "diffusion_pytorch_model",
-    "text_encoder": "model",
-}
+WEIGHTS = dict.fromkeys(("vae", "unet"), "diffusion_pytorch_model") | {"text_encoder": "model"}
+SINGLE_FILE = (
+    ": not a checkpoint in diffusers' layout, or cut short (a single .ckpt or .safetensors file "
+    "becomes one with StableDiffusionPipeline.from_single_file and save_pretrained)"
+)
 EXPECTED = {
     "vae": ("AutoencoderKL",),
     "unet": ("UNet2DConditionModel",),
@@ -178,17 +177,15 @@ def add_rate_embedding(unet: UNet2DConditionModel) -> None:
 
 def check_family(folder: Path, convert_epsilon: bool = False) -> None:
     """Read the configs of a folder and raise WrongModel unless a codec can be built around it."""
-    index = read_json(folder / "model_index.json")
+    index = read_json(folder / "model_index.json", SINGLE_FILE)
     kind = index.get("_class_name")
     if kind == "PercoCodec":
         raise WrongModel(f"{folder} holds a codec already; load it with PercoCodec.from_pretrained")
     parts = {name: part[1] for name, part in index.items() if isinstance(part, list) and part[1]}
     wrong = [name for name, classes in EXPECTED.items() if parts.get(name) not in classes]
     extra = sorted(set(parts) & {"text_encoder_2", "text_encoder_3", "transformer", "prior"})
-    if wrong or extra:
-        found = [f"{name} is {parts.get(name) or 'missing'}" for name in wrong]
-        found += [f"it has a {name}" for name in extra]
-        _refuse(folder, kind, found)
+    found = [f"{name} is {parts.get(name) or 'missing'}" for name in wrong]
+    _refuse(folder, kind, found + [f"it has a {name}" for name in extra])
     unet, vae, text = (
         read_json(folder / part / "config.json") for part in ("unet", "vae", "text_encoder")
     )
@@ -227,17 +224,3 @@ def _refuse(folder: Path, kind: str | None, found: list[str]) -> None:
             f"{folder} is a {kind} ({'; '.join(found)}), expected Stable Diffusion 1 or 2: a U-Net "
             "that paints the VAE's latents after one CLIP text encoder"
         )
-
-
-def read_json(path: Path) -> dict:
-    """Read a JSON file of a checkpoint; FileNotFoundError or WrongModel says what is the matter."""
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"no {path.name} in {path.parent}: not a checkpoint in diffusers' layout, or cut short "
-            "(a single .ckpt or .safetensors file becomes one with StableDiffusionPipeline"
-            ".from_single_file and save_pretrained)"
-        )
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise WrongModel(f"{path} is damaged; download it again") from error
