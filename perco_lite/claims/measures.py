@@ -35,7 +35,7 @@ def pair(
     def measure(results: Tables) -> tuple[Effect, str]:
         one, two = (better, worse) if sign > 0 else (worse, better)
         effect = results.mean(name, metric, one, minus=two)
-        ends = [results.average(name, metric, key) for key in (worse, better)]
+        ends = [results.mean(name, metric, key).value for key in (worse, better)]
         return effect, f"{effect.text(unit)}; {ends[0]:.4g} → {ends[1]:.4g}, {effect.count} photos"
 
     return measure
@@ -80,22 +80,24 @@ def below(limit: float, sizes: Iterable[float]) -> tuple[Effect, str]:
     return effect, f"{limit - effect.value:.1f} bytes [{low:.1f}, {high:.1f}]"
 
 
+def stored(results: Tables, rate: str, metric: str) -> np.ndarray:
+    """A figure of the photos' files with their stored captions, photo by photo."""
+    return np.array(list(results.values("ledgers", metric, (rate, "stored caption")).values()))
+
+
 def stored_under_153(results: Tables) -> tuple[Effect, str]:
-    paper, whole = (
-        results.values("ledgers", name, (LOW, "stored caption")).values()
-        for name in ("paper_bytes", "file_bytes")
-    )
+    paper, whole = (stored(results, LOW, name) for name in ("paper_bytes", "file_bytes"))
     effect, text = below(153, paper)
-    under, ours = (sum(value < 153 for value in several) for several in (paper, whole))
+    under, ours = (sum(several < 153) for several in (paper, whole))
     return effect, (
         f"{text} as the paper counts, {under} of {effect.count} under 153; our whole files "
-        f"{np.mean(list(whole)):.1f}, {ours} under"
+        f"{whole.mean():.1f}, {ours} under"
     )
 
 
 def human_under_153(results: Tables) -> tuple[Effect, str]:
     effect, text = below(153, results.values("ledgers", "paper_bytes", (LOW, "human")).values())
-    share = results.average("ledgers", "under_153", (LOW, "human"))
+    share = results.mean("ledgers", "under_153", (LOW, "human")).value
     return effect, (
         f"{text}, {share:.0%} of the captions under 153; {effect.count} photos, five captions each"
     )
@@ -153,7 +155,7 @@ def against_modern_codecs(results: Tables) -> tuple[Effect, str]:
     keys = [(LOW, "perco"), ("", "avif"), ("", "webp")]
     effect = results.of_sets("rate", keys, lambda a, b, c: 100 * (1 - a / np.minimum(b, c)))
     ours, avif, webp = (results.draws("rate", key)[0] for key in keys)
-    sizes = [f"{results.average('rate', 'bytes', key):.0f}" for key in keys]
+    sizes = [f"{results.mean('rate', 'bytes', key).value:.0f}" for key in keys]
     return effect, (
         f"{effect.text('% lower than the better of AVIF and WebP')}; {ours:.0f} with "
         f"{sizes[0]} bytes, AVIF {avif:.0f} with {sizes[1]}, WebP {webp:.0f} with {sizes[2]}"
@@ -168,13 +170,10 @@ def semantic_metrics(results: Tables) -> tuple[Effect, str]:
 
 
 def text_at_low_and_high(results: Tables) -> tuple[Effect, str]:
-    gains = []
-    for rate in (LOW, HIGH):
-        own, other = (
-            results.values("captions", "v_loss", (rate, key))
-            for key in ("human", "another photo's")
-        )
-        gains.append({photo: other[photo] - own[photo] for photo in own})
+    gains = [
+        results.differences("captions", "v_loss", (rate, "another photo's"), (rate, "human"))
+        for rate in (LOW, HIGH)
+    ]
     effect = of_photos([gains[0][photo] - gains[1][photo] for photo in gains[0]])
     low, high = (np.mean(list(gain.values())) for gain in gains)
     return effect, f"{effect.text('of v-loss')}; gain {low:.4f} at {LOW}, {high:.4f} at {HIGH}"
@@ -182,13 +181,12 @@ def text_at_low_and_high(results: Tables) -> tuple[Effect, str]:
 
 def quantizer_share(results: Tables) -> tuple[Effect, str]:
     """Of the feature distance from file to autoencoder, the part that codes are to blame for."""
-    sent, free, alone = (
-        results.values("bottleneck", "feature_distance", key)
-        for key in ((HIGH, "nearest codes"), (HIGH, "unquantized"), ("", "autoencoder"))
-    )
+    what = "bottleneck", "feature_distance"
+    keys = sent, alone, free = (HIGH, "nearest codes"), ("", "autoencoder"), (HIGH, "unquantized")
     gap, part = (
-        np.array([sent[photo] - other[photo] for photo in sent]) for other in (alone, free)
+        np.array(list(results.differences(*what, sent, key).values())) for key in (alone, free)
     )
+    ends = [results.mean(*what, key).value for key in keys]
     # a ratio of means: single photos may have next to no gap
     draw = np.random.default_rng(0)
     chosen = draw.integers(len(gap), size=(2000, len(gap)))
@@ -196,18 +194,16 @@ def quantizer_share(results: Tables) -> tuple[Effect, str]:
     effect = Effect(float(part.mean() / gap.mean() - 0.5), (low, high), len(gap))
     return effect, (
         f"{effect.value + 0.5:.0%} [{low + 0.5:.0%}, {high + 0.5:.0%}] of the gap at {HIGH} goes "
-        f"with the quantizer; feature distance {np.mean(list(sent.values())):.3f} with nearest "
-        f"codes, {np.mean(list(free.values())):.3f} without, "
-        f"{np.mean(list(alone.values())):.3f} autoencoder alone"
+        f"with the quantizer; feature distance {ends[0]:.3f} with nearest codes, {ends[2]:.3f} "
+        f"without, {ends[1]:.3f} autoencoder alone"
     )
 
 
 def whole_under_100(results: Tables) -> tuple[Effect, str]:
-    sizes = results.values("ledgers", "file_bytes", (LOW, "stored caption")).values()
+    sizes = stored(results, LOW, "file_bytes")
     effect, text = below(100, sizes)
-    under = sum(size < 100 for size in sizes)
     ends = f"{min(sizes):.0f} to {max(sizes):.0f}"
-    return effect, f"{text}, {ends}; {under} of {effect.count} under 100"
+    return effect, f"{text}, {ends}; {sum(sizes < 100)} of {effect.count} under 100"
 
 
 def prior_saves(rates: tuple[str, ...], least: float):
@@ -227,7 +223,7 @@ def prior_saves(rates: tuple[str, ...], least: float):
 def caption_share(results: Tables) -> tuple[Effect, str]:
     share = results.mean("ledgers", "table_share", (LOW, "human"))
     bits, ours, zlib = (
-        results.average("ledgers", name, (LOW, "human"))
+        results.mean("ledgers", name, (LOW, "human")).value
         for name in ("bits_per_character", "table_bytes", "zlib_bytes")
     )
     text = share.text("of zlib's bytes", ".1%")
@@ -238,13 +234,10 @@ def caption_share(results: Tables) -> tuple[Effect, str]:
 
 
 def against_the_paper(results: Tables) -> tuple[Effect, str]:
-    gaps = {}
-    for rate in LITE_RATES:
-        paper, ours = (
-            results.values("ledgers", name, (rate, "stored caption"))
-            for name in ("paper_bytes", "file_bytes")
-        )
-        gaps[rate] = [paper[photo] - ours[photo] for photo in ours]
+    gaps = {
+        rate: stored(results, rate, "paper_bytes") - stored(results, rate, "file_bytes")
+        for rate in LITE_RATES
+    }
     effect = of_photos(gaps[LOW])
     others = ", ".join(f"{rate}: {np.mean(gap):.0f}" for rate, gap in list(gaps.items())[1:])
     text = f"{effect.text('bytes fewer', '.1f')} at {LOW}; {others}; {effect.count} photos"

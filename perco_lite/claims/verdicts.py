@@ -111,17 +111,15 @@ class Tables:
             raise UnmeasurableError(f"{name}.csv has no {metric} for {' '.join(filter(None, key))}")
         return found
 
-    def average(self, name: str, metric: str, key: Key) -> float:
-        """Plain mean over photos."""
-        return float(np.mean(list(self.values(name, metric, key).values())))
+    def differences(self, name: str, metric: str, key: Key, minus: Key) -> dict[str, float]:
+        """Photo -> figure less that of another setting, of photos that have both."""
+        values, others = (self.values(name, metric, one) for one in (key, minus))
+        return {photo: v - others[photo] for photo, v in values.items() if photo in others}
 
     def mean(self, name: str, metric: str, key: Key, minus: Key | None = None) -> Effect:
         """Mean over photos; with ``minus``, of the differences to another setting, paired."""
-        values = self.values(name, metric, key)
-        if minus is not None:
-            others = self.values(name, metric, minus)
-            values = {photo: v - others[photo] for photo, v in values.items() if photo in others}
-        return of_photos(values.values())
+        of = self.differences(name, metric, key, minus) if minus else self.values(name, metric, key)
+        return of_photos(of.values())
 
     def draws(self, name: str, key: Key) -> np.ndarray:
         """Patch Fréchet distance of a setting in every draw; the first is that of all photos."""

@@ -11,9 +11,8 @@ Differs from the paper: crops of 24 photos instead of 30,000 photos, and guidanc
 is not what is measured; LPIPS is replaced by nothing: the feature distance is our own.
 """
 
-import functools
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 
 import torch
 from PIL import Image
@@ -21,12 +20,7 @@ from torch import Tensor
 
 from perco_lite.codec import PercoCodec
 from perco_lite.coding.bitstream import unpack
-from perco_lite.data import (
-    Sample,
-    image_to_tensor,
-    kodak_photos,
-    skimage_photos,
-)
+from perco_lite.data import Sample, image_to_tensor, kodak_photos, skimage_photos
 from perco_lite.metrics import ms_ssim, psnr
 from perco_lite.perceptual import load_feature_distance
 from perco_lite.tiling import BATCH_PIXELS
@@ -66,24 +60,12 @@ class Outcome:
     notes: list[str] = field(default_factory=list)
 
 
-def kept(make: Callable) -> Callable:
-    """A method of ``Workbench`` whose result is kept: what two experiments need is made once."""
-
-    @functools.wraps(make)
-    def get(self, *key):
-        name = make.__name__, *key
-        if name not in self._kept:
-            self._kept[name] = make(self, *key)
-        return self._kept[name]
-
-    return get
-
-
 class Workbench:
     """A codec and photos of one size. ``samples``: any photos; they are cropped here."""
 
     def __init__(self, codec: PercoCodec, samples: list[Sample], settings: ClaimSettings):
         self.codec, self.settings = codec, settings
+        self.lowest, self.highest = codec.rates[0], codec.rates[-1]
         large = [s for s in samples if min(s.image.size) >= settings.crop]
         if len(large) < 2:
             raise ValueError(
@@ -99,33 +81,24 @@ class Workbench:
             self.features, self.missing = load_feature_distance().to(codec.device), ""
         except FileNotFoundError as error:
             self.features, self.missing = None, str(error)
-        self._kept: dict[tuple, object] = {}
-
-    @property
-    def lowest(self) -> str:
-        return self.codec.rates[0]
-
-    @property
-    def highest(self) -> str:
-        return self.codec.rates[-1]
+        # what two experiments need is made once
+        self.latents, self.files = cache(self.latents), cache(self.files)
+        self.condition, self._painted = cache(self.condition), cache(self._painted)
 
     def notes(self) -> list[str]:
         """What a reader of any figure should know."""
         return [f"feature_distance not measured: {self.missing}"] if self.missing else []
 
-    @kept
     @torch.no_grad()
     def latents(self) -> Tensor:
         """Latents (N,4,h',w') of the crops."""
         parts = [image_to_tensor(image).to(self.codec.device) for image in self.images]
         return torch.cat([self.codec.autoencoder.encode(part) for part in parts])
 
-    @kept
     def files(self, rate: str) -> list[bytes]:
         """The photos' files, as the codec makes them."""
         return self.codec.compress(self.images, self.captions, rate)
 
-    @kept
     def condition(self, rate: str) -> Tensor:
         """What those files' indices decode to, (N,C,h',w')."""
         return torch.cat([self.codec.condition(unpack(data)) for data in self.files(rate)])
@@ -148,7 +121,6 @@ class Workbench:
         how = tuple(self.captions if texts is None else texts), rate, steps, guidance, seed
         return self._painted(*how) if condition is None else self._paint(condition, *how)
 
-    @kept
     def _painted(self, texts: tuple[str, ...], rate: str, *how) -> list[Image.Image]:
         return self._paint(self.condition(rate), texts, rate, *how)
 

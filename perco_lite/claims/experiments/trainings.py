@@ -44,31 +44,22 @@ def trainings(bench: Workbench) -> Outcome:
         latents = cache_latents(
             bench.codec.autoencoder, store, Path(folder, "latents.safetensors"), len(store), 0
         )
-    runs = {"one rate": ([rate], False), "all rates": (list(bench.codec.rates), False)}
+    runs = {"start": None, "one rate": ([rate], False)}
+    runs["all rates"] = list(bench.codec.rates), False
     notes = bench.notes()
     if bench.features is None:
         notes.append(f"one rate, feature loss: not trained, {bench.missing}")
     else:
-        runs["one rate, feature loss"] = ([rate], True)
+        runs["one rate, feature loss"] = [rate], True
     sets, rows = {}, []
-    codecs = {"start": lambda: bench.codec}
     for setting, run in runs.items():
-        codecs[setting] = lambda run=run: continued(bench, latents, store.captions, *run)
-    for setting, make in codecs.items():
-        trained = Workbench(make(), bench.samples, settings)
+        codec = continued(bench, latents, store.captions, *run) if run else bench.codec
+        trained = Workbench(codec, bench.samples, settings)
         sets[rate, setting] = trained.paint(rate)
         made = trained.rows(sets[rate, setting], rate=rate, setting=setting)
-        conditions, encoded = trained.condition(rate), trained.latents()
-        for number, row in enumerate(made):
-            one = slice(number, number + 1)
-            (loss,) = velocity_losses(
-                trained.codec,
-                encoded[one],
-                conditions[one],
-                [trained.captions[number]],
-                rate,
-                number,
-            )
+        one_each = trained.latents().split(1), trained.condition(rate).split(1), trained.captions
+        for number, (row, *one, text) in enumerate(zip(made, *one_each, strict=True)):
+            (loss,) = velocity_losses(codec, *one, [text], rate, number)
             rows.append(row | {"v_loss": loss})
     return Outcome(rows, patch_frechet_draws(bench.images, sets, settings.draws), notes)
 
@@ -84,25 +75,16 @@ def continued(
     codec = PercoCodec(**{n: copy.deepcopy(part) for n, part in bench.codec.components.items()})
     codec.set_progress_bar_config(disable=True)
     codec.text_encoder.requires_grad_(False)
-    perceptual = copy.deepcopy(bench.features) if with_features else None
-    weight = FEATURE_WEIGHT if with_features else 0.0
-    loss = CodecLoss(codec, perceptual, weight, freeze_codes=True)
+    perceptual = (copy.deepcopy(bench.features), FEATURE_WEIGHT) if with_features else (None, 0.0)
+    loss = CodecLoss(codec, *perceptual, freeze_codes=True)
     loss.rates = [get_rate(name) for name in rates]
     crop = min(CROP, latents.smallest // 8 * 8)
     stage = CodecStage(codec, loss, latents, captions, crop=crop)
     count = bench.settings.training_steps
+    how = {"steps": count, "warmup_steps": max(1, count // 10), "checkpoint_minutes": 60}
+    how |= {"batch_size": BATCH, "learning_rate": LEARNING_RATE}
     with tempfile.TemporaryDirectory() as folder:
-        train(
-            stage,
-            TrainingSettings(
-                output=folder,
-                steps=count,
-                batch_size=BATCH,
-                learning_rate=LEARNING_RATE,
-                warmup_steps=max(1, count // 10),
-                checkpoint_minutes=60,
-            ),
-        )
+        train(stage, TrainingSettings(folder, **how))
         codec = PercoCodec.from_pretrained(f"{folder}/weights")
     codec.set_progress_bar_config(disable=True)
     return codec.to(bench.codec.device)
