@@ -4,7 +4,6 @@ The published figures parse, say where they come from, and hold those the paper 
 """
 
 import json
-import math
 from types import SimpleNamespace
 
 import matplotlib
@@ -52,24 +51,19 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_a_curve_is_in_order_of_rate(folder):
-    curve = load_results("k", folder).curve("perco", "psnr")
-    assert curve == [
+def test_a_curve_is_in_order_of_rate_and_of_what_was_measured(folder):
+    results = load_results("k", folder)
+    assert results.curve("perco", "psnr") == [
         CurvePoint("0.0019", 0.002, 21, 20, 22, None),
         CurvePoint("0.0098", 0.01, 30, 30, 30, None),
     ]
 
-
-def test_a_figure_that_is_missing_makes_no_point(folder):
-    results = load_results("k", folder)
     (point,) = results.curve("perco", "patch_frechet")
     assert (point.value, point.low, point.high) == (50, 50, 50)
     with pytest.raises(ValueError, match="no fid of 'perco'; it was made by: perco evaluate"):
         results.curve("perco", "fid")
 
-
-def test_the_same_file_again_is_one_point(folder):
-    (point,) = load_results("k", folder).curve("jpeg", "psnr")
+    (point,) = results.curve("jpeg", "psnr")  # the same file again is one
     assert (point.rate, point.reached) == ("0.0019", 0)
 
 
@@ -166,36 +160,23 @@ def test_an_interval_beside_its_figure_can_be_drawn(axes):
 # --- figures that others published ---
 
 
-@pytest.fixture(scope="module")
-def points():
-    return published_points()
-
-
-def test_each_row_has_its_columns_and_a_source(points):
-    assert len(points) > 300
+def test_each_row_has_its_columns_a_source_and_a_likely_value():
+    points = published_points()
+    keys = [point[:4] + point[5:6] for point in points]
+    assert len(points) > 300 and len(keys) == len(set(keys)), "no row is there twice"
+    ranges = {"PSNR": (10, 50), "MS-SSIM": (0, 1), "LPIPS": (0, 1), "FID": (0, 300)}
+    ranges["KID"] = (-0.001, 0.3)  # unbiased: slightly below zero at best
     for point in points:
         assert all(text.strip() for text in (point.method, point.dataset, point.metric))
         assert point.source.startswith("github:"), point
         assert point.confidence.startswith(("read in", "digitised", "eyeballed")), point
         assert point.bpp is None or 0 < point.bpp < 1
-        assert math.isfinite(point.value)
+        low, high = ranges[point.metric.split(" (")[0]]
+        assert low <= point.value <= high, point
         assert point.photos in ("coco30k", "kodak", "clic2020")
 
 
-def test_no_row_is_there_twice(points):
-    keys = [point[:4] + point[5:6] for point in points]
-    assert len(keys) == len(set(keys))
-
-
-def test_values_are_in_the_range_of_their_metric(points):
-    ranges = {"PSNR": (10, 50), "MS-SSIM": (0, 1), "LPIPS": (0, 1), "FID": (0, 300)}
-    ranges["KID"] = (-0.001, 0.3)  # unbiased: slightly below zero at best
-    for point in points:
-        low, high = ranges[point.metric.split(" (")[0]]
-        assert low <= point.value <= high, point
-
-
-def test_methods_of_our_figures_are_there(points):
+def test_methods_of_our_figures_are_there():
     for photos, methods in {
         "coco30k": ["PerCo (official)", "PerCo (SD", "SD v2.1 auto-encoder"],
         "kodak": ["PerCo (SD)", "MS-ILLM", "HiFiC", "DiffEIC", "StableCodec", "BPG", "VTM"],
@@ -206,7 +187,7 @@ def test_methods_of_our_figures_are_there(points):
             assert any(name.startswith(method) for name in names), (photos, method)
 
 
-def test_the_papers_own_figures(points):
+def test_the_papers_own_figures():
     """As reference/paper.md has them: FID 5.48 at 0.0042 bits per pixel, 1.02 at 0.1271."""
     official = [p for p in published_points("coco30k", "FID") if p.method == "PerCo (official)"]
     assert len(official) == 7
@@ -217,8 +198,6 @@ def test_the_papers_own_figures(points):
     bound = [p for p in published_points("coco30k", "LPIPS") if p.bpp is None]
     assert [p.value for p in bound] == [pytest.approx(0.065, abs=0.002)]
 
-
-def test_metric_finds_all_its_protocols():
     found = {point.metric for point in published_points("clic2020", "FID")}
     assert "FID (256 patches)" in found and all(name.startswith("FID") for name in found)
 
