@@ -12,15 +12,15 @@ Paper: PerCo, Sec. 4.1 (AdamW, weight decay 0.01, linear warm-up).
 Differs from the paper: cosine decay after the warm-up, since our runs are short.
 """
 
-import csv
 import importlib.util
 import json
 import math
 import shutil
 import time
+import warnings
 from collections.abc import Iterator
-from contextlib import nullcontext
-from dataclasses import asdict
+from contextlib import nullcontext, suppress
+from dataclasses import fields
 from pathlib import Path
 from typing import Protocol
 
@@ -31,10 +31,19 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from perco_lite import __version__
-from perco_lite.files import explain
+from perco_lite.files import write_whole
+from perco_lite.training.checkpoint import (
+    Counter,
+    TrainingLog,
+    beside,
+    candidates,
+    fresh_folder,
+    misfit,
+    put_in_place,
+    settle,
+)
 from perco_lite.training.muon import build_optimizer
-from perco_lite.training.settings import OPTIMIZERS, SCHEDULES, TrainingSettings
+from perco_lite.training.settings import CHOICES, TrainingSettings
 
 
 class Stage(Protocol):
@@ -77,6 +86,8 @@ def train(stage: Stage, settings: TrainingSettings) -> dict:
     run = _Run(stage, settings)
     run.resume()
     first, before = run.counter.step, run.counter.seconds
+    if first >= settings.steps and not run.finished():
+        run.save()  # killed after its last checkpoint, before its weights
     log = TrainingLog(run.output / "log.csv", first, run.accelerator)
     started = saved = time.monotonic()
     with tqdm(
@@ -134,23 +145,34 @@ class _Run:
         self.module, self.optimizer = self.accelerator.prepare(stage.module, optimizer)
         ema = {"decay": settings.ema_decay, "use_ema_warmup": True, "power": 0.75, "foreach": True}
         self.ema = EMAModel(self.trained, **ema)
-        self.counter = _Counter()
+        self.counter = Counter(settings)
         self.accelerator.register_for_checkpointing(self.ema, self.counter)
 
     def resume(self) -> None:
-        """Go on where the checkpoint is, if there is one; ValueError where it does not fit."""
-        if self.checkpoint.exists():
+        """Go on where the last whole checkpoint is, if any; ValueError where none of them fits."""
+        used = problem = None
+        for folder in candidates(self.checkpoint):
             try:
-                self.accelerator.load_state(str(self.checkpoint))
-            except (RuntimeError, KeyError, ValueError) as error:
-                # the counter is the second; 0.1.0's did not say who wrote it
-                state = torch.load(self.checkpoint / "custom_checkpoint_1.pkl", weights_only=True)
-                version = state.get("version", "0.1.0")
-                raise ValueError(
-                    f"{self.checkpoint} does not fit ({explain(error):.200}): it was written by "
-                    f"perco_lite {version}, or with other options; go on with those, or with "
-                    f"pip install perco_lite=={version}, or name another output with -o"
-                ) from error
+                self.accelerator.load_state(str(folder))
+                used = folder
+                break
+            except Exception as error:  # of a file that was cut, a dozen kinds
+                problem = problem or misfit(folder, self.counter, error)
+        if problem and not used:
+            raise problem
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            settle(self.checkpoint, used)
+            settle(self.output / "weights")
+            if problem:
+                warnings.warn(f"{problem}; going on from the one before it", stacklevel=3)
+            elif changed := self.counter.changed():
+                warnings.warn(
+                    f"going on at step {self.counter.step} with other options: {changed}; to begin "
+                    "anew, name another output with -o",
+                    stacklevel=3,
+                )
+        self.accelerator.wait_for_everyone()
         self.ema.to(self.accelerator.device)  # its state comes back on the CPU
         # the steps after the checkpoint are about to be repeated
         purge = {"tensorboard": {"purge_step": self.counter.step + 1}}
@@ -204,23 +226,35 @@ class _Run:
 
     def save(self) -> None:
         """Write everything beside its place first, then rename: a cut never leaves half a file."""
-        fresh, module = self.checkpoint.with_name("checkpoint.new"), self.stage.module
+        weights, module = self.output / "weights", self.stage.module
         module.to(memory_format=torch.contiguous_format)  # safetensors writes no other
-        self.accelerator.save_state(str(fresh))
+        if self.accelerator.is_main_process:
+            shutil.rmtree(beside(self.checkpoint, "old"), ignore_errors=True)  # two, never three
+        with fresh_folder(self.checkpoint) as fresh:
+            self.accelerator.save_state(str(fresh))
         self.accelerator.wait_for_everyone()  # each process has written its part
         if self.accelerator.is_main_process:
-            _replace_folder(fresh, self.checkpoint)
+            put_in_place(self.checkpoint)
             self.ema.store(self.trained)
             self.ema.copy_to(self.trained)
             module.eval()
-            weights = self.output / "weights.new"
-            self.stage.export(weights)
-            _replace_folder(weights, self.output / "weights")
+            with fresh_folder(weights) as fresh:
+                self.stage.export(fresh)
+            put_in_place(weights)
+            shutil.rmtree(beside(weights, "old"), ignore_errors=True)
             self.stage.preview(self.output / "preview.png")
             module.train()
             self.ema.restore(self.trained)
         module.to(memory_format=torch.channels_last)
         self.accelerator.wait_for_everyone()
+
+    def finished(self) -> bool:
+        """Whether the last step was taken and its weights are written: the summary comes after."""
+        steps = None
+        with suppress(OSError, ValueError, TypeError, KeyError):
+            steps = json.loads((self.output / "summary.json").read_bytes())["steps"]
+        # rank 0 has the file, and all must agree
+        return broadcast_object_list([steps == self.counter.step])[0]
 
     def finish(self) -> dict:
         """Write what the run came to, and return it."""
@@ -230,70 +264,27 @@ class _Run:
             "seconds": round(self.counter.seconds, 1),
             "device": str(self.accelerator.device),
             "processes": self.accelerator.num_processes,
-            "settings": {
-                n: str(v) if isinstance(v, Path) else v for n, v in asdict(self.settings).items()
-            },
+            "settings": self.counter.settings,
         }
         if self.accelerator.is_main_process:
-            (self.output / "summary.json").write_text(json.dumps(summary, indent=1))
+            write_whole(self.output / "summary.json", json.dumps(summary, indent=1).encode())
+            if self.counter.step >= self.settings.steps:
+                for suffix in ("old", "damaged"):
+                    shutil.rmtree(beside(self.checkpoint, suffix), ignore_errors=True)
         self.accelerator.end_training()
         return summary
 
 
-class TrainingLog:
-    """``log.csv``, one row a step, and the trackers of an accelerator; silent but on rank 0.
-
-    Steps after ``step`` are about to be repeated, so their rows are dropped first.
-    """
-
-    def __init__(self, path: Path, step: int, accelerator: Accelerator):
-        self.accelerator, self.path = accelerator, path
-        if accelerator.is_main_process and path.exists() and path.stat().st_size:
-            header, *rows = path.read_text().splitlines()
-            kept = [row for row in rows if int(row.split(",")[0]) <= step]
-            path.write_text("\n".join([header, *kept]) + "\n")
-
-    def write(self, row: dict) -> None:
-        """Append a row; the first one's names are the header."""
-        self.accelerator.log({n: v for n, v in row.items() if n != "step"}, step=row["step"])
-        if not self.accelerator.is_main_process:
-            return
-        fresh = not self.path.exists() or not self.path.stat().st_size
-        with self.path.open("a", newline="") as file:
-            writer = csv.writer(file)
-            if fresh:
-                writer.writerow(row)
-            writer.writerow(f"{v:.6g}" if isinstance(v, float) else v for v in row.values())
-
-
 def _check(settings: TrainingSettings) -> None:
-    for name, known in (("lr_schedule", SCHEDULES), ("optimizer", OPTIMIZERS)):
+    for name, known in CHOICES.items():
         if (value := getattr(settings, name)) not in known:
-            raise ValueError(f"{name} is {value!r}, expected one of {', '.join(known)}")
+            raise ValueError(f"{name} is {value!r:.60}, expected one of {', '.join(known)}")
+    for one in fields(settings):
+        least, value = one.metadata.get("min"), getattr(settings, one.name)
+        if least is not None and value is not None and value < least:
+            raise ValueError(f"{one.name} is {value}, expected at least {least}")
     if settings.tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise ImportError(
             "TensorBoard is not installed: pip install 'perco_lite[train]', or leave --tensorboard "
             "out; log.csv has the same numbers"
         )
-
-
-def _replace_folder(fresh: Path, place: Path) -> None:
-    old = place.with_name(place.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if place.exists():
-        place.rename(old)
-    fresh.rename(place)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-class _Counter:
-    """Steps and seconds so far, saved with the checkpoint, and the version that counted."""
-
-    def __init__(self):
-        self.step, self.seconds = 0, 0.0
-
-    def state_dict(self) -> dict:
-        return {"step": self.step, "seconds": self.seconds, "version": __version__}
-
-    def load_state_dict(self, state: dict) -> None:
-        self.step, self.seconds = state["step"], state["seconds"]

@@ -20,7 +20,7 @@ NS_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
 def build_optimizer(parameters: list[nn.Parameter], settings: TrainingSettings):
-    """One of OPTIMIZERS; ImportError names the extra where 8-bit AdamW is not installed."""
+    """One of CHOICES; ImportError names the extra where 8-bit AdamW is not installed."""
     options = {"lr": settings.learning_rate, "betas": (0.9, 0.99)}
     options |= {"weight_decay": settings.weight_decay}
     if settings.optimizer == "adamw":

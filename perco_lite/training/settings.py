@@ -13,8 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 # "adamw8bit" keeps its averages in a quarter of the memory, "muon" needs fewer steps
-OPTIMIZERS = ("adamw", "adamw8bit", "muon")
-SCHEDULES = ("cosine", "constant")
+CHOICES = {
+    "lr_schedule": ("cosine", "constant"),
+    "optimizer": ("adamw", "adamw8bit", "muon"),
+    "mixed_precision": ("no", "bf16", "fp16"),
+}
 # of stage 1: LPIPS (squeeze), or our own distance of SqueezeNet 1.0's features, from a local file
 PERCEPTUAL_WEIGHTS = {"lpips": 1.0, "squeezenet": 0.02}
 # options of 0.1 by their names of today; accepted until 0.3
@@ -35,7 +38,7 @@ class TrainingSettings:
     data: str | None = option(None, "Shards, a folder of photos, or URLs of shards.")
     steps: int = option(1000, "Length of the schedule.")
     minutes: float | None = option(None, "Stop after a slice; run again to go on.")
-    batch_size: int = option(16, "Over all processes and passes.")
+    batch_size: int = option(16, "Over all processes and passes.", min=1)
     accumulation: int = option(1, "Passes a step: less memory.", min=1)
     learning_rate: float = 1e-3
     warmup_steps: int = 100
@@ -87,7 +90,7 @@ class CodecSettings(TrainingSettings):
     warmup_steps: int = 200
     timesteps: int | None = option(None, "Noise levels to train on; default all, paper: 50.")
     perceptual_weight: float = 0.0
-    crop: int = option(24, "Latents a side.")
+    crop: int = option(24, "Latents a side.", min=1)
     rates: str = option("0.0019,0.0098,0.0313,0.1250", "Comma-separated rates.")
     gradient_checkpointing: bool = option(False, "Less memory, a third more time.")
     checkpoint_minutes: float = 12.0

@@ -3,11 +3,16 @@
 import json
 import math
 import os
+import shutil
 import sys
 import types
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
@@ -194,6 +199,150 @@ def test_an_export_that_fails_leaves_the_last_one(tmp_path):
     assert_same(weights(tmp_path), before)
 
 
+class Killed(BaseException):
+    """As a process that is killed: nothing is tidied up behind it."""
+
+
+class HalfSaved(ToyStage):
+    def export(self, folder):
+        folder.mkdir(parents=True)
+        (folder / "toy.safetensors").write_bytes(b"half a fi")
+        raise Killed
+
+
+def kill_at(monkeypatch, number: int) -> list:
+    """Raise ``Killed`` before the ``number``-th rename or removal, or half through saving."""
+    seen, save_state = [], Accelerator.save_state
+
+    def counted(action):
+        def act(*given, **options):
+            seen.append(action)
+            if len(seen) == number:
+                raise Killed
+            return action(*given, **options)
+
+        return act
+
+    def half(self, folder):
+        seen.append(save_state)
+        save_state(self, folder)
+        if len(seen) == number:
+            (Path(folder) / "custom_checkpoint_1.pkl").unlink()
+            (Path(folder) / "optimizer.bin").write_bytes(b"half")
+            raise Killed
+
+    monkeypatch.setattr(Path, "rename", counted(Path.rename))
+    monkeypatch.setattr(shutil, "rmtree", counted(shutil.rmtree))
+    monkeypatch.setattr(Accelerator, "save_state", half)
+    return seen
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("first", [False, True])
+def test_a_run_that_is_killed_anywhere_while_it_saves_goes_on(tmp_path, first, last):
+    """At its first checkpoint, a later one, the last one: at most that slice is repeated."""
+    whole, steps = tmp_path / "whole", 2 if last else 4
+    if first and last:
+        steps = 1
+    run(whole, steps=steps)
+    for number in range(1, 20):
+        cut = tmp_path / str(number)
+        if not first:
+            run(cut, steps=steps, minutes=1e-7)
+        with pytest.MonkeyPatch.context() as patch:
+            seen = kill_at(patch, number)
+            with suppress(Killed):
+                run(cut, steps=steps, minutes=1e-7)
+        if len(seen) < number:
+            break
+        stage = ToyStage()
+        run(cut, stage, steps=steps)
+        assert first or len(stage.seen) < steps, "it began anew"
+        assert losses(cut) == losses(whole), number
+        assert_same(weights(cut), weights(whole))
+        names = {path.name for path in cut.iterdir()}
+        assert names == {"checkpoint", "weights", "log.csv", "preview.png", "summary.json"}
+    assert number > 7
+
+
+def test_weights_that_were_half_written_come_again(tmp_path):
+    run(tmp_path / "whole", steps=2)
+    with pytest.raises(Killed):
+        run(tmp_path / "cut", HalfSaved(), steps=2)
+    stage = ToyStage()
+    run(tmp_path / "cut", stage, steps=2)
+    assert not stage.seen
+    assert_same(weights(tmp_path / "cut"), weights(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("size", [0, 100])
+@pytest.mark.parametrize("file", ["model.safetensors", "optimizer.bin", "custom_checkpoint_1.pkl"])
+def test_a_checkpoint_with_a_cut_file_leaves_the_one_before_it_in_use(tmp_path, file, size):
+    run(tmp_path / "whole")
+    for _ in range(3):
+        run(tmp_path / "cut", minutes=1e-7)
+    os.truncate(tmp_path / "cut" / "checkpoint" / file, size)
+    stage = ToyStage()
+    with pytest.warns(UserWarning, match=r"checkpoint does not fit .*; going on from") as caught:
+        run(tmp_path / "cut", stage)
+    assert len(stage.seen) == 6 and losses(tmp_path / "cut") == losses(tmp_path / "whole")
+    assert len(str(caught[0].message)) < 800 and "\n" not in str(caught[0].message)
+    os.truncate(tmp_path / "cut" / "checkpoint" / file, size)
+    with pytest.raises(ValueError, match="checkpoint does not fit .*it is damaged"):
+        run(tmp_path / "cut", steps=9)  # none is left: better an error than to begin anew
+
+
+NO_SPACE = OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        NO_SPACE,
+        SafetensorError("I/O error"),
+        RuntimeError("enforce fail at inline_container"),
+        None,
+    ],
+)
+def test_a_full_disk_at_a_checkpoint_leaves_the_one_before_it_in_use(tmp_path, monkeypatch, error):
+    run(tmp_path / "whole")
+    run(tmp_path / "full", minutes=1e-7)
+
+    def save_state(self, folder):
+        Path(folder).mkdir()
+        (Path(folder) / "model.safetensors").touch()
+        if error:
+            raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Accelerator, "save_state", save_state)
+        with pytest.raises(OSError, match="cannot write .*checkpoint .*make room and run again"):
+            run(tmp_path / "full", minutes=1e-7)
+    assert not (tmp_path / "full" / "checkpoint.new").exists()
+    stage = ToyStage()
+    run(tmp_path / "full", stage)
+    assert len(stage.seen) == 7 and losses(tmp_path / "full") == losses(tmp_path / "whole")
+
+
+def test_changed_options_are_named_with_both_values(tmp_path):
+    run(tmp_path, minutes=1e-7)
+    with pytest.warns(UserWarning, match=r"step 1 .*: --learning-rate was 0.05, is 0.01; to begin"):
+        run(tmp_path, minutes=1e-7, learning_rate=0.01)
+    stage = ToyStage()
+    stage.module.idle = torch.nn.Linear(3, 2)
+    with pytest.raises(ValueError, match=r"does not fit .*--data was None, is xxx.*-o$") as caught:
+        run(tmp_path, stage, minutes=1e-7, learning_rate=0.01, data="x" * 9999)
+    assert len(str(caught.value)) < 1000 and "\n" not in str(caught.value)
+
+
+def test_a_log_that_was_cut_is_mended(tmp_path):
+    run(tmp_path, minutes=1e-7)
+    with (tmp_path / "log.csv").open("a") as file:
+        file.write("1,0.")
+    run(tmp_path)
+    assert [row["step"] for row in rows(tmp_path)] == list("12345678")
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_and_spares_the_checkpoint(tmp_path):
     run(tmp_path / "whole")
     run(tmp_path / "bad", minutes=1e-7)
@@ -263,7 +412,7 @@ def test_a_constant_learning_rate_after_the_warm_up(tmp_path):
     assert learning_rate_factor(9, settings) == 1
 
 
-@pytest.mark.parametrize("option", ["lr_schedule", "optimizer"])
+@pytest.mark.parametrize("option", ["lr_schedule", "optimizer", "mixed_precision"])
 def test_other_choices_are_explained(tmp_path, option):
     with pytest.raises(ValueError, match=f"{option} is 'sgd', expected one of"):
         run(tmp_path / "out", **{option: "sgd"})
