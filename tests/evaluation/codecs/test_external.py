@@ -9,17 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from perco_lite.evaluation.codecs import external as external_codecs
 from perco_lite.evaluation.codecs.external import (
     EXTERNAL_CODECS,
+    _run,
     encode_near,
     from_ycbcr,
     to_ycbcr,
     why_not,
 )
-from perco_lite.metrics import Unavailable
-
-WIDTH, HEIGHT = 41, 27  # odd, and no multiple of a block
+from perco_lite.metrics import Unavailable, psnr
 
 # Stands in for all six programs: refuses what the real one's manual does not have, then keeps
 # fewer grey levels the worse the quality, and deflates them.
@@ -82,14 +80,6 @@ def install(folder, name, text=PROGRAM):
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
 
 
-@pytest.fixture(scope="module")
-def photo():
-    down, right = np.mgrid[0:HEIGHT, 0:WIDTH] / 9
-    waves = np.stack([np.sin(right + down), np.cos(right * down / 2), np.sin(down)], -1)
-    grain = np.random.default_rng(0).normal(0, 6, waves.shape)
-    return Image.fromarray((128 + 90 * waves + grain).clip(0, 255).astype(np.uint8))
-
-
 @pytest.fixture
 def programs(tmp_path, monkeypatch):
     """All programs on PATH, and nothing else; VTM's laid out as it is built."""
@@ -110,11 +100,6 @@ def available():
     return [codec for codec in EXTERNAL_CODECS if not why_not(codec)]
 
 
-def psnr(image, other):
-    error = np.asarray(image, float) - np.asarray(other)
-    return 10 * np.log10(255**2 / max((error**2).mean(), 1e-9))
-
-
 @pytest.mark.parametrize("codec", EXTERNAL_CODECS)
 def test_file_is_just_below_the_target(photo, codec, programs):
     least = encode_near(photo, codec, 1)
@@ -126,17 +111,9 @@ def test_file_is_just_below_the_target(photo, codec, programs):
     assert result.quality < least.quality
     assert psnr(photo, result.image) > psnr(photo, least.image) + 3
 
-
-@pytest.mark.parametrize("codec", EXTERNAL_CODECS)
-def test_generous_target_gives_the_best_quality(photo, codec, programs):
-    result = encode_near(photo, codec, 10**6)
+    result = encode_near(photo, codec, 10**6)  # the best quality
     assert result.quality == {"jpegxl": 0.1, "bpg": 0, "vtm": 0}[codec]
     assert psnr(photo, result.image) > (50 if codec == "vtm" else 99)  # Y'CbCr rounds
-
-
-def test_unreachable_target_says_so_after_one_encode(photo, programs):
-    result = encode_near(photo, "bpg", 5)
-    assert not result.reached and result.quality == 51
 
 
 def test_metadata_is_left_out(photo, programs):
@@ -169,11 +146,13 @@ def test_a_program_that_fails_is_quoted(photo, programs):
     with pytest.raises(RuntimeError, match=r"bpgenc failed with status 1 \(out of ink\); .* -q 51"):
         encode_near(photo, "bpg", 1)
     install(programs / "bin", "cjxl", "pass\n")  # says it went well, and wrote nothing
+    stale = programs / "stale"
+    stale.write_bytes(b"old")  # what another run left
     with pytest.raises(RuntimeError, match="cjxl failed with status 0 .it said nothing"):
-        encode_near(photo, "jpegxl", 1)
+        _run("jpegxl", 0, [], stale)
     short = "import sys\nopen(sys.argv[sys.argv.index('-o') + 1], 'wb').write(b'123')\n"
     install(programs / "vtm" / "bin", "DecoderAppStatic", short)
-    with pytest.raises(RuntimeError, match=f"3 samples, expected {3 * WIDTH * HEIGHT}"):
+    with pytest.raises(RuntimeError, match=f"3 samples, expected {3 * photo.width * photo.height}"):
         encode_near(photo, "vtm", 1)
 
 
@@ -207,11 +186,3 @@ def test_colours_come_back_within_two(seed):
     pixels = np.random.default_rng(seed).integers(0, 256, (9, 7, 3), np.uint8)
     back = np.asarray(from_ycbcr(to_ycbcr(Image.fromarray(pixels)))).astype(int)
     assert np.abs(back - pixels).max() <= 2
-
-
-def test_each_run_reads_its_own_file(programs, tmp_path):
-    stale = tmp_path / "stale"
-    stale.write_bytes(b"old")
-    install(programs / "bin", "bpgenc", "pass\n")
-    with pytest.raises(RuntimeError):
-        external_codecs._run("bpg", 0, [], stale)
