@@ -1,6 +1,6 @@
 """What a Colab user does, from end to end, in a clean environment; minutes, so only when asked for.
 
-PERCO_LITE_COLAB=1 python -m pytest tests/test_colab_path.py -x -s
+PERCO_LITE_COLAB=1 python -m pytest scripts/colab_rehearsal.py -x -s
 
 A stand-in for the hub on this machine serves tiny random models under the real ids, broken off once
 on the way; the last commit is installed by pip as the notebook's first cell does. torch and the

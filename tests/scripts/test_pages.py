@@ -14,6 +14,9 @@ from perco_lite.full_scale.memory import GIB, Need
 from perco_lite.full_scale.pretrained import MIRRORS
 
 ROOT = Path(__file__).parents[2]
+PLACES = (".", "docs", "data", "data/results", "data/results/claims", "perco_lite/weights")
+PAGES = [page for place in PLACES for page in sorted((ROOT / place).glob("*.md"))]
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 PAGE = (ROOT / "docs" / "full_scale.md").read_text(encoding="utf-8")
 
 
@@ -217,19 +220,40 @@ def test_the_memory_table_is_filled_in(pages, page, monkeypatch):
     assert head in filled(target, "memory table") and "| a job | 1.0 | 1.0 |" in target.read_text()
 
 
-def test_commands_of_the_page_have_these_options():
+def code(page) -> str:
+    """What stands between backticks, a piece a line."""
+    text = page.read_text(encoding="utf-8")
+    return "\n".join(sum(re.findall(r"```\w*\n(.*?)```|`([^`\n]+)`", text, re.S), ()))
+
+
+@each_page
+def test_commands_of_a_page_have_these_options(page):
     commands = typer.main.get_command(app).commands
-    lines = re.findall(r"perco (?:train )?[a-z]+ [^#`\n]*", PAGE)
-    assert len(lines) > 12
+    lines = re.findall(r"^perco (?:train )?[a-z]+\b[^#\n]*", code(page).replace("&& ", "\n"), re.M)
+    assert len(lines) > 12 or page.name != "full_scale.md"
     for line in lines:
-        words = line.replace("&&", " ").split()
+        words = line.split()
         command = commands[words[1]]
         if words[1] == "train":
             command = command.commands[words[2]]
         known = {option for p in command.params for option in (*p.opts, *p.secondary_opts)}
         used = {word for word in words if re.match(r"--?[a-z]", word)}
-        if "&&" not in line:
-            assert used <= known, f"{line}: {used - known}"
+        assert used <= known, f"{line}: {used - known}"
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"^make ([a-z-]+)", code(page), re.M):
+        assert re.search(rf"^{target}:", makefile, re.M), f"no make {target}"
+
+
+@each_page
+def test_files_that_a_page_names_exist(page):
+    links = re.findall(r"\]\((?!http)([^)#]+)", page.read_text(encoding="utf-8"))
+    assert all((page.parent / link).exists() for link in links)
+    rooms = "perco_lite|scripts|tests|docs|data|notebooks|coding|cli|training|evaluation|claims"
+    paths = re.findall(rf"(?<![\w/.*-])((?:{rooms}|full_scale)/[\w./-]*\w)", code(page))
+    made = {"notebooks/blank", "notebooks/NN_name.ipynb"}  # by make, and by the reader
+    for path in set(paths) - made:
+        places = ROOT, ROOT / "perco_lite", page.parent
+        assert any((folder / path).exists() for folder in places), f"{page} names {path}"
 
 
 def test_every_mirror_is_listed():
