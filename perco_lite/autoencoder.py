@@ -12,6 +12,8 @@ and the same photo always gives the same latents. Stable Diffusion's own serves 
 Taught in notebook 01.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, ConfigMixin, ModelMixin
@@ -86,9 +88,9 @@ class Autoencoder(ModelMixin, ConfigMixin):
         latent_channels: int = 4,
         encoder_widths: tuple[int, int] = (96, 128),  # channels at H/4 and at H/8
         encoder_blocks: tuple[int, int] = (2, 3),
-        decoder_widths: tuple[int, int] = (160, 96),  # channels at H/8 and at H/4
-        decoder_blocks: tuple[int, int] = (4, 3),
-        decoder_detail: int = 24,  # channels at H/2
+        decoder_widths: tuple[int, ...] = (160, 96),  # channels at H/8, H/4 and, if four, H/2, H
+        decoder_blocks: tuple[int, ...] = (4, 3),
+        decoder_detail: int = 24,  # of a decoder of two levels: channels at H/2
     ):
         super().__init__()
         quarter, eighth = encoder_widths
@@ -101,16 +103,15 @@ class Autoencoder(ModelMixin, ConfigMixin):
             nn.SiLU(),
             nn.Conv2d(eighth, latent_channels, 3, padding=1),
         )
-        eighth, quarter = decoder_widths
-        self.decoder = nn.Sequential(
-            nn.Conv2d(latent_channels, eighth, 3, padding=1),
-            *_blocks(eighth, decoder_blocks[0]),
-            nn.Conv2d(eighth, 4 * quarter, 1),
-            nn.PixelShuffle(2),
-            *_blocks(quarter, decoder_blocks[1]),
-            nn.SiLU(),
-            Upscale(quarter, decoder_detail),
-        )
+        width = decoder_widths[0]
+        layers = [nn.Conv2d(latent_channels, width, 3, padding=1)]
+        layers += _blocks(width, decoder_blocks[0])
+        for finer, count in zip(decoder_widths[1:], decoder_blocks[1:], strict=True):
+            layers += [nn.Conv2d(width, 4 * finer, 1), nn.PixelShuffle(2), *_blocks(finer, count)]
+            width = finer
+        whole = len(decoder_widths) == 4  # down to the pixels: sharper, twice the time
+        last = nn.Conv2d(width, 3, 3, padding=1) if whole else Upscale(width, decoder_detail)
+        self.decoder = nn.Sequential(*layers, nn.SiLU(), last)
         # training that must leave the latents what they mean to a trained codec sets this
         self.keeps_latents = False
         # statistics of the raw encoder output, tracked while training, frozen afterwards
@@ -126,8 +127,11 @@ class Autoencoder(ModelMixin, ConfigMixin):
     @property
     def decoder_reach(self) -> int:
         """How far a pixel sees beyond its own latent when decoded, in latents to each side."""
-        eighth, quarter = self.config.decoder_blocks
-        return 2 * eighth + 1 + -(-(2 * quarter + 1) // 2)
+        eighth, quarter, *finer = self.config.decoder_blocks
+        steps = 2 * eighth + 1 + (2 * quarter + (0 if finer else 1)) / 2
+        if finer:  # a block at H/2 sees a quarter of a latent further, one at H an eighth
+            steps += 2 * finer[0] / 4 + (2 * finer[1] + 1) / 8
+        return math.ceil(steps)
 
     @apply_forward_hook
     def encode(self, image: Tensor) -> Tensor:

@@ -83,6 +83,17 @@ def test_a_tile_too_small_for_what_a_network_sees_is_explained():
 # --- the autoencoder: exact ---
 
 
+@pytest.mark.parametrize("blocks", [(2, 1, 1, 1), (3, 3, 3, 1), (1, 2, 2, 3)])
+def test_the_reach_of_a_decoder_of_four_levels_is_measured(blocks):
+    torch.manual_seed(0)
+    sizes = {"decoder_widths": (8, 8, 8, 8), "decoder_blocks": blocks}
+    autoencoder = Autoencoder(**TINY_AUTOENCODER | sizes)
+    latents = torch.randn(1, 4, 40, 40, requires_grad=True)
+    autoencoder.decode(latents)[..., 160:168, 160:168].sum().backward()
+    seen = latents.grad.abs().sum((0, 1)).nonzero() - 20
+    assert -seen.min() == seen.max() == autoencoder.decoder_reach
+
+
 @pytest.mark.parametrize("blocks", [(1, 1), (2, 3), (4, 3)])
 def test_the_reach_of_the_autoencoder_is_measured(blocks):
     torch.manual_seed(0)

@@ -29,6 +29,7 @@ from perco_lite.training.loop import train
 from perco_lite.training.photos import PhotoStore
 from perco_lite.training.settings import PERCEPTUAL_WEIGHTS, AutoencoderSettings
 from perco_lite.training.shards import find_training_data
+from perco_lite.training.teacher import TaughtAutoencoderLoss, Teacher
 
 
 class AutoencoderLoss(nn.Module):
@@ -157,22 +158,29 @@ def train_autoencoder_recipe(data: str | Path | None, output: Path, **options) -
     data = find_training_data(data)
     store = PhotoStore(data)
     source = settings.decoder_of or settings.start
-    autoencoder = load_autoencoder(source) if source else Autoencoder()
+    autoencoder = load_autoencoder(source) if source else Autoencoder(**_sizes(settings))
     if settings.decoder_of:
         autoencoder.encoder.requires_grad_(False)
     else:
         autoencoder.fold_statistics()
     autoencoder.keeps_latents = bool(settings.decoder_of or settings.hold_latents)
-    loss = AutoencoderLoss(
-        autoencoder,
-        *_perceptual(data, settings),
-        settings.latent_noise,
-        settings.hold_latents,
-        0 if settings.decoder_of else round(0.6 * settings.steps),
-    )
+    sharpen = _perceptual(data, settings)
+    if settings.teacher:
+        teacher = Teacher(settings.teacher)
+        loss = TaughtAutoencoderLoss(autoencoder, teacher, *sharpen, settings.latent_noise)
+    else:
+        from_step = 0 if settings.decoder_of else round(0.6 * settings.steps)
+        options = settings.latent_noise, settings.hold_latents, from_step
+        loss = AutoencoderLoss(autoencoder, *sharpen, *options)
     folder = find_data("kodak")
     photos = list_photos(folder) if folder else []
     return train(AutoencoderStage(store, loss, settings.crop, photos), settings)
+
+
+def _sizes(settings: AutoencoderSettings) -> dict:
+    """Of new weights: Autoencoder's own, or a decoder that works down to the pixels."""
+    whole = {"decoder_widths": (128, 96, 64, 24), "decoder_blocks": (3, 3, 3, 1)}
+    return whole if settings.whole_decoder else {}
 
 
 def load_autoencoder(path: str | Path) -> Autoencoder:

@@ -68,6 +68,8 @@ class AutoencoderSettings(TrainingSettings):
     start: str | None = option(None, "Weights to go on from.")
     hold_latents: float = option(0.0, "Weight of keeping to the latents of --start.", min=0)
     decoder_of: str | None = option(None, "Weights whose decoder is trained on; the encoder stays.")
+    teacher: str | None = option(None, "Folder of TAESD's two files: latents, pictures to imitate.")
+    whole_decoder: bool = option(False, "New weights decode at H/2 and H too: sharper, slower.")
 
 
 @dataclass(frozen=True)
