@@ -7,7 +7,6 @@ import math
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from conftest import make_photo
@@ -51,14 +50,8 @@ def run(tiny_codec, folder, tmp_path):
         photos = {n: options.pop(n) for n in ("limit", "captions", "resize") if n in options}
         options = {"decoding": DECODING, "metrics": FIGURES, "rates": RATES} | options
         options.setdefault("codec", tiny_codec)
-        summary = evaluate(
-            open_dataset(str(folder), **photos),
-            tmp_path / output,
-            codecs,
-            quiet=True,
-            say=run.said.append,
-            **options,
-        )
+        where = open_dataset(str(folder), **photos), tmp_path / output
+        summary = evaluate(*where, codecs, quiet=True, say=run.said.append, **options)
         return read(tmp_path / output), summary
 
     return run
@@ -104,16 +97,12 @@ def test_a_row_says_what_the_file_cost_and_what_came_back(run, tiny_codec, folde
         assert np.abs(np.asarray(Image.open(kept)).astype(int) - np.asarray(picture)).max() <= 1
 
 
-def test_other_weights_with_the_same_codebooks_are_refused(run, tiny_codec):
+def test_other_weights_with_the_same_codebooks_are_refused(run, tiny_codec, monkeypatch):
     run(("perco",), limit=1)
-    with torch.no_grad():
-        first = next(tiny_codec.unet.parameters())
-        first.view(-1)[0] += 1
-        try:
-            with pytest.raises(ValueError, match="weights: was [0-9a-f]{16}, is [0-9a-f]{16}"):
-                run(("perco",), limit=1)
-        finally:
-            first.view(-1)[0] -= 1
+    first = next(tiny_codec.unet.parameters())
+    monkeypatch.setattr(first, "data", first.data + 1)
+    with pytest.raises(ValueError, match="weights: was [0-9a-f]{16}, is [0-9a-f]{16}"):
+        run(("perco",), limit=1)
 
 
 def test_ceiling_and_estimate(run, tiny_codec, folder):
@@ -219,13 +208,9 @@ def test_no_weights_are_needed_for_classical_codecs(folder, tmp_path):
 
 
 def test_no_photo_is_encoded_twice_at_one_quality(run, monkeypatch):
-    made = []
-    real = classical._ENCODERS["webp"]
-    monkeypatch.setitem(
-        classical._ENCODERS,
-        "webp",
-        lambda image, quality: made.append(quality) or real(image, quality),
-    )
+    made, real = [], classical._ENCODERS["webp"]
+    spy = lambda image, quality: made.append(quality) or real(image, quality)  # noqa: E731
+    monkeypatch.setitem(classical._ENCODERS, "webp", spy)
     run(("webp",), limit=1, ladder=(1.0, 2.0, 4.0))
     assert len(made) == len(set(made)) > 3
 
@@ -241,13 +226,8 @@ def test_means_and_intervals(run):
         assert min(values) - 1e-6 <= low <= np.mean(values) <= high <= max(values) + 1e-6
         assert "ms_ssim" not in result
     assert summary["finished"] and summary["settings"]["metrics"]["psnr"].startswith("PSNR, dB")
-    assert summary["decoding"] == {
-        "steps": 2,
-        "guidance": 1.0,
-        "temperature": 0.9,
-        "anchor": 1.0,
-        "seed": 3,
-    }
+    how = {"steps": 2, "guidance": 1.0, "temperature": 0.9, "anchor": 1.0, "seed": 3}
+    assert summary["decoding"] == how
     assert {"torch", "pillow", "diffusers"} <= set(summary["versions"])
     assert summary["skipped"] == [] and summary["photos"] == 3
 
@@ -283,9 +263,8 @@ def test_rows_that_are_there_are_not_made_again(run, tmp_path, monkeypatch):
     before = list(ResultTable(output, full[0]).rows())
     assert len(before) == 4 and not json.loads((tmp_path / "out.json").read_text())["finished"]
     made = []
-    monkeypatch.setattr(
-        evaluation.ResultTable, "append", lambda s, row: made.append(row) or real(s, row)
-    )
+    spy = lambda table, row: made.append(row) or real(table, row)  # noqa: E731
+    monkeypatch.setattr(evaluation.ResultTable, "append", spy)
     rows, summary = run(("perco", "autoencoder", "jpeg"))
     assert len(made) == len(full) - 4 and summary["finished"]
     assert not output.with_suffix(".sqlite").exists() and summary["wall_seconds"] > 0
@@ -446,10 +425,10 @@ def test_learned_codecs_have_their_own_qualities(run, monkeypatch):
 def test_one_photo_that_fails_does_not_stop_the_others(run, tiny_codec, monkeypatch):
     real = tiny_codec.compress
 
-    def compress(image, caption="", rate="0.0019", rounds=None):
+    def compress(image, *arguments):
         if image.size == (50, 70):
             raise MemoryError
-        return real(image, caption, rate, rounds)
+        return real(image, *arguments)
 
     monkeypatch.setattr(tiny_codec, "compress", compress)
     rows, summary = run(("perco", "autoencoder", "jpeg"))
@@ -522,26 +501,9 @@ def test_without_pictures_no_set_is_scored(run, tmp_path):
     assert not (tmp_path / "out_pictures").exists()
 
 
-def test_arrays_come_back_from_the_file(tmp_path):
-    with scoring.ArrayFile(tmp_path) as file:
-        arrays = {"a": np.eye(3, dtype=np.uint8), "b": np.arange(4.0)[None]}
-        for name, array in arrays.items():
-            file.add(name, array)
-        assert "a" in file and "c" not in file
-        for name, back in zip("ba", file.read("ba"), strict=True):
-            assert back.dtype == arrays[name].dtype and np.array_equal(back, arrays[name])
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_rounds_of_the_closed_loop_are_a_setting(run, monkeypatch):
-    asked = []
-    real = codec_module.refine
-
-    def spy(conditioner, latents, rate, rounds):
-        asked.append(rounds)
-        return real(conditioner, latents, rate, rounds)
-
-    monkeypatch.setattr(codec_module, "refine", spy)
+    asked, real = [], codec_module.refine
+    monkeypatch.setattr(codec_module, "refine", lambda *a: asked.append(a[-1]) or real(*a))
     _, summary = run(("perco",), "nearest.csv", limit=1, rates=RATES[:1], rounds=0)
     assert asked == [0] and summary["settings"]["closed_loop_rounds"] == 0
     _, summary = run(("perco",), limit=1, rates=RATES[:1])

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+from torch import nn
 
 from perco_lite.evaluation import scoring
 from perco_lite.evaluation.datasets import open_dataset, read_instances
@@ -92,11 +93,9 @@ def test_masks_need_a_file_of_masks(folder):
 
 
 def test_fid_and_kid_share_one_look_at_each_photo(folder, tmp_path, monkeypatch):
-    import torch
-
     looks = []
 
-    class Network(torch.nn.Module):
+    class Network(nn.Module):
         def forward(self, batch):
             looks.append(len(batch))
             return batch.float().mean((2, 3))
