@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from perco_lite.autoencoder import Autoencoder
+from perco_lite.autoencoder import FACTOR, Autoencoder
 from perco_lite.data import (
     find_data,
     image_to_tensor,
@@ -155,6 +155,8 @@ def train_autoencoder_recipe(data: str | Path | None, output: Path, **options) -
             f"got hold_latents {settings.hold_latents:g} without start, expected the weights whose "
             "latents to hold on to; give --start too"
         )
+    if settings.crop < FACTOR or settings.crop % FACTOR:
+        raise ValueError(f"crop is {settings.crop} pixels, expected a multiple of {FACTOR}")
     data = find_training_data(data)
     store = PhotoStore(data)
     source = settings.decoder_of or settings.start

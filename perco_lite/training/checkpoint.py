@@ -84,13 +84,10 @@ class TrainingLog:
 
 @contextmanager
 def fresh_folder(place: Path) -> Iterator[Path]:
-    """NAME.new, for what is to take the place of NAME; OSError, in one line, if it is not whole."""
+    """NAME.new, to be written and ``put_in_place``; OSError, in one line, where that fails."""
     fresh = beside(place, "new")
     try:
         yield fresh
-        empty = [f.name for f in fresh.rglob("*") if f.is_file() and not f.stat().st_size]
-        if empty:
-            raise OSError(f"{empty[0]} is empty")
     except (OSError, RuntimeError, SafetensorError) as error:
         shutil.rmtree(fresh, ignore_errors=True)
         raise OSError(
@@ -100,7 +97,12 @@ def fresh_folder(place: Path) -> Iterator[Path]:
 
 
 def put_in_place(place: Path) -> None:
-    """NAME.new becomes NAME, and NAME becomes NAME.old."""
+    """NAME.new becomes NAME, and NAME becomes NAME.old; OSError for a file that is empty."""
+    empty = [
+        f.name for f in beside(place, "new").rglob("*") if f.is_file() and not f.stat().st_size
+    ]
+    if empty:  # as a full disk may leave it
+        raise OSError(f"{empty[0]} is empty")
     shutil.rmtree(beside(place, "old"), ignore_errors=True)
     if place.exists():
         place.rename(beside(place, "old"))

@@ -201,7 +201,7 @@ class CodecStage(RateStage):
         preview: Callable[[PercoCodec, Path], None] | None = None,
     ):
         super().__init__(codec, module, crop, preview)
-        self.latents = latents
+        self.latents = latents.with_crops(crop)
         # a photo without captions trains the unconditional branch
         self.token_ids = [tokenize(codec.tokenizer, texts or [""]) for texts in captions]
 

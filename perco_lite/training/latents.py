@@ -10,6 +10,7 @@ enlarged to a short side of 448 pixels, so that smooth surfaces of large photos 
 """
 
 import hashlib
+import warnings
 from pathlib import Path
 
 import torch
@@ -29,6 +30,20 @@ class LatentStore:
     def __init__(self, latents: list[Tensor], photos: list[int], weights: Tensor):
         self.latents, self.photos, self.weights = latents, photos, weights
         self.smallest = min((min(one.shape[1:]) for one in latents), default=0)
+
+    def with_crops(self, size: int) -> "LatentStore":
+        """Those large enough for crops of that size, if any; a warning counts the others."""
+        kept = [i for i, one in enumerate(self.latents) if min(one.shape[1:]) >= size]
+        small = len(self.latents) - len(kept)
+        if not small or not kept:
+            return self
+        warnings.warn(
+            f"skipped {small} of {len(self.latents)} photos, smaller than a crop of {size} latents "
+            f"({FACTOR * size} pixels) a side; a smaller crop would use them",
+            stacklevel=3,
+        )
+        latents, photos = ([one[i] for i in kept] for one in (self.latents, self.photos))
+        return LatentStore(latents, photos, self.weights[kept])
 
     def crops(self, count: int, size: int, generator: torch.Generator) -> tuple[Tensor, list[int]]:
         """Random crops (count,4,size,size) float32 and the number of the photo of each.
@@ -75,6 +90,14 @@ def cache_latents(
     generator = torch.Generator().manual_seed(seed)
     count = min(whole, len(store))
     chosen = torch.multinomial(store.weights, count, generator=generator).tolist()
+    # a line of pixels would be enlarged beyond any memory
+    chosen = [
+        i for i in chosen if max(store.photos[i].shape) <= 32 * min(store.photos[i].shape[1:])
+    ]
+    if len(chosen) < count:
+        warnings.warn(
+            f"skipped {count - len(chosen)} photos over 32 times as long as wide", stacklevel=2
+        )
     short = {i: min(store.photos[i].shape[1:]) for i in chosen}
     big = [i for i in chosen if short[i] >= 200][:large]
     jobs = [(i, short[i] if short[i] >= 200 else 256, None) for i in chosen]

@@ -232,15 +232,16 @@ class _Run:
             shutil.rmtree(beside(self.checkpoint, "old"), ignore_errors=True)  # two, never three
         with fresh_folder(self.checkpoint) as fresh:
             self.accelerator.save_state(str(fresh))
-        self.accelerator.wait_for_everyone()  # each process has written its part
+            self.accelerator.wait_for_everyone()  # each process has written its part
+            if self.accelerator.is_main_process:
+                put_in_place(self.checkpoint)
         if self.accelerator.is_main_process:
-            put_in_place(self.checkpoint)
             self.ema.store(self.trained)
             self.ema.copy_to(self.trained)
             module.eval()
             with fresh_folder(weights) as fresh:
                 self.stage.export(fresh)
-            put_in_place(weights)
+                put_in_place(weights)
             shutil.rmtree(beside(weights, "old"), ignore_errors=True)
             self.stage.preview(self.output / "preview.png")
             module.train()

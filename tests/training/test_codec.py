@@ -252,6 +252,17 @@ def test_a_crop_larger_than_a_photo_is_explained():
         store.crops(5, 32, torch.Generator())
 
 
+def test_photos_smaller_than_a_crop_are_skipped_and_counted(codec):
+    large, small = torch.ones(4, 40, 32), torch.zeros(4, 40, 24)
+    store = LatentStore([small, large, small], [0, 1, 2], torch.ones(3))
+    with pytest.warns(UserWarning, match="skipped 2 of 3 photos, .* of 32 latents .256 pixels."):
+        stage = CodecStage(codec, CodecLoss(codec), store, [[], ["two dogs"], []], crop=32)
+    assert (stage.batch(0, 9, torch.Generator())["latents"] == 1).all()
+    stage = CodecStage(codec, CodecLoss(codec), store, [[]] * 3, crop=40)
+    with pytest.raises(ValueError, match="crop is 40 latents a side, expected at most"):
+        stage.batch(0, 9, torch.Generator())
+
+
 def test_batches_are_crops_with_a_caption_of_the_same_photo(codec):
     stage = make_stage(codec)
     one = stage.batch(0, 64, torch.Generator().manual_seed(5))

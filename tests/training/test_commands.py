@@ -295,6 +295,20 @@ def test_text_needs_two_captions_a_photo(home, tmp_path):
         train_text_recipe(home / "train", tmp_path, steps=1, **SETTINGS)
 
 
+def test_a_crop_of_no_whole_latents_is_explained(home, tmp_path):
+    for crop in (20, 100, 0):
+        with pytest.raises(ValueError, match=f"crop is {crop} pixels, expected a multiple of 8"):
+            train_autoencoder_recipe(None, tmp_path, crop=crop, steps=1)
+
+
+def test_a_line_of_pixels_is_skipped(home, tmp_path):
+    store = PhotoStore(home / "train")
+    store.photos[0] = torch.zeros(3, 1, 50_000, dtype=torch.uint8)
+    with pytest.warns(UserWarning, match="skipped 1 photos over 32 times as long as wide"):
+        latents = cache_latents(TinyAutoencoder()().eval(), store, tmp_path / "latents.safetensors")
+    assert 0 not in latents.photos and 1 in latents.photos
+
+
 def test_latents_are_encoded_again_for_another_encoder_only(home, tmp_path):
     torch.manual_seed(0)
     autoencoder, store = TinyAutoencoder()().eval(), PhotoStore(home / "train")
