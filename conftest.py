@@ -4,8 +4,10 @@ import contextlib
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 # Tests must pass with no network and must not wait for one.
@@ -107,6 +109,16 @@ def pixels(image):
     import numpy as np
 
     return np.asarray(image).astype(int)
+
+
+def png_header(width, height):
+    """The start of a PNG that claims a size and holds no pixels."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunks = b""
+    for name, content in ((b"IHDR", header), (b"IDAT", b"")):
+        checksum = zlib.crc32(name + content)
+        chunks += struct.pack(">I", len(content)) + name + content + struct.pack(">I", checksum)
+    return b"\x89PNG\r\n\x1a\n" + chunks
 
 
 def build_tiny_codec():

@@ -3,15 +3,13 @@
 import io
 import re
 import socket
-import struct
-import zlib
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from conftest import pixels
+from conftest import pixels, png_header
 from perco_lite import data
 from perco_lite.data import PhotoError, image_to_tensor, load_photo, tensor_to_image, to_rgb
 
@@ -123,16 +121,6 @@ def test_one_pixel_in_each_format(tmp_path, suffix):
 
 
 # --- files that are not ---
-
-
-def png_header(width, height):
-    """The start of a PNG that claims a size and holds no pixels."""
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    chunks = b""
-    for name, content in ((b"IHDR", header), (b"IDAT", b"")):
-        checksum = zlib.crc32(name + content)
-        chunks += struct.pack(">I", len(content)) + name + content + struct.pack(">I", checksum)
-    return b"\x89PNG\r\n\x1a\n" + chunks
 
 
 @pytest.mark.parametrize(

@@ -5,23 +5,21 @@ import pytest
 import torch
 from PIL import Image
 
-from perco_lite import PercoCodec, loading
-from perco_lite.cli.main import app
+from perco_lite import loading
 from perco_lite.coding.bitstream import unpack
+from tests.full_scale.conftest import build
 
 
 @pytest.fixture(scope="module")
 def weights(tiny_stable_diffusion, tmp_path_factory):
     """A codec around the tiny Stable Diffusion, as training saves it."""
-    narrow = {"width": 8, "features": 16}
-    codec = PercoCodec.from_stable_diffusion(tiny_stable_diffusion, conditioner=narrow)
     folder = tmp_path_factory.mktemp("codec")
-    codec.save_pretrained(folder)
+    build(tiny_stable_diffusion).save_pretrained(folder)
     return folder
 
 
 @pytest.fixture
-def perco(capsys, monkeypatch):
+def perco(perco, monkeypatch):
     """Run the command: (exit code, stdout, stderr), and the types of the weights it loaded."""
     loaded, real = [], loading.load_codec
 
@@ -32,12 +30,9 @@ def perco(capsys, monkeypatch):
     monkeypatch.setattr(loading, "load_codec", load)
 
     def run(*arguments):
-        with pytest.raises(SystemExit) as caught:
-            app([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        types = {p.dtype for codec in loaded for p in codec.unet.parameters()}
         loaded.clear()
-        return caught.value.code, out, err, types
+        result = perco(*arguments)
+        return *result, {p.dtype for codec in loaded for p in codec.unet.parameters()}
 
     return run
 

@@ -13,6 +13,7 @@ from perco_lite.autoencoder import Autoencoder
 from perco_lite.coding.bitstream import unpack
 from perco_lite.data import image_to_tensor, pad_to_multiple, skimage_photos
 from perco_lite.tiling import GRID, Tiling, decode_latents, encode_image
+from tests.full_scale.conftest import build
 
 PARTS = Tiling(128, 64, above=0)
 
@@ -171,9 +172,7 @@ def test_tiles_that_disagree_fade_into_each_other():
 
 def test_stable_diffusion_is_tiled_as_well(tiny_stable_diffusion):
     """Its VAE sees the whole tile (attention, group normalisation), so that tiles fade."""
-    codec = PercoCodec.from_stable_diffusion(
-        tiny_stable_diffusion, ("0.0313",), conditioner={"width": 8, "features": 8, "code_dim": 4}
-    )
+    codec = build(tiny_stable_diffusion, ("0.0313",))
     image, seen = make_photo(300, 200, cells=(9, 11)), []
     for module in (codec.unet, codec.autoencoder.encoder, codec.autoencoder.decoder):
         module.register_forward_pre_hook(lambda m, given: seen.append(max(given[0].shape[-2:])))

@@ -3,6 +3,7 @@
 import base64
 import io
 import sys
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -82,17 +83,12 @@ def test_each_knob_draws_what_the_codec_gives(explorer, tiny_codec, knob, value)
 
 
 def test_the_decoder_gets_every_knob(explorer, tiny_codec, monkeypatch):
-    calls = []
-
-    def decompress(data, **settings):
-        calls.append(settings)
-        return photo()
-
-    monkeypatch.setattr(explorer, "codec", tiny_codec)
-    monkeypatch.setattr(type(tiny_codec), "decompress", lambda self, *a, **k: decompress(*a, **k))
+    decompress = Mock(return_value=photo())
+    monkeypatch.setattr(tiny_codec, "decompress", decompress)
     explorer.guidance.value, explorer.steps.value, explorer.seed.value = 2.5, 5, 7
-    assert calls[-1] == {"num_inference_steps": 5, "guidance_scale": 2.5, "seed": 7}
-    assert len(calls) == 3, "one decode for each change"
+    expected = {"num_inference_steps": 5, "guidance_scale": 2.5, "seed": 7}
+    assert decompress.call_args.kwargs == expected
+    assert decompress.call_count == 3, "one decode for each change"
 
 
 @pytest.mark.parametrize("rate", ["0.0019", "0.1250"])

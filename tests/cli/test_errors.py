@@ -3,15 +3,13 @@
 import json
 import os
 import shutil
-import struct
-import zlib
 
 import pytest
 import torch
 from PIL import Image
 
+from conftest import png_header
 from perco_lite import loading
-from perco_lite.cli.main import app
 from perco_lite.coding.bitstream import pack, unpack
 
 SERVED = "0.0019, 0.0098, 0.0313, 0.1250"
@@ -23,7 +21,7 @@ def codec(tiny_weights):
 
 
 @pytest.fixture
-def perco(codec, monkeypatch, capsys):
+def perco(perco, codec, monkeypatch):
     """Run the command in this process: (exit code, stdout, lines of stderr)."""
     real = loading.load_codec
 
@@ -33,10 +31,8 @@ def perco(codec, monkeypatch, capsys):
     monkeypatch.setattr(loading, "load_codec", load)
 
     def run(*arguments):
-        with pytest.raises(SystemExit) as caught:
-            app([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return caught.value.code, out, err.splitlines()
+        code, out, err = perco(*arguments)
+        return code, out, err.splitlines()
 
     return run
 
@@ -53,16 +49,6 @@ def data(codec):
     return codec.compress(Image.new("RGB", (20, 10), "red"), "a red wall")
 
 
-def huge_png() -> bytes:
-    """The start of a PNG that claims 200 megapixels and holds none."""
-    header = struct.pack(">IIBBBBB", 20_000, 10_000, 8, 2, 0, 0, 0)
-    chunks = b""
-    for name, content in ((b"IHDR", header), (b"IDAT", b"")):
-        checksum = zlib.crc32(name + content)
-        chunks += struct.pack(">I", len(content)) + name + content + struct.pack(">I", checksum)
-    return b"\x89PNG\r\n\x1a\n" + chunks
-
-
 # --- photos ---
 
 
@@ -71,7 +57,7 @@ def huge_png() -> bytes:
     [
         pytest.param(b"", "is empty (0 bytes)", id="empty"),
         pytest.param(b"hello\n" * 99, "is no image that Pillow knows", id="text"),
-        pytest.param(huge_png(), "over 100,000,000 pixels", id="huge"),
+        pytest.param(png_header(20_000, 10_000), "over 100,000,000 pixels", id="huge"),
         pytest.param(b"\xff\xd8\xff\xe0" + bytes(99), "is no image|damaged", id="corrupt"),
         pytest.param(None, "no such file", id="missing"),
         pytest.param("folder", "no file in this folder ends in", id="empty folder"),

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -13,7 +14,6 @@ import torch
 from conftest import make_photo, run_two_processes
 from perco_lite import loading
 from perco_lite.cli import evaluate as evaluate_cli
-from perco_lite.cli.main import app
 from perco_lite.evaluation.codecs.ours import Decoding
 from perco_lite.evaluation.datasets import open_dataset
 from perco_lite.evaluation.evaluate import evaluate
@@ -33,17 +33,10 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def perco(tiny_codec, monkeypatch, capsys):
+def perco(perco, tiny_codec, monkeypatch):
     """Run the command in this process, its weights already loaded: (exit code, stdout, stderr)."""
     monkeypatch.setattr(loading, "load_codec", lambda weights=None, device=None: tiny_codec)
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as caught:
-            app(["evaluate", *map(str, arguments)])
-        out, err = capsys.readouterr()
-        return caught.value.code, out, err
-
-    return run
+    return partial(perco, "evaluate")
 
 
 def read(path):

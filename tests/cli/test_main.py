@@ -12,7 +12,6 @@ from PIL import Image
 
 from conftest import make_photo
 from perco_lite import data, loading
-from perco_lite.cli.main import app
 from perco_lite.codec import DEFAULT_GUIDANCE
 from perco_lite.coding.bitstream import unpack
 from perco_lite.loading import weights_digest
@@ -32,17 +31,10 @@ def codec(tiny_weights):
 
 
 @pytest.fixture
-def perco(codec, monkeypatch, capsys):
+def perco(perco, codec, monkeypatch):
     """Run the command in this process, its weights already loaded: (exit code, stdout, stderr)."""
     monkeypatch.setattr(loading, "load_codec", lambda weights=None, device=None, dtype=None: codec)
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as caught:
-            app([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return caught.value.code, out, err
-
-    return run
+    return perco
 
 
 def fresh(*arguments) -> subprocess.CompletedProcess:

@@ -1,18 +1,11 @@
 """One list of requirements: environment.yml, Makefile, workflow keep in step with pyproject."""
 
 import re
-import sys
-from pathlib import Path
 
 import pytest
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from tests.course.conftest import PROJECT, ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = set(PROJECT["optional-dependencies"])
 # compressai wants numpy below 2, which has no wheels for newer Pythons: an environment of its own
 APART = {"baselines"}

@@ -6,19 +6,13 @@ import subprocess
 import sys
 from functools import cache
 from graphlib import TopologicalSorter
-from pathlib import Path
 
 import nbformat
 import pytest
 
 import perco_lite
+from tests.course.conftest import PROJECT, ROOT
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "perco_lite"
 PATHS = {".".join(p.relative_to(PACKAGE).with_suffix("").parts): p for p in PACKAGE.rglob("*.py")}
 # names as in "coding.bitstream"; "cli" is cli/__init__.py, and "" the package's own
@@ -37,13 +31,8 @@ MAY_IMPORT = {
 TORCH_FREE = {"rates", "files"}  # of the core
 # PercoCodec.from_stable_diffusion is a public name: imported when it is called, and nothing else is
 EXCEPTIONS = {("codec", "full_scale.stable_diffusion")}
-IMPORT_NAMES = {
-    "IPython": "ipython",
-    "PIL": "pillow",
-    "skimage": "scikit-image",
-    "yaml": "pyyaml",
-}  # where pip's name is another
-
+# where pip's name is another
+IMPORT_NAMES = {"IPython": "ipython", "PIL": "pillow", "skimage": "scikit-image", "yaml": "pyyaml"}
 OPTIONAL = {"pillow-heif"}  # read with where it is installed; nobody is asked to
 
 each_module = pytest.mark.parametrize("module", FILES)
@@ -132,8 +121,6 @@ def test_is_taught_by_a_notebook(module):
 
 @each_module
 def test_imports_are_requirements(module):
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-
     def names(requirements: list[str]) -> set[str]:
         return {re.match(r"[\w-]+", line)[0].lower().replace("_", "-") for line in requirements}
 
@@ -141,12 +128,11 @@ def test_imports_are_requirements(module):
         roots = {name.split(".")[0] for name in imports(nodes)} - sys.stdlib_module_names
         return {IMPORT_NAMES.get(n, n).replace("_", "-") for n in roots - {"perco_lite"}}
 
-    core = names(project["dependencies"])
-    extras = names(sum(project["optional-dependencies"].values(), []))
+    core = names(PROJECT["dependencies"])
+    extras = names(sum(PROJECT["optional-dependencies"].values(), []))
     assert foreign(tree(module).body) <= core, "imported at the top, so it belongs in dependencies"
-    assert foreign(ast.walk(tree(module))) <= core | extras | OPTIONAL, (
-        "imported, but not in pyproject.toml"
-    )
+    inside = foreign(ast.walk(tree(module)))
+    assert inside <= core | extras | OPTIONAL, "imported, but not in pyproject.toml"
 
 
 def test_bytes_need_no_torch():

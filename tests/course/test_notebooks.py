@@ -16,20 +16,9 @@ sys.path.insert(0, str(ROOT / "docs"))
 from course import blank, repository, short_errors, with_address  # noqa: E402
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
-HEADINGS = (
-    "You will",
-    "Set-up",
-    "By hand",
-    "The module",
-    "See it",
-    "What it costs",
-    "Where it breaks",
-    "Differs from the paper",
-    "Summary",
-    "Exercises",
-    "References",
-    "Solutions",
-)
+HEADINGS = ["You will", "Set-up", "By hand", "The module", "See it", "What it costs"]
+HEADINGS += ["Where it breaks", "Differs from the paper", "Summary", "Exercises", "References"]
+HEADINGS += ["Solutions"]
 TAGS = {"nbval-skip", "nbval-check-output", "raises-exception", "kodak"}
 CELLS, CODE_LINES, LONGEST_CELL, WORDS, KILOBYTES = (40, 70), 250, 30, (1000, 2000), 600
 
@@ -174,14 +163,9 @@ def test_a_fork_changes_one_line():
 
 def test_blank_versions_have_no_solutions():
     new = nbformat.v4
-    notebook = new.new_notebook(
-        cells=[
-            new.new_code_cell("1 + 1", outputs=[], execution_count=3),
-            new.new_markdown_cell("## Solutions"),
-            new.new_code_cell("42"),
-        ]
-    )
-    (only,) = blank(notebook).cells
+    cells = [new.new_code_cell("1 + 1", outputs=[], execution_count=3)]
+    cells += [new.new_markdown_cell("## Solutions"), new.new_code_cell("42")]
+    (only,) = blank(new.new_notebook(cells=cells)).cells
     assert only.source == "1 + 1" and only.execution_count is None
     in_one_cell = new.new_markdown_cell("## Exercises\n\n1. Try.\n\n## Solutions\n\n**1**")
     (only,) = blank(new.new_notebook(cells=[in_one_cell, new.new_code_cell("42")])).cells
@@ -192,13 +176,8 @@ def test_blank_versions_have_no_solutions():
 
 def test_stored_errors_are_short():
     new = nbformat.v4
-    lines = [
-        "---",
-        "ValueError  Traceback",
-        "Cell In[1], line 2",
-        "File /home/me/x.py",
-        "ValueError: y",
-    ]
+    lines = ["---", "ValueError  Traceback", "Cell In[1], line 2", "File /home/me/x.py"]
+    lines += ["ValueError: y"]
     error = new.new_output("error", ename="ValueError", evalue="y", traceback=lines)
     notebook = new.new_notebook(cells=[new.new_code_cell("f()", outputs=[error])])
     short_errors(notebook)
@@ -208,7 +187,6 @@ def test_stored_errors_are_short():
 
 
 def test_course_command_explains_itself():
-    result = subprocess.run(
-        [sys.executable, ROOT / "scripts/course.py"], capture_output=True, text=True
-    )
+    command = [sys.executable, ROOT / "scripts/course.py"]
+    result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 1 and "blank NOTEBOOK" in result.stderr
