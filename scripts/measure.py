@@ -49,22 +49,17 @@ class Step:
 
 def evaluation(name: str, dataset: str, options: str) -> Step:
     """A table of `perco evaluate`, kept in data/results/ with its command."""
-    table = f"out/{name}.csv"
-    return Step(
-        name,
-        (
-            f"perco evaluate {dataset} -o {table} {options}",
-            f"python scripts/pages.py evaluate {table}",
-        ),
-        () if dataset == "samples" else (dataset,),
-        (table, f"data/results/{name}.csv", f"data/results/{name}.json"),
-        (table, f"out/{name}.json", f"out/{name}_pictures"),
-    )
+    table, photos = f"out/{name}.csv", () if dataset == "samples" else (dataset,)
+    run = f"perco evaluate {dataset} -o {table} {options}"
+    makes = table, f"data/results/{name}.csv", f"data/results/{name}.json"
+    stale = table, f"out/{name}.json", f"out/{name}_pictures"
+    return Step(name, (run, f"python scripts/pages.py evaluate {table}"), photos, makes, stale)
 
 
-def script(name: str, photos: tuple[str, ...], makes: str) -> Step:
-    """A script of scripts/ that writes its table whole or not at all."""
-    return Step(name, (f"python scripts/{name}.py",), photos, (f"data/results/{makes}",))
+def script(name: str, makes: str, photos: tuple[str, ...], then: str = "") -> Step:
+    """A script of scripts/ that writes its table whole or not at all; ``then``: its page."""
+    commands = [f"python scripts/{name}.py", f"python scripts/pages.py {then}"][: 1 + bool(then)]
+    return Step(name, tuple(commands), photos, (f"data/results/{makes}",))
 
 
 STEPS = (
@@ -98,22 +93,14 @@ STEPS = (
     evaluation("samples", "samples", "--metrics psnr,ms_ssim,lpips_alex"),
     Step(
         "claims",
-        (
-            "perco claims -o data/results/claims",
-            "python scripts/pages.py claims",
-        ),
+        ("perco claims -o data/results/claims", "python scripts/pages.py claims"),
         ("kodak", "coco_eval", "train", "weights"),
         ("data/results/claims/README.md",),
         ("data/results/claims/*.json",),
     ),
-    script("caption_coders", ("captions",), "caption_coders.csv"),
-    Step(
-        "kodak_sizes",
-        ("python scripts/kodak_sizes.py", "python scripts/pages.py sizes"),
-        ("kodak",),
-        ("data/results/kodak_sizes.csv",),
-    ),
-    script("caption_in_prior", ("kodak", "coco_eval", "train"), "index_prior.csv"),
+    script("caption_coders", "caption_coders.csv", ("captions",)),
+    script("kodak_sizes", "kodak_sizes.csv", ("kodak",), then="sizes"),
+    script("caption_in_prior", "index_prior.csv", ("kodak", "coco_eval", "train")),
     Step(
         "fuzz",
         ("python scripts/fuzz.py --jobs 2 --resume",),

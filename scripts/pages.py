@@ -18,6 +18,7 @@ import sys
 from collections import Counter
 from datetime import datetime, timezone
 from pathlib import Path
+from statistics import mean
 
 from perco_lite.files import write_whole
 
@@ -40,6 +41,15 @@ def fill(page: Path, name: str, block: str) -> None:
     if count != 1:
         raise SystemExit(f"{page} has {count} places for the figures, expected one place: {mark}")
     write_whole(page, text.encode())
+
+
+def read_json(path: str | Path) -> dict:
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
 
 
 def table(head: list[str], rows: list[list]) -> str:
@@ -101,9 +111,7 @@ def bench_text(report: dict) -> str:
 
 
 def bench(*reports: str) -> None:
-    report = {}
-    for path in reports:
-        report |= json.loads(Path(path).read_text(encoding="utf-8"))
+    report = {name: value for path in reports for name, value in read_json(path).items()}
     for page in BENCH_PAGES:
         fill(page, "perco bench", bench_text(report))
 
@@ -113,25 +121,16 @@ def bench(*reports: str) -> None:
 
 def sizes_text(rows: list[dict[str, str]]) -> str:
     """Mean bytes of each part at each rate, with the paper's account beside them."""
-    head = "rate, bytes, mean (from to), header, caption, indices, no prior, as the paper counts"
-    head = re.split(r", (?!mean)", head)
-    parts = ("header_bytes", "caption_bytes", "indices_bytes", "without_prior_bytes", "paper_bytes")
+    head = ["rate", "bytes, mean (from to)", "header", "caption", "indices", "no prior"]
+    columns = ("header", "caption", "indices", "without_prior", "paper")
     lines = []
     for rate in dict.fromkeys(row["rate"] for row in rows):
         chosen = [row for row in rows if row["rate"] == rate]
-        mean = {
-            name: sum(float(row[name]) for row in chosen) / len(chosen)
-            for name in ("bytes", *parts)
-        }
         sizes = [int(row["bytes"]) for row in chosen]
-        whole = f"**{mean['bytes']:,.1f}** ({min(sizes):,} to {max(sizes):,})"
-        lines.append([f"`{rate}`", whole, *(f"{mean[name]:,.1f}" for name in parts)])
-    return table(head, lines)
-
-
-def read_rows(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream))
+        whole = f"**{mean(sizes):,.1f}** ({min(sizes):,} to {max(sizes):,})"
+        parts = (mean(float(row[f"{name}_bytes"]) for row in chosen) for name in columns)
+        lines.append([f"`{rate}`", whole, *(f"{part:,.1f}" for part in parts)])
+    return table([*head, "as the paper counts"], lines)
 
 
 def sizes() -> None:
@@ -161,15 +160,12 @@ def claims_readme(folder: Path) -> str:
     """File, command, device and date of each table, from the JSON beside it."""
     lines, devices = [], set()
     for path in sorted(folder.glob("*.json")):
-        about = json.loads(path.read_text(encoding="utf-8"))
-        rows = read_rows(path.with_suffix(".csv"))
+        about, rows = read_json(path), read_rows(path.with_suffix(".csv"))
         photos = len({row["photo"] for row in rows} - {""})
-        names = [f"`{path.stem}.csv`", f"`{path.stem}_sets.csv`"]
-        names = names[: 1 + (folder / f"{path.stem}_sets.csv").exists()]
+        names = (f"{path.stem}.csv", f"{path.stem}_sets.csv")
+        names = ", ".join(f"`{name}`" for name in names if (folder / name).exists())
         made = f"`{about['command']}`"
-        lines.append(
-            [", ".join(names), len(rows), made, about["cpu_seconds"], photos, about["date"]]
-        )
+        lines.append([names, len(rows), made, about["cpu_seconds"], photos, about["date"]])
         versions = ", ".join(f"{name} {value}" for name, value in about["versions"].items())
         devices.add(f"{about['device']}; weights {about['model_id']}; {versions}")
     return (
@@ -196,7 +192,7 @@ def claims(folder: str | Path = RESULTS / "claims") -> None:
 def keep(path: Path) -> None:
     """Copy a finished table and its summary to RESULTS; ``ValueError`` for one that is not."""
     summary = path.with_suffix(".json")
-    about = json.loads(summary.read_text(encoding="utf-8"))
+    about = read_json(summary)
     if not about["finished"] or about["skipped"]:
         raise ValueError(f"{path} is not whole; run its command again")
     words = shlex.split(about["command"])
@@ -213,7 +209,7 @@ def evaluate(*tables: str) -> None:
         keep(Path(path))
     rows = []
     for path in sorted(RESULTS.glob("*.json")):
-        about = json.loads(path.read_text(encoding="utf-8"))
+        about = read_json(path)
         if about.get("made_by") == "perco evaluate":
             photos = f"{about['photos']} of {about['settings']['dataset']}"
             files = f"`{path.stem}.csv`, `{path.name}`"
@@ -243,15 +239,9 @@ def training(config: str, **changes):
     options = yaml.safe_load((run_config.FOLDER / f"{config}.yaml").read_text(encoding="utf-8"))
     options |= changes
     passes = options["accumulation"] * PROCESSES.get(config, 1)
-    return memory.training_need(
-        memory.build_parts(),
-        options["layers"],
-        options.get("lora_rank", 16),
-        options["batch_size"] // passes,
-        options["crop"],
-        options["gradient_checkpointing"],
-        options.get("optimizer", "adamw"),
-    )
+    batch, rank = options["batch_size"] // passes, options.get("lora_rank", 16)
+    crop = options["crop"], options["gradient_checkpointing"], options.get("optimizer", "adamw")
+    return memory.training_need(memory.build_parts(), options["layers"], rank, batch, *crop)
 
 
 JOBS = {
@@ -275,8 +265,7 @@ JOBS = {
 
 def card_row(name: str, need) -> list[str]:
     """One line of the table; ``need``: a ``memory.Need``."""
-    gib = 2**30
-    numbers = (need.weights / gib, need.working / gib, need.gib)
+    numbers = (need.weights / 2**30, need.working / 2**30, need.gib)
     fits = ["yes" if need.fits(card) else "no" for card in CARDS]
     return [name, *(f"{number:.1f}" for number in numbers), *fits]
 
