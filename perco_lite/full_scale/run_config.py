@@ -11,6 +11,7 @@ import difflib
 from collections.abc import Iterable
 from pathlib import Path
 
+from perco_lite.files import explain
 from perco_lite.training.settings import current_name
 
 FOLDER = Path(__file__).parent / "configs"
@@ -24,8 +25,9 @@ def config_names() -> list[str]:
 def read_run_config(config: str | Path, known: Iterable[str]) -> dict:
     """Options of a YAML file, or of one of ``config_names``, by their names with underscores.
 
-    Raises FileNotFoundError for a file that is not there, ValueError for one that is no mapping, a
-    value that is no number, text or list of texts, and an option that is not among ``known``.
+    Values stay as they are written, for click to read: YAML reads no as False, 0.1250 as 0.125 and
+    010 as 8. Raises FileNotFoundError for a file that is not there, ValueError for one that is no
+    mapping, a value that is no number, text or list of texts, and an option not among ``known``.
     """
     import yaml
 
@@ -35,9 +37,9 @@ def read_run_config(config: str | Path, known: Iterable[str]) -> dict:
             f"no config {config}; give a YAML file, or one of {', '.join(config_names())}"
         )
     try:
-        options = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no YAML file: {' '.join(str(error).split())}") from error
+        options = yaml.load(path.read_text(encoding="utf-8-sig"), yaml.BaseLoader) or {}
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"{path} is no YAML file: {explain(error):.200}") from error
     if not isinstance(options, dict):
         raise ValueError(f"{path} holds {options!r:.40}, expected lines of `option: value`")
     known = sorted(set(known) - {"config"})
@@ -49,7 +51,7 @@ def _name(path: Path, key, known: list[str]) -> str:
     if name not in known:
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
         raise ValueError(
-            f"{path} has an unknown option {key!r}; "
+            f"{path} has an unknown option {key!r:.60}; "
             + (f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}")
         )
     return name
@@ -58,8 +60,8 @@ def _name(path: Path, key, known: list[str]) -> str:
 def _value(path: Path, key, value):
     if isinstance(value, list) and all(isinstance(one, str) for one in value):
         value = ",".join(value)
-    if key == "rates" and not isinstance(value, str):
-        raise ValueError(f'{path}: rates is {value!r}; write rates in quotes, as "0.1250"')
-    if not isinstance(value, str | int | float):
-        raise ValueError(f"{path}: {key} is {value!r}, expected a number, text or list of texts")
+    if not isinstance(value, str) or value in ("", "~", "null"):
+        raise ValueError(
+            f"{path}: {key} is {value!r:.60}, expected a number, text or list of texts"
+        )
     return value

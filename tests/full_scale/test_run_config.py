@@ -2,14 +2,16 @@
 
 import json
 import warnings
+from pathlib import Path
 
 import pytest
+import yaml
 from typer.main import get_command
 from typer.testing import CliRunner
 
 from perco_lite.cli.main import app
 from perco_lite.full_scale import training as base_recipe
-from perco_lite.full_scale.run_config import config_names, read_run_config
+from perco_lite.full_scale.run_config import FOLDER, config_names, read_run_config
 from perco_lite.training import autoencoder, codec, text_encoder
 from perco_lite.training.settings import RENAMED
 from perco_lite.training.shards import find_training_data
@@ -47,8 +49,9 @@ def write(tmp_path, text: str):
 def test_shipped_configs_can_be_run(run, name):
     assert name in config_names() and len(config_names()) == 3
     options = run("--config", name, "--data", "photos")
-    config = read_run_config(name, KNOWN)
+    config = yaml.safe_load((FOLDER / f"{name}.yaml").read_text())
     assert options["kind"] == "base" and options["base"] == "auto"
+    assert config.keys() == read_run_config(name, KNOWN).keys()
     assert {key: options[key] for key in config} == config
     assert options["batch_size"] % options["accumulation"] == 0
     assert set(options) - {"kind"} == KNOWN - {"config", "help"} - {
@@ -62,7 +65,7 @@ def test_the_paper_is_the_default_for_a_base_and_says_what_the_paper_says(run):
     expected |= {"weight_decay": 0.01, "text_dropout": 0.1, "timesteps": 50, "crop": 64}
     expected |= {"layers": "linear", "base": "some/model", "lr_schedule": "constant", "revive": 0.0}
     assert {key: options[key] for key in expected} == expected
-    assert read_run_config("paper", KNOWN)["steps"] == 281_250  # five epochs of nine million
+    assert int(read_run_config("paper", KNOWN)["steps"]) == 281_250  # five epochs of nine million
 
 
 @pytest.mark.parametrize("command", ["autoencoder", "text", "codec"])
@@ -103,8 +106,13 @@ def test_options_win_over_the_file_wherever_they_stand(run, tmp_path):
         ("batch-sze: 3", "unknown option 'batch-sze'; did you mean batch_size"),
         ("zzzzzz: 3", "unknown option 'zzzzzz'; known: accumulation"),
         ("config: t4", "unknown option 'config'"),
-        ("rates: 0.1250", "rates is 0.125; write rates in quotes"),
-        ("steps: {a: 1}", "steps is {'a': 1}, expected a number"),
+        ("steps: {a: 1}", "steps is {'a': '1'}, expected a number"),
+        ("steps:", "steps is '', expected a number"),
+        ("steps: yes", "Invalid value for '--steps'"),
+        ("steps: 1:00", "Invalid value for '--steps'"),
+        ("minutes: no", "Invalid value for '--minutes'"),
+        ("batch_size: 0", "Invalid value for '--batch-size'"),
+        ("x" * 999 + ": 1", "known: accumulation"),
         ("- steps", "expected lines of `option: value`"),
         ("steps: [", "is no YAML file"),
         ("steps: many", "Invalid value for '--steps'"),
@@ -118,6 +126,19 @@ def test_mistakes_in_a_file_are_named(run, tmp_path, text, message):
     assert "no config t5; give a YAML file, or one of paper, single-gpu, t4" in run(
         "--config", "t5", code=2
     )
+
+
+def test_values_mean_what_is_written(run, tmp_path):
+    """Not what YAML 1.1 makes of them: a boolean, another number, a date."""
+    lines = {"mixed_precision": "no", "rates": "0.1250", "data": "0123", "output": "2026-11-28"}
+    lines |= {"steps": "010", "tensorboard": "on", "gradient_checkpointing": "off"}
+    options = run("--config", write(tmp_path, "\ufeff" + "\n".join(map(": ".join, lines.items()))))
+    assert options["mixed_precision"] == "no" and options["rates"] == "0.1250"
+    assert options["data"] == "0123" and options["output"] == Path("2026-11-28")
+    assert options["steps"] == 10 and options["tensorboard"] is True
+    assert options["gradient_checkpointing"] is False
+    assert run("--config", write(tmp_path, "base: 2.10\nlayers: off"))["base"] == "2.10"
+    assert run("--config", write(tmp_path, "rates: [0.0310, 0.1250]"))["rates"] == "0.0310,0.1250"
 
 
 def test_old_names_of_options_are_taken_with_a_notice(run, tmp_path):
