@@ -1,6 +1,7 @@
 """Fixtures shared by the tests, and what notebooks need: short runs, and no silent passes."""
 
 import contextlib
+import csv
 import os
 import signal
 import socket
@@ -93,6 +94,13 @@ def run_two_processes(imports: str, code: str, *arguments: object) -> None:
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # both, where one waits for the other
+
+
+def read_table(path, seconds: bool = True) -> list[dict[str, str]]:
+    """Rows of a CSV; without the columns that no two runs share, if not ``seconds``."""
+    with path.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    return [{k: v for k, v in row.items() if seconds or "seconds" not in k} for row in rows]
 
 
 def make_photo(width: int = 72, height: int = 48, seed: int = 0, cells=(5, 7)):

@@ -1,6 +1,5 @@
 """`perco evaluate` as its users run it, in one process and in two."""
 
-import csv
 import json
 import os
 import subprocess
@@ -11,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from conftest import make_photo, run_two_processes
+from conftest import make_photo, read_table, run_two_processes
 from perco_lite import loading
 from perco_lite.cli import evaluate as evaluate_cli
 from perco_lite.evaluation.codecs.ours import Decoding
@@ -39,20 +38,11 @@ def perco(perco, tiny_codec, monkeypatch):
     return partial(perco, "evaluate")
 
 
-def read(path):
-    with path.open(newline="") as stream:
-        return list(csv.DictReader(stream))
-
-
-def without_seconds(rows):
-    return [{k: v for k, v in row.items() if "seconds" not in k} for row in rows]
-
-
 def test_table_summary_and_pictures(perco, folder, tmp_path):
     output = tmp_path / "made" / "out.csv"
     code, out, err = perco(folder, "-o", output, "--photos", 2, *QUICK, "--rates", "0.0019,0.0098")
     assert code == 0, err
-    rows = read(output)
+    rows = read_table(output)
     assert {row["codec"] for row in rows} == set(DEFAULT_CODECS)
     assert len(rows) == 2 * (6 * 2 + 1) and {row["steps"] for row in rows} == {"2", ""}
     summary = json.loads(output.with_suffix(".json").read_text())
@@ -69,7 +59,7 @@ def test_what_was_not_measured_is_named(perco, tiny_codec, folder, tmp_path, mon
     monkeypatch.setattr(tiny_codec.conditioner, "estimate", lambda condition: None)
     common = (folder, "-o", tmp_path / "o.csv", *QUICK, "--photos", 1, "--rates", "0.0019")
     code, out, err = perco(*common, "--codecs", "perco,perco-estimate")
-    assert code == 0 and {row["codec"] for row in read(tmp_path / "o.csv")} == {"perco"}
+    assert code == 0 and {row["codec"] for row in read_table(tmp_path / "o.csv")} == {"perco"}
     line = "not measured: perco-estimate (these weights estimate nothing"
     assert line in out and line in err
 
@@ -85,7 +75,7 @@ def test_json_and_every_option(perco, folder, tmp_path):
     summary = json.loads(out)
     assert summary == json.loads((tmp_path / "o.json").read_text())
     assert summary["settings"]["resize"] == "squashed to 64x40, Pillow bicubic"
-    rows = read(tmp_path / "o.csv")
+    rows = read_table(tmp_path / "o.csv")
     points = [(r["photo"], r["codec"], r["rate"]) for r in rows]
     assert points == [
         (photo, codec, rate)
@@ -144,7 +134,7 @@ def test_photos_that_fail_make_the_exit_code_two(perco, folder, tmp_path):
     (folder / "bad.png").write_bytes(b"no photo")
     common = (folder, "-o", tmp_path / "o.csv", *QUICK, "--codecs", "jpeg", "--rates", "0.0019")
     code, out, err = perco(*common)
-    assert code == 2 and len(read(tmp_path / "o.csv")) == 5
+    assert code == 2 and len(read_table(tmp_path / "o.csv")) == 5
     assert "error: bad.png: " in err.splitlines()[-1] and "no image that Pillow knows" in err
 
 
@@ -192,7 +182,7 @@ def test_two_processes_make_the_table_of_one(folder, tiny_weights, tmp_path):
     )
     tables = []
     for output in (tmp_path / "1.csv", tmp_path / "2.csv"):
-        tables.append(without_seconds(read(output)))
+        tables.append(read_table(output, seconds=False))
         skipped = json.loads(output.with_suffix(".json").read_text())["skipped"]
         assert [one["photo"] for one in skipped] == ["2.png"]
     assert len(tables[0]) == 4 * 5 and tables[0] == tables[1]

@@ -15,14 +15,14 @@ by photo at equal bytes. Without weights these are ``uniform_bytes``.
 import io
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image, features
 
 from perco_lite.coding.bitstream import PercoFile, pack
-from perco_lite.evaluation.codecs.ours import PROBLEMS, Attempt, Job, PercoFiles
+from perco_lite.evaluation.codecs.ours import Method, PercoFiles
 from perco_lite.evaluation.datasets import Photo
 from perco_lite.metrics import Unavailable
 from perco_lite.rates import get_rate
@@ -216,7 +216,7 @@ def _search_jpeg2000(
     return best, best_ratio
 
 
-class Classical:
+class Classical(Method):
     """One codec of this module (or of ``external``), at perco's bytes and on a ladder of bpp."""
 
     def __init__(
@@ -231,29 +231,21 @@ class Classical:
         self.name, self.encode_near, self.files = name, encode_near, files
         self.ladder = {ladder_name(bpp): bpp for bpp in ladder}
         self.points = (*rates, *self.ladder)
+        self._image, self._tried = None, {}
 
-    def run(self, jobs: list[Job]) -> Iterator[Attempt]:
-        """Yield an attempt per photo and rate; no quality is encoded twice for one photo."""
-        for photo, image, rates in jobs:
-            tried: Tried = {}
-            for rate in rates:
-                try:
-                    yield self._attempt(photo, image, rate, tried)
-                except PROBLEMS as error:
-                    yield Attempt(photo, self.name, rate, error=error)
-
-    def _attempt(self, photo: Photo, image: Image.Image, rate: str, tried: dict) -> Attempt:
+    def attempt(self, photo: Photo, image: Image.Image, rate: str) -> dict:
+        if image is not self._image:  # no quality is encoded twice for one photo
+            self._image, self._tried = image, {}
         if rate in self.ladder:
             target = max(1, int(self.ladder[rate] * image.width * image.height / 8))
         elif self.files is not None:
             target = len(self.files.get(photo, image, rate).data)
         else:
             target = uniform_bytes(rate, image.width, image.height, photo.caption or "")
-        result = self.encode_near(image, self.name, target, tried)
-        about = {"target_bytes": target, "reached": result.reached, "quality": result.quality}
-        about["encode_seconds"] = tried[result.quality][1]
-        about["decode_seconds"] = result.decode_seconds
-        return Attempt(photo, self.name, rate, result.image, result.data, **about)
+        result = self.encode_near(image, self.name, target, self._tried)
+        names = ("image", "data", "reached", "quality", "decode_seconds")
+        about = {name: getattr(result, name) for name in names}
+        return about | {"target_bytes": target, "encode_seconds": self._tried[result.quality][1]}
 
 
 def ladder_name(bpp: float) -> str:

@@ -12,7 +12,7 @@ PerCo's; they are the yardstick for the distortion curve, not for realism.
 """
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -23,7 +23,8 @@ from torch import nn
 
 from perco_lite.data import image_to_tensor, tensor_to_image
 from perco_lite.evaluation.codecs.classical import BaselineResult
-from perco_lite.evaluation.codecs.ours import PROBLEMS, Attempt, Job
+from perco_lite.evaluation.codecs.ours import Method
+from perco_lite.evaluation.datasets import Photo
 from perco_lite.metrics import Unavailable, first_line
 from perco_lite.perceptual import may_download
 
@@ -40,25 +41,16 @@ _HEAD = struct.Struct("<HHHHB")  # width, height, latent height and width, numbe
 LearnedCodec = Callable[[Image.Image], BaselineResult]
 
 
-class Learned:
+class Learned(Method):
     """One family of these codecs, a network for each of its qualities."""
 
-    def __init__(self, name: str, networks: dict[int, Callable[[Image.Image], BaselineResult]]):
+    def __init__(self, name: str, networks: dict[int, LearnedCodec]):
         self.name, self.networks = name, {f"q{quality}": f for quality, f in networks.items()}
         self.points = tuple(self.networks)
 
-    def run(self, jobs: list[Job]) -> Iterator[Attempt]:
-        """Yield an attempt per photo and quality."""
-        for photo, image, points in jobs:
-            for point in points:
-                try:
-                    result = self.networks[point](image)
-                except PROBLEMS as error:
-                    yield Attempt(photo, self.name, point, error=error)
-                    continue
-                yield Attempt(
-                    photo, self.name, point, result.image, result.data, quality=result.quality
-                )
+    def attempt(self, photo: Photo, image: Image.Image, rate: str) -> dict:
+        result = self.networks[rate](image)
+        return {"image": result.image, "data": result.data, "quality": result.quality}
 
 
 def load_learned_family(name: str) -> Learned:

@@ -15,7 +15,7 @@ Differs from the paper: it has no estimate; the ceiling is in its table of ablat
 import math
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -59,8 +59,7 @@ class Decoding:
     def of(self, codec: PercoCodec) -> "Decoding":
         """The same with the weights' own settings in place of None."""
         own = {"guidance": codec.config.guidance_scale, "temperature": codec.config.temperature}
-        chosen = {name: value for name in own if (value := getattr(self, name)) is not None}
-        return replace(self, **{**own, **chosen})
+        return replace(self, **{n: own[n] for n in own if getattr(self, n) is None})
 
 
 @dataclass(frozen=True)
@@ -82,6 +81,27 @@ class Attempt:
 
 
 Job = tuple[Photo, Image.Image, list[str]]  # a photo and the rates to try
+
+
+class Method:
+    """A codec that works on one photo at one rate at a time; ``points``: all its rates."""
+
+    name: str
+    points: tuple[str, ...]
+
+    def run(self, jobs: list[Job]) -> Iterator[Attempt]:
+        """Yield an attempt per photo and rate."""
+        for photo, image, rates in jobs:
+            for rate in rates:
+                try:
+                    made = self.attempt(photo, image, rate)
+                except PROBLEMS as error:
+                    made = {"error": error}
+                yield Attempt(photo, self.name, rate, **made)
+
+    def attempt(self, photo: Photo, image: Image.Image, rate: str) -> dict:
+        """What there is to say in an ``Attempt``; may raise any of ``PROBLEMS``."""
+        raise NotImplementedError
 
 
 class Sent:
@@ -143,15 +163,9 @@ class Perco:
             yield Attempt(photo, self.name, rate, picture, sent.data, sent.file, **about)
 
     def _decode(self, files: list[UnpackedFile]) -> list[Image.Image]:
-        how = self.decoding
-        return self.files.codec.decompress(
-            files,
-            how.steps,
-            how.guidance,
-            seed=how.seed,
-            anchor=how.anchor,
-            temperature=how.temperature,
-        )
+        how = asdict(self.decoding)
+        steps, guidance = how.pop("steps"), how.pop("guidance")
+        return self.files.codec.decompress(files, steps, guidance, **how)
 
 
 class Estimate(Perco):
@@ -172,7 +186,7 @@ class Estimate(Perco):
         return [self.files.codec.estimate(file) for file in files]
 
 
-class Ceiling:
+class Ceiling(Method):
     """The autoencoder alone, with nothing quantized or painted."""
 
     name, points = "autoencoder", ("",)
@@ -181,24 +195,14 @@ class Ceiling:
         self.codec = codec
 
     @torch.no_grad()
-    def run(self, jobs: list[Job]) -> Iterator[Attempt]:
-        """Yield an attempt per photo."""
+    def attempt(self, photo: Photo, image: Image.Image, rate: str) -> dict:
         autoencoder = self.codec.autoencoder
-        for photo, image, rates in jobs:
-            if not rates:
-                continue
-            try:
-                times = [time.perf_counter()]
-                tensor = pad_to_multiple(image_to_tensor(image), 8)
-                latents = autoencoder.encode(tensor.to(self.codec.device, autoencoder.dtype))
-                times.append(time.perf_counter())
-                decoded = autoencoder.decode(latents)[0, :, : image.height, : image.width]
-                decoded = tensor_to_image(decoded)
-                times.append(time.perf_counter())
-            except PROBLEMS as error:
-                yield Attempt(photo, self.name, "", error=error)
-                continue
-            encode, decode = np.diff(times)
-            yield Attempt(
-                photo, self.name, "", decoded, encode_seconds=encode, decode_seconds=decode
-            )
+        times = [time.perf_counter()]
+        tensor = pad_to_multiple(image_to_tensor(image), 8)
+        latents = autoencoder.encode(tensor.to(self.codec.device, autoencoder.dtype))
+        times.append(time.perf_counter())
+        decoded = autoencoder.decode(latents)[0, :, : image.height, : image.width]
+        decoded = tensor_to_image(decoded)
+        times.append(time.perf_counter())
+        encode, decode = np.diff(times)
+        return {"image": decoded, "encode_seconds": encode, "decode_seconds": decode}
