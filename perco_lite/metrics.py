@@ -129,7 +129,7 @@ def _pair(original: Image.Image, reconstruction: Image.Image) -> tuple[np.ndarra
         if image.mode != "RGB":
             raise ValueError(f"got a photo of mode {image.mode}, expected RGB; use data.to_rgb")
     if original.size != reconstruction.size:
-        sizes = f"{_size(original)} and {_size(reconstruction)}"
+        sizes = " and ".join(f"{i.width}x{i.height}" for i in (original, reconstruction))
         raise ValueError(f"got photos of {sizes}, expected equal sizes; crop, do not resize")
     return np.asarray(original, np.float64), np.asarray(reconstruction, np.float64)
 
@@ -137,10 +137,6 @@ def _pair(original: Image.Image, reconstruction: Image.Image) -> tuple[np.ndarra
 def _tensor(array: np.ndarray) -> Tensor:
     """(H, W, 3) array to (1, 3, H, W) float32, in the same range."""
     return torch.from_numpy(array).permute(2, 0, 1)[None].float()
-
-
-def _size(image: Image.Image) -> str:
-    return f"{image.width}x{image.height}"
 
 
 def first_line(error: Exception) -> str:

@@ -91,18 +91,14 @@ def use_theme() -> None:
     """The look of all figures: seaborn's colour-blind palette, sizes for a notebook's width."""
     import seaborn
 
-    seaborn.set_theme(
-        context="notebook",
-        style="whitegrid",
-        palette="colorblind",
-        rc={
-            "figure.figsize": (7.5, 3.6),
-            "figure.dpi": 80,
-            "figure.constrained_layout.use": True,
-            "axes.titlelocation": "left",
-            "image.interpolation": "nearest",
-        },
-    )
+    sizes = {
+        "figure.figsize": (7.5, 3.6),
+        "figure.dpi": 80,
+        "figure.constrained_layout.use": True,
+        "axes.titlelocation": "left",
+        "image.interpolation": "nearest",
+    }
+    seaborn.set_theme(context="notebook", style="whitegrid", palette="colorblind", rc=sizes)
 
 
 def show_photos(
@@ -169,14 +165,6 @@ def draw_published(axes, points: Sequence, methods: Sequence[str]) -> None:
     for method, marker in zip(methods, "osD^vP*Xhd<>p8" * len(methods), strict=False):
         own = [(p.bpp, p.value) for p in points if p.method == method and p.bpp is not None]
         own.sort(key=lambda pair: pair[0])
-        axes.plot(
-            [bpp for bpp, _ in own],
-            [value for _, value in own],
-            color="0.5",
-            linestyle="--",
-            linewidth=1,
-            marker=marker,
-            markerfacecolor="none",
-            markersize=6,
-            label=f"{method} (published)",
-        )
+        look = {"color": "0.5", "linestyle": "--", "linewidth": 1, "marker": marker}
+        look |= {"markerfacecolor": "none", "markersize": 6, "label": f"{method} (published)"}
+        axes.plot([bpp for bpp, _ in own], [value for _, value in own], **look)

@@ -56,22 +56,18 @@ class CodecExplorer:
         self.codec, self.image = codec, to_rgb(image)
         rate = codec.rates[0] if rate is None else codec.rate(rate).name
         # a decode takes seconds: wait until the knob is let go
-        style = {
-            "continuous_update": False,
-            "style": {"description_width": "5em"},
-            "layout": {"width": "30em"},
-        }
-        self.rate = ipywidgets.SelectionSlider(
-            options=codec.rates, value=rate, description="rate", **style
-        )
-        self.steps = ipywidgets.SelectionSlider(
-            options=sorted({*STEPS, steps}), value=steps, description="steps", **style
-        )
-        self.guidance = ipywidgets.FloatSlider(
-            guidance, min=0, max=12, step=0.5, description="guidance", **style
-        )
-        self.seed = ipywidgets.IntSlider(seed, min=0, max=max(9, seed), description="seed", **style)
-        self.caption = ipywidgets.Text(caption, description="caption", **style)
+        look = {"continuous_update": False, "style": {"description_width": "5em"}}
+        look["layout"] = {"width": "30em"}
+
+        def knob(kind, name: str, value, **options):
+            return kind(value=value, description=name, **options, **look)
+
+        choice, slide = ipywidgets.SelectionSlider, ipywidgets.FloatSlider
+        self.rate = knob(choice, "rate", rate, options=codec.rates)
+        self.steps = knob(choice, "steps", steps, options=sorted({*STEPS, steps}))
+        self.guidance = knob(slide, "guidance", guidance, min=0, max=12, step=0.5)
+        self.seed = knob(ipywidgets.IntSlider, "seed", seed, min=0, max=max(9, seed))
+        self.caption = knob(ipywidgets.Text, "caption", caption)
         self.message = ipywidgets.HTML()
         self.view = ipywidgets.Image(format="jpeg")
         self.knobs = (self.rate, self.steps, self.guidance, self.seed, self.caption)
@@ -85,12 +81,8 @@ class CodecExplorer:
         self.message.value = "painting …"
         try:
             data = self.codec.compress(self.image, self.caption.value, self.rate.value)
-            picture = self.codec.decompress(
-                data,
-                num_inference_steps=self.steps.value,
-                guidance_scale=self.guidance.value,
-                seed=self.seed.value,
-            )
+            how = {"num_inference_steps": self.steps.value, "guidance_scale": self.guidance.value}
+            picture = self.codec.decompress(data, **how, seed=self.seed.value)
         except ValueError as error:
             if change is None:
                 raise

@@ -15,7 +15,7 @@ import json
 import platform
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
@@ -39,13 +39,10 @@ DIGITS = 6  # more than any of these figures knows
 
 def missing(bench: Workbench) -> Outcome:
     """Which of the paper's metrics can be computed on this machine at all."""
+    loads = {"LPIPS": load_lpips, "FID and KID": load_inception}
+    loads |= {"CLIP score": load_clip, "mIoU": load_segmenter}
     rows = []
-    for name, load in (
-        ("LPIPS", load_lpips),
-        ("FID and KID", load_inception),
-        ("CLIP score", load_clip),
-        ("mIoU", load_segmenter),
-    ):
+    for name, load in loads.items():
         try:
             load()
             reason = ""
@@ -74,32 +71,28 @@ def run_experiments(
     unknown name or a result of other settings, ``OSError`` where nothing can be written; during it,
     what an experiment cannot do without (its message names it).
     """
-    settings = settings or ClaimSettings()
+    settings, output = settings or ClaimSettings(), Path(output)
     names = list(dict.fromkeys(names)) or list(EXPERIMENTS)
     for name in names:
         if name not in EXPERIMENTS:
             raise ValueError(f"got experiment {name!r}, expected some of {', '.join(EXPERIMENTS)}")
-    output = Path(output)
     about = {"settings": asdict(settings), "model_id": f"{codec.model_id:#06x}"}
     about["weights"] = weights_digest(codec)  # others may share the codebooks, and so the id
-    done = {name: finished(output, name, about) for name in names}
-    bench, outcome = None, {}
-    for name in names:
-        if done[name]:
+    outcome = {n: "there" if finished(output, n, about) else "made" for n in names}
+    bench = None
+    for name, became in outcome.items():
+        if became == "there":
             say(f"{name}: there already, {output / name}.csv")
-            outcome[name] = "there"
             continue
         bench = bench or Workbench(codec, claim_photos(), settings)
         started = time.perf_counter(), time.process_time()
         result = EXPERIMENTS[name](bench)
         took = {"seconds": round(time.perf_counter() - started[0], 1)}
         took["cpu_seconds"] = round(time.process_time() - started[1], 1)  # whatever else runs
-        made = took | _circumstances(bench, name, weights, output)
-        _write(output, name, result, about | made)
+        _write(output, name, result, about | took | _circumstances(bench, name, weights, output))
         say(f"{name}: {len(result.rows)} rows in {took['seconds']:.0f} s, {output / name}.csv")
         for note in result.notes:
             say(f"  note: {note}")
-        outcome[name] = "made"
     return outcome
 
 
@@ -118,8 +111,8 @@ def finished(output: Path, name: str, about: dict) -> bool:
         raise ValueError(f"{path} is not from {MADE_BY}; name another folder") from error
     flat, now = ({**one, **one.get("settings", {})} for one in (before, about))
     differ = [key for key in now if key != "settings" and flat.get(key) != now[key]]
-    if differ:
-        said = ", ".join(f"{key}: was {flat.get(key)}, is {now[key]}" for key in differ)
+    said = ", ".join(f"{key}: was {flat.get(key)}, is {now[key]}" for key in differ)
+    if said:
         raise ValueError(
             f"{path} was made otherwise ({said}); nothing was written: name another folder, or "
             "delete that file to have it made again"
@@ -139,12 +132,11 @@ def _write(output: Path, name: str, result: Outcome, about: dict) -> None:
 
 def command(name: str, settings: ClaimSettings, output: Path, weights: str | None = None) -> str:
     """What to type to have an experiment made again."""
-    words = ["perco claims", name, "-o", str(output)]
-    for field in fields(ClaimSettings):
-        value = getattr(settings, field.name)
-        if value != field.default:
-            words.append(f"--{field.name.replace('_', '-')} {value}")
-    return " ".join(words + ([f"--weights {weights}"] if weights else []))
+    given, usual = asdict(settings), asdict(ClaimSettings())
+    given = {n.replace("_", "-"): v for n, v in given.items() if v != usual[n]}
+    given |= {"weights": weights} if weights else {}
+    options = (f" --{name} {value}" for name, value in given.items())
+    return f"perco claims {name} -o {output}" + "".join(options)
 
 
 def _circumstances(bench: Workbench, name: str, weights: str | None, output: Path) -> dict:

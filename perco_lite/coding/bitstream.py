@@ -143,10 +143,8 @@ def pack(file: PercoFile, version: int = WRITTEN_VERSION) -> bytes:
     prior_coded = together is not None and len(together) < len(payload)
     body = write_header(2, file.rate, width, height, model_id, 0, table_coded, prior_coded)
     body += together if prior_coded else payload
-    used = mixed_id(
-        caption_table_id() if table_coded else 0, prior_table_id() if prior_coded else 0
-    )
-    return body + checksum(body, used)
+    used = table_coded * caption_table_id(), prior_coded * prior_table_id()
+    return body + checksum(body, mixed_id(*used))
 
 
 def ledger(data: bytes) -> dict[str, int]:
@@ -190,10 +188,8 @@ def unpack(data: bytes, model_id: int | None = None) -> UnpackedFile:
     except ValueError as error:
         raise BitstreamError(f"{error}; get the file again from its source") from error
     parts = {"header": header.size + CHECKSUM_BYTES, **spent}
-    size = header.width, header.height
-    return UnpackedFile(
-        header.rate, *size, caption, indices, header.model_id, header, parts, method
-    )
+    said = header.rate, header.width, header.height, caption, indices, header.model_id
+    return UnpackedFile(*said, header, parts, method)
 
 
 def wrong_model(made_by: int, loaded: int) -> str:

@@ -38,18 +38,16 @@ _FIXED = 4  # bytes before the size
 _MIN_BYTES = _FIXED + CHECKSUM_BYTES  # what a prior is sure of takes no byte between them
 
 _SIGNATURES = {
-    b"\x89PNG": "a PNG image",
-    b"\xff\xd8": "a JPEG image",
-    b"GIF8": "a GIF image",
-    b"RIFF": "a WebP image or another RIFF file",
-    b"\x00\x00\x00\x0cjP": "a JPEG 2000 image",
-    b"\xff\x4f\xff\x51": "a JPEG 2000 image",
-    b"BM": "a BMP image",
-    b"II*\x00": "a TIFF image",
-    b"MM\x00*": "a TIFF image",
-    b"PK\x03\x04": "a ZIP archive",
-    b"\x1f\x8b": "a gzip file",
-    b"%PDF": "a PDF document",
+    "a PNG image": b"\x89PNG",
+    "a JPEG image": b"\xff\xd8",
+    "a GIF image": b"GIF8",
+    "a WebP image or another RIFF file": b"RIFF",
+    "a JPEG 2000 image": (b"\x00\x00\x00\x0cjP", b"\xff\x4f\xff\x51"),
+    "a BMP image": b"BM",
+    "a TIFF image": (b"II*\x00", b"MM\x00*"),
+    "a ZIP archive": b"PK\x03\x04",
+    "a gzip file": b"\x1f\x8b",
+    "a PDF document": b"%PDF",
 }
 
 
@@ -101,10 +99,9 @@ def read_header(data: bytes, table_id: int = 0, prior_id: int = 0) -> Header:
     """
     if not isinstance(data, bytes | bytearray):
         raise BitstreamError(f"got {type(data).__name__}, expected bytes: read the file as 'rb'")
-    version, body = _sealed_body(bytes(data), table_id, prior_id)
+    version, table_coded, prior_coded, body = _sealed_body(bytes(data), table_id, prior_id)
     # From here on the bytes are what somebody packed, though perhaps not by ``pack``.
     flags = body[1]
-    table_coded, prior_coded = _coded_with(version, flags)
     if version == 1 and flags & 0b11:
         raise damaged("reserved bits are set")
     if prior_coded and not table_coded:
@@ -120,8 +117,11 @@ def read_header(data: bytes, table_id: int = 0, prior_id: int = 0) -> Header:
     return Header(version, rate, width, height, model_id, *coded, end)
 
 
-def _sealed_body(data: bytes, table_id: int, prior_id: int) -> tuple[int, bytes]:
-    """Version and bytes before the checksum, of a `.perco` file that this program can read."""
+def _sealed_body(data: bytes, table_id: int, prior_id: int) -> tuple[int, bool, bool, bytes]:
+    """Version, whether coded with the caption table, with a prior, and what is before the checksum.
+
+    Of a `.perco` file that this program can read.
+    """
     if not data:
         raise BitstreamError("the file is empty: get it again from its source")
     if data[0] >> 3 != _MAGIC:
@@ -134,8 +134,8 @@ def _sealed_body(data: bytes, table_id: int, prior_id: int) -> tuple[int, bytes]
     if len(data) < _MIN_BYTES:
         raise damaged(f"only {len(data)} bytes, the shortest file has {_MIN_BYTES}")
     body, found = data[:-CHECKSUM_BYTES], data[-CHECKSUM_BYTES:]
-    table_coded, prior_coded = _coded_with(version, body[1])
-    own = mixed_id(table_id if table_coded else 0, prior_id if prior_coded else 0)
+    table_coded, prior_coded = (version == 2 and bool(body[1] & bit) for bit in (0b1000, 0b0100))
+    own = mixed_id(table_coded * table_id, prior_coded * prior_id)
     if found != checksum(body, own):
         what = "wrong checksum, the file was cut or altered"
         other = int.from_bytes(found, "big") ^ int.from_bytes(checksum(body), "big")
@@ -143,12 +143,7 @@ def _sealed_body(data: bytes, table_id: int, prior_id: int) -> tuple[int, bytes]
             names = "caption table" + (" and index prior" if prior_coded else "")
             what += f", or made with {names} {other:#06x} where this is {own:#06x}"
         raise damaged(what)
-    return version, body
-
-
-def _coded_with(version: int, flags: int) -> tuple[bool, bool]:
-    """Whether with the caption table, and whether with a prior."""
-    return version == 2 and bool(flags & 0b1000), version == 2 and bool(flags & 0b0100)
+    return version, table_coded, prior_coded, body
 
 
 def _read_size(body: bytes, common: int) -> tuple[int, int, int]:
@@ -197,10 +192,8 @@ def damaged(what: str) -> BitstreamError:
 def _foreign(data: bytes) -> str:
     if data[4:8] == b"ftyp":
         return "this is an AVIF or HEIF image or an MP4 video"
-    for signature, name in _SIGNATURES.items():
-        if data.startswith(signature):
-            return f"this is {name}"
-    return f"unknown first byte {data[0]:#04x}"
+    known = (f"this is {name}" for name, start in _SIGNATURES.items() if data.startswith(start))
+    return next(known, f"unknown first byte {data[0]:#04x}")
 
 
 def _varint(value: int) -> bytes:
