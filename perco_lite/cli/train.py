@@ -229,9 +229,11 @@ def _train(recipe: Callable, options: dict) -> None:
         warnings.showwarning = lambda message, *where: say("warning", message)
         try:
             summary = recipe(**options)
-        except (*PROBLEMS, FloatingPointError) as error:
+        except Exception as error:  # of a library, too: its traceback helps nobody
             short = isinstance(error, RuntimeError) and re.search("out of memory|alloc", str(error))
             short = short or isinstance(error, MemoryError)
-            say("error", LESS_MEMORY if short else explain(error))
+            known = isinstance(error, (*PROBLEMS, FloatingPointError))
+            kind = "" if known else f"{type(error).__name__}: "
+            say("error", LESS_MEMORY if short else f"{kind}{explain(error):.1000}")
             raise typer.Exit(2) from error
     typer.echo(json.dumps(summary, indent=1))

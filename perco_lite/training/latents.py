@@ -11,15 +11,17 @@ enlarged to a short side of 448 pixels, so that smooth surfaces of large photos 
 
 import hashlib
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
+from perco_lite import files
 from perco_lite.autoencoder import FACTOR, Autoencoder
 from perco_lite.training.photos import PhotoStore
 
@@ -83,7 +85,7 @@ def cache_latents(
     CPU does better with a part of them.
     """
     key = f"{_fingerprint(autoencoder)} {len(store)} {whole} {large} {seed}"
-    if path.exists():
+    with suppress(OSError, SafetensorError):  # none yet, or cut short
         with safe_open(path, "pt") as file:
             if file.metadata().get("key") == key:
                 return _assemble({name: file.get_tensor(name) for name in file.keys()})
@@ -108,10 +110,8 @@ def cache_latents(
         with torch.no_grad():
             latents = autoencoder.encode(image.to(autoencoder.device))[0]
         tensors[f"{photo}@{short_side}"] = latents.to("cpu", torch.float16).contiguous()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(".new")
-    save_file(tensors, fresh, {"key": key})
-    fresh.rename(path)
+    with files.whole(path) as fresh:
+        save_file(tensors, fresh, {"key": key})
     return _assemble(tensors)
 
 

@@ -170,6 +170,13 @@ def test_too_little_memory_says_what_to_lower(monkeypatch, error):
     assert "20.00" not in output and output.strip().count("\n") == 0
 
 
+@pytest.mark.parametrize("error", [KeyError("x" * 9999), ZeroDivisionError("a\nb"), OSError("c")])
+def test_whatever_ends_a_training_is_told_in_one_bounded_line(monkeypatch, error):
+    output = train(monkeypatch, error).output
+    assert output.startswith("error: ") and output.count("\n") == 1 and len(output) < 1100
+    assert type(error).__name__ in output or isinstance(error, OSError)
+
+
 def test_warnings_are_lines_too_and_the_summary_is_printed(monkeypatch):
     result = train(monkeypatch, None)
     assert result.stderr.splitlines() == ["warning: a shard is broken"], result.output

@@ -1,6 +1,7 @@
 """Both training commands from end to end, with tiny models on six small photos."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -323,6 +324,9 @@ def test_latents_are_encoded_again_for_another_encoder_only(home, tmp_path):
     autoencoder.latent_std.mul_(2)
     third = cache_latents(autoencoder, store, file)
     torch.testing.assert_close(third.latents[0].float(), first.latents[0].float() / 2)
+    for size in (0, 100):
+        os.truncate(file, size)
+        assert cache_latents(autoencoder, store, file).photos == first.photos
     assert [path.name for path in tmp_path.iterdir()] == ["latents.safetensors"]
 
 
