@@ -47,12 +47,12 @@ class RowMaker:
         self, functions: dict, codec: PercoCodec | None, decoding: Decoding, settings: dict
     ):
         self.functions = functions
-        self.described, self.settings = settings, fingerprint(settings)
+        described = json.dumps(settings, sort_keys=True).encode()
+        self.described, self.settings = settings, hashlib.sha256(described).hexdigest()[:12]
         painted, weights = {}, {}
         if codec is not None:
             painted = {name: f"{value:g}" for name, value in asdict(decoding).items()}
-            painted["seed"] = str(decoding.seed)
-            painted["sampler"] = type(codec.scheduler).__name__
+            painted |= {"seed": str(decoding.seed), "sampler": type(codec.scheduler).__name__}
             weights["model"] = f"{codec.model_id:#06x}"
         self.how = dict.fromkeys(OURS, weights) | {"perco": painted | weights}
 
@@ -72,8 +72,7 @@ class RowMaker:
                     if attempt.error is not None:
                         raise attempt.error
                     if attempt.data is None or key not in scored:
-                        scores = self._scores(originals[photo.name], attempt)
-                        scored[key] = scores
+                        scored[key] = self._scores(originals[photo.name], attempt)
                     yield self._row(attempt, scored[key]), attempt.image
                 except PROBLEMS as error:
                     skipped.append(skip(photo.name, attempt.codec, attempt.rate, error))
@@ -87,12 +86,11 @@ class RowMaker:
         names = ("target_bytes", "quality", *SECONDS)
         numbers = {"width": width, "height": height, **{n: getattr(attempt, n) for n in names}}
         if attempt.data is not None:
-            numbers["bytes"] = len(attempt.data)
-            numbers["bpp"] = 8 * len(attempt.data) / (width * height)
+            size = len(attempt.data)
+            numbers |= {"bytes": size, "bpp": 8 * size / (width * height)}
         if attempt.file is not None:
-            parts = attempt.file.ledger
-            numbers |= {"header_bytes": parts["header"], "caption_bytes": parts["caption"]}
-            numbers["index_bytes"] = parts["indices"]
+            parts = {"header": "header", "caption": "caption", "index": "indices"}
+            numbers |= {f"{n}_bytes": attempt.file.ledger[part] for n, part in parts.items()}
         return {
             "photo": attempt.photo.name,
             "codec": attempt.codec,
@@ -148,11 +146,6 @@ def load_photos(
             except PROBLEMS as error:
                 skipped.append(skip(photo.name, "", "", error))
     return jobs
-
-
-def fingerprint(settings: dict) -> str:
-    """Short digest of settings, in every row."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _text(value: int | float | None) -> str:

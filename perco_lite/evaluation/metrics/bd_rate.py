@@ -35,8 +35,8 @@ def bd_rate(
     sign = 1 if higher_is_better else -1
     reference = _curve("reference", reference_rates, reference_quality, sign)
     tested = _curve("tested", rates, quality, sign)
-    _check_overlap("quality", reference[1] * sign, tested[1] * sign)
-    return float(_package().bd_rate(*reference, *tested, METHOD, False, min_overlap=0))
+    _check_overlap("quality", reference[1], tested[1])
+    return _delta("bd_rate", reference, tested)
 
 
 def bd_metric(
@@ -52,17 +52,18 @@ def bd_metric(
     reference = _curve("reference", reference_rates, reference_quality, None)
     tested = _curve("tested", rates, quality, None)
     _check_overlap("log rate", np.log(reference[0]), np.log(tested[0]))
-    return float(_package().bd_psnr(*reference, *tested, METHOD, False, min_overlap=0))
+    return _delta("bd_psnr", reference, tested)
 
 
-def _package():
+def _delta(function: str, *curves: tuple[np.ndarray, np.ndarray]) -> float:
     try:
         import bjontegaard
     except ImportError as error:
         raise ImportError(
             f'the package bjontegaard does not load ({error}); pip install "perco_lite[metrics]"'
         ) from error
-    return bjontegaard
+    figures = [figure for curve in curves for figure in curve]
+    return float(getattr(bjontegaard, function)(*figures, METHOD, False, min_overlap=0))
 
 
 def _curve(name: str, rates, quality, sign: int | None) -> tuple[np.ndarray, np.ndarray]:

@@ -48,9 +48,8 @@ def bootstrap_interval(
     at_once = max(1, _DRAWN_AT_ONCE // photos)
     counts = [min(at_once, resamples - start) for start in range(0, resamples, at_once)]
     means = [values[draw.integers(photos, size=(count, photos))].mean(1) for count in counts]
-    means = np.concatenate(means)
     # "inverted_cdf" takes one of the means; between two of them lies no number if one is infinite
-    return percentiles(means, method="inverted_cdf")
+    return percentiles(np.concatenate(means), method="inverted_cdf")
 
 
 def percentiles(
@@ -84,9 +83,7 @@ def resampled_interval(
     """
     if min(photos) < 2:
         return None
-    sets = [draw_photos(count, RESAMPLES, seed) for seed, count in enumerate(photos)]
-    if photos[0] == photos[1]:
-        whole, *drawn = (figure(chosen, chosen) for chosen in sets[0])
-    else:
-        whole, *drawn = (figure(*chosen) for chosen in zip(*sets, strict=True))
+    seeds = (0, 0) if photos[0] == photos[1] else (0, 1)
+    sets = (draw_photos(count, RESAMPLES, seed) for count, seed in zip(photos, seeds, strict=True))
+    whole, *drawn = (figure(*chosen) for chosen in zip(*sets, strict=True))
     return percentiles(drawn, whole)
