@@ -67,10 +67,9 @@ def zstd(train: list[str]) -> Coder:
 
     samples = [text.encode() for text in train]
     dictionary = zstandard.train_dictionary(DICTIONARY, samples, level=19)
-    small = {"write_content_size": False, "write_checksum": False, "write_dict_id": False}
-    parameters = zstandard.ZstdCompressionParameters.from_level(
-        22, format=zstandard.FORMAT_ZSTD1_MAGICLESS, **small
-    )
+    small = dict.fromkeys(("write_content_size", "write_checksum", "write_dict_id"), False)
+    small["format"] = zstandard.FORMAT_ZSTD1_MAGICLESS
+    parameters = zstandard.ZstdCompressionParameters.from_level(22, **small)
     compressor = zstandard.ZstdCompressor(dict_data=dictionary, compression_params=parameters)
     return lambda text: len(compressor.compress(text.encode()))
 
@@ -93,9 +92,7 @@ CODERS: dict[str, Callable[[list[str]], Coder]] = {
     "Brotli 11, its own dictionary": brotli,
     "zstd 22, trained dictionary": zstd,
     "caption table, ours": lambda train: lambda text: len(bundled().encode(text)),
-    "pack_text, ours (shortest of four)": lambda train: (
-        lambda text: len(pack_text(text, with_table=True)[1])
-    ),
+    "pack_text, ours (shortest of four)": lambda train: lambda text: len(pack_text(text, True)[1]),
 }
 
 
@@ -131,10 +128,9 @@ def main() -> None:
     packed = time.process_time()
     assert [unpack_text(*code) for code in coded] == heldout, "a caption did not come back"
     read = time.process_time()
-    each = 1000 / len(heldout)
+    code_ms, read_ms = (1000 * took / len(heldout) for took in (packed - start, read - packed))
     print(
-        f"round trip checked; {each * (packed - start):.2f} ms to code a caption, "
-        f"{each * (read - packed):.2f} ms to read it; "
+        f"round trip checked; {code_ms:.2f} ms to code a caption, {read_ms:.2f} ms to read it; "
         f"{sum(code[0] <= DEFLATE_DICTIONARY for code in coded)} not with the table; "
         f"zlib {zlib.ZLIB_RUNTIME_VERSION}"
     )

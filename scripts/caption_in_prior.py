@@ -109,11 +109,15 @@ def order_0_bits(counts: np.ndarray, grid: Grid) -> float:
     return float(np.log2(counts.sum() / counts[grid]).mean())
 
 
-def row(rate: str, photos: str, code: str, bits: list[float], uniform: float, sizes) -> dict:
-    """A line of the table: mean, interval, extremes, and bytes saved of an index grid."""
+def row(rate: str, photos: str, code: str, bits, uniform: float, sizes, gain=False) -> dict:
+    """A line of the table: mean, interval, extremes, and bytes saved of an index grid.
+
+    ``gain``: ``bits`` are those saved, not those spent.
+    """
     low, high = bootstrap_interval(bits) or (math.nan, math.nan)
-    saved = np.mean([(uniform - b) * size / 8 for b, size in zip(bits, sizes, strict=True)])
-    percent = 100 * (1 - np.mean(bits) / uniform)
+    spared = bits if gain else [uniform - b for b in bits]
+    saved = np.mean([b * size / 8 for b, size in zip(spared, sizes, strict=True)])
+    percent = 100 * np.mean(spared) / uniform
     made = {"rate": rate, "photos": photos, "count": len(bits), "code": code}
     made |= {"bits": np.mean(bits), "bits_low": low, "bits_high": high}
     made |= {"bits_minimum": min(bits), "bits_maximum": max(bits)}
@@ -220,10 +224,8 @@ def caption_rows(codec, rate: str, grids, photos, captions, held_out, seed: int 
     first, second, third = bits.values()
     for code, worse in (("over none", first), ("over another photo's", third)):
         gains = [a - b for a, b in zip(worse, second, strict=True)]
-        line = row(rate, "val", f"experiment: gain of the caption {code}", gains, uniform, sizes)
-        line["saved_percent"] = 100 * np.mean(gains) / uniform
-        saved = [gain * n / 8 for gain, n in zip(gains, sizes, strict=True)]
-        rows.append(line | {"bytes_saved": np.mean(saved)})
+        name = f"experiment: gain of the caption {code}"
+        rows.append(row(rate, "val", name, gains, uniform, sizes, gain=True))
     print(f"{rate}: {len(pairs)} grids of {len(order)} captioned photos, {len(numbers)} words")
     return rows
 
@@ -248,8 +250,7 @@ def main() -> None:
             rows += gain_rows(codec, rate, name, measured, counts)
         if rate in CAPTION_RATES:
             rows += caption_rows(codec, rate, grids, photos, captions, held_out)
-    words = ["python", "scripts/caption_in_prior.py", *sys.argv[1:]]
-    command = {"command": " ".join(words)}
+    command = {"command": " ".join(["python", "scripts/caption_in_prior.py", *sys.argv[1:]])}
     columns = [*dict.fromkeys([*rows[0], "file_bytes"]), "command"]
     write_csv(options.output, [one | command for one in rows], columns, digits=6)
     for one in rows:

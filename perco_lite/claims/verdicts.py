@@ -102,11 +102,11 @@ class Tables:
 
     def values(self, name: str, metric: str, key: Key) -> dict[str, float]:
         """Photo -> figure at one rate and setting; ``UnmeasurableError`` where there is none."""
-        found = {
-            row["photo"]: float(row[metric])
-            for row in self.rows(name)
-            if (row.get("rate", ""), row["setting"]) == key and row.get(metric)
-        }
+        return {row["photo"]: float(row[metric]) for row in self._at(name, key, metric)}
+
+    def _at(self, name: str, key: Key, metric: str) -> list[dict[str, str]]:
+        rows = [r for r in self.rows(name) if (r.get("rate", ""), r["setting"]) == key]
+        found = [row for row in rows if row.get(metric)]
         if not found:
             raise UnmeasurableError(f"{name}.csv has no {metric} for {' '.join(filter(None, key))}")
         return found
@@ -123,22 +123,15 @@ class Tables:
 
     def draws(self, name: str, key: Key) -> np.ndarray:
         """Patch Fréchet distance of a setting in every draw; the first is that of all photos."""
-        rows = [r for r in self.rows(f"{name}_sets") if (r["rate"], r["setting"]) == key]
+        rows = self._at(f"{name}_sets", key, "patch_frechet")
         rows.sort(key=lambda row: int(row["draw"]))
-        if not rows:
-            raise UnmeasurableError(f"{name}_sets.csv has no {' '.join(filter(None, key))}")
         return np.array([float(r["patch_frechet"]) for r in rows])
 
     def of_sets(self, name: str, keys: list[Key], figure: Callable[..., np.ndarray]) -> Effect:
-        """``figure`` of the draws of several settings, computed draw by draw.
-
-        A draw repeats photos, which alone moves such figures: the interval is shifted to have the
-        figure of all photos in the place of the draws' median.
-        """
-        figures = figure(*[self.draws(name, key) for key in keys])
-        whole, drawn = float(figures[0]), figures[1:]
+        """``figure`` of the draws of several settings, draw by draw; see ``percentiles``."""
+        whole, *drawn = figure(*[self.draws(name, key) for key in keys])
         photos = len({row["photo"] for row in self.rows(name)})
-        return Effect(whole, percentiles(drawn, whole), photos)
+        return Effect(float(whole), percentiles(drawn, whole), photos)
 
 
 def of_photos(values) -> Effect:

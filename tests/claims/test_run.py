@@ -1,20 +1,15 @@
 """Running experiments: what is written, what is not made twice, what is refused."""
 
-import csv
 import json
 
 import pytest
 from typer.testing import CliRunner
 
+from conftest import read_table
 from perco_lite.claims import run as claims
 from perco_lite.claims.workbench import ClaimSettings
 from perco_lite.cli.main import app
 from perco_lite.loading import weights_digest
-
-
-def read(path):
-    with path.open(newline="") as stream:
-        return list(csv.DictReader(stream))
 
 
 def test_experiments_write_and_are_not_made_twice(tiny_codec, photos, monkeypatch, tiny):
@@ -24,14 +19,15 @@ def test_experiments_write_and_are_not_made_twice(tiny_codec, photos, monkeypatc
     done = claims.run_experiments([], folder, tiny_codec, tiny, said.append)
     assert set(done) == set(claims.EXPERIMENTS) and set(done.values()) == {"made"}
     for name in claims.EXPERIMENTS:
-        rows = read(folder / f"{name}.csv")
-        about = json.loads((folder / f"{name}.json").read_text())
-        assert (
-            rows and "setting" in rows[0] and about["command"].startswith(f"perco claims {name} ")
+        rows, about = (
+            read_table(folder / f"{name}.csv"),
+            json.loads((folder / f"{name}.json").read_text()),
         )
+        assert rows and "setting" in rows[0]
+        assert about["command"].startswith(f"perco claims {name} ")
         assert about["weights"] == weights_digest(tiny_codec)
         assert about["model_id"] == f"{tiny_codec.model_id:#06x}" and about["versions"]["torch"]
-    settings = {row["setting"] for row in read(folder / "trainings.csv")}
+    settings = {row["setting"] for row in read_table(folder / "trainings.csv")}
     assert settings == {"start", "one rate", "all rates"}
     assert any("one rate, feature loss: not trained" in line for line in said)
     before = {p: p.stat().st_mtime_ns for p in folder.iterdir()}

@@ -1,6 +1,5 @@
 """scripts/caption_in_prior.py: what each code costs, on few small photos and a tiny codec."""
 
-import csv
 import json
 import math
 import sys
@@ -10,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from conftest import make_photo, read_table
 from perco_lite.training.index_prior import fit_prior, prior_bits
 
 RATE = "0.0313"
@@ -24,12 +24,10 @@ def script(load_script):
 @pytest.fixture
 def ready(script, tiny_codec, tmp_path, monkeypatch):
     """Photos of 64x64 as all four sets, four steps of training, one rate."""
-    chance = np.random.default_rng(0)
     for name, count in (("kodak", 2), ("coco_eval", 2), ("train", 4), ("val", 3)):
         (tmp_path / name).mkdir()
         for i in range(count):
-            small = Image.fromarray(chance.integers(0, 256, (4, 4, 3), np.uint8))
-            small.resize((64, 64), Image.Resampling.BICUBIC).save(tmp_path / name / f"{i}.png")
+            make_photo(64, 64, count + 10 * i, (4, 4)).save(tmp_path / name / f"{i}.png")
         texts = {f"{i}.png": [f"a dog number {i}", "two dogs"] for i in range(count)}
         (tmp_path / name / "captions.json").write_text(json.dumps(texts))
     monkeypatch.setenv("PERCO_LITE_DATA", str(tmp_path))
@@ -44,8 +42,7 @@ def ready(script, tiny_codec, tmp_path, monkeypatch):
         words = ["x", "--cache", str(tmp_path / "cache"), "-o", str(output), *arguments]
         monkeypatch.setattr(sys, "argv", words)
         script.main()
-        with output.open(newline="") as stream:
-            return list(csv.DictReader(stream))
+        return read_table(output)
 
     return run
 

@@ -33,20 +33,17 @@ def captions(bench: Workbench) -> Outcome:
     one caption that each has; what needs more is left out and named.
     """
     photos, notes = captioned_photos(bench)
-    codec, rows = bench.codec, []
+    codec, conditioner, rows = bench.codec, bench.codec.conditioner, []
     for number, (name, image, texts) in enumerate(photos):
         other = photos[(number + 1) % len(photos)][2]["human"]
         texts = {**texts, "another photo's": other, "NA": NOTHING, "none": ""}
         latents = codec.autoencoder.encode(image_to_tensor(image).to(codec.device)).detach()
         for rate in dict.fromkeys((bench.lowest, bench.highest)):
-            conditioner = codec.conditioner
             condition = conditioner.decode(conditioner.encode(latents, rate), rate).detach()
-            values = list(texts.values())
-            losses = velocity_losses(codec, latents, condition, values, rate, number)
+            losses = velocity_losses(codec, latents, condition, [*texts.values()], rate, number)
             for (setting, text), loss in zip(texts.items(), losses, strict=True):
-                size = zlib_bytes(text) if text else 0
                 row = {"photo": name, "rate": rate, "setting": setting, "v_loss": loss}
-                rows.append(row | {"zlib_bytes": size})
+                rows.append(row | {"zlib_bytes": zlib_bytes(text) if text else 0})
     return Outcome(rows, notes=notes)
 
 
@@ -96,8 +93,5 @@ def fill(objects: list[str] | None) -> str:
 def shrink(photo: Image.Image) -> Image.Image:
     """The middle WIDTH x HEIGHT of a photo whose short side was brought to fit, bicubic."""
     scale = max(WIDTH / photo.width, HEIGHT / photo.height)
-    size = [
-        max(round(side * scale), least)
-        for side, least in zip(photo.size, (WIDTH, HEIGHT), strict=True)
-    ]
+    size = max(round(photo.width * scale), WIDTH), max(round(photo.height * scale), HEIGHT)
     return centre(photo.resize(size, Image.Resampling.BICUBIC), WIDTH, HEIGHT)
