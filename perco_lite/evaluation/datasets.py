@@ -29,7 +29,6 @@ from perco_lite.data import (
     list_photos,
     load_captions,
     load_photo,
-    read_caption_lists,
     skimage_paths,
 )
 
@@ -119,9 +118,8 @@ def open_dataset(
     """
     if limit < 0:
         raise ValueError(f"got a limit of {limit} photos, expected 0 (all) or more")
-    size = SQUASH if name == "coco30k" else None
-    if resize is not None:
-        size = parse_size(resize)
+    own = SQUASH if name == "coco30k" else None
+    size = own if resize is None else parse_size(resize)
     photos, place = _find_photos(name, folder)
     notes = []
     if name.startswith("coco30k") and names is None:
@@ -136,8 +134,8 @@ def open_dataset(
     if name.startswith("coco30k") and len(photos) != COCO_PHOTOS:
         notes.append(f"the list has {len(photos):,} names, the paper's has {COCO_PHOTOS:,}")
     table, source = _captions(name, place, captions)
-    photos = sorted(photos, key=lambda path: path.name)
     photos = [Photo(path.name, path, table.get(path.name) or None) for path in photos]
+    photos.sort(key=lambda photo: photo.name)
     names_here = frozenset(p.name for p in photos)
     if captions is not None:
         notes += _check_captions(table, {p.name for p in list_photos(place)}, names_here, captions)
@@ -167,11 +165,6 @@ def parse_size(text: str) -> tuple[int, int] | None:
             f"sides from {MIN_SIDE} to {MAX_SIDE}"
         )
     return size
-
-
-def read_captions(path: str | Path) -> dict[str, str]:
-    """Map file names to their first caption; raises as ``read_caption_lists``."""
-    return {name: texts[0] for name, texts in read_caption_lists(path).items() if texts}
 
 
 def read_instances(path: str | Path) -> dict[str, tuple[tuple[int, int], list[dict]]]:
@@ -240,10 +233,10 @@ def _choose(photos: list[Path], names: Path, place: Path) -> list[Path]:
 def _captions(name: str, place: Path, path: str | Path | None) -> tuple[dict[str, str], str]:
     """Captions by file name, and where they are from."""
     if path is not None:
-        return read_captions(path), str(Path(path).name)
+        return load_captions(path), str(Path(path).name)
     beside = place / "captions.json"
     if name != "samples" and beside.is_file():
-        return read_captions(beside), "captions.json beside the photos, the first of each"
+        return load_captions(beside), "captions.json beside the photos, the first of each"
     own = load_captions() if name in ("kodak", "samples") else {}
     return own, "this project's own (data/captions.json)" if own else ""
 
@@ -252,15 +245,14 @@ def _check_captions(table, in_folder: set[str], used: frozenset[str], path) -> l
     """A note on captions of photos that are not there; an error if not one fits."""
     if not used & set(table):
         raise ValueError(
-            f"{path} has captions for {_some(sorted(table))}, none of them for these photos "
-            f"({_some(sorted(used))}); give the file that belongs to them"
+            f"{path} has captions for {_some(table)}, none of them for these photos "
+            f"({_some(used)}); give the file that belongs to them"
         )
-    strange = sorted(set(table) - in_folder)
-    if not strange:
-        return []
-    return [f"{path} has captions for {len(strange)} photos that do not exist ({_some(strange)})"]
+    strange = set(table) - in_folder
+    many = f"{path} has captions for {len(strange)} photos that do not exist ({_some(strange)})"
+    return [many] if strange else []
 
 
 def _some(names: Iterable[str], count: int = 3) -> str:
-    names = list(names)
+    names = sorted(names)
     return ", ".join(names[:count]) + (", …" if len(names) > count else "")

@@ -211,21 +211,20 @@ class _Run:
     def measure(self, batch: int, quiet: bool) -> list[dict]:
         """Make the rows that are not there yet, of this process's photos; what failed, of all."""
         state, dataset, table = self.state, self.dataset, self.table
-        skipped = []
-        if state.is_main_process:
-            skipped = [skip(photo.name, "", "", error) for photo, error in self.unreadable]
+        unreadable = self.unreadable if state.is_main_process else ()
+        skipped = [skip(photo.name, "", "", error) for photo, error in unreadable]
         chunks = [dataset.photos[i : i + batch] for i in range(0, len(dataset.photos), batch)]
         chunks = chunks[state.process_index :: state.num_processes]
         missing = (rates_to_do(table, self.methods, photo) for chunk in chunks for photo in chunk)
-        count = sum(len(rates) for photo in missing for rates in photo.values())
+        count = sum(len(rates) for to_do in missing for rates in to_do.values())
         hidden = quiet or not state.is_main_process
         with tqdm(total=count, desc=dataset.name, unit="row", disable=hidden) as bar:
             for chunk in chunks:
                 jobs = load_photos(table, self.methods, dataset, chunk, skipped)
                 for row, image in self.maker.rows(self.methods, jobs, skipped, bar):
                     if self.keep:
-                        place = row["codec"], row["rate"], row["photo"]
-                        save_png(image, self.files.picture(*place))
+                        path = self.files.picture(row["codec"], row["rate"], row["photo"])
+                        save_png(image, path)
                     table.append(row)
         if state.num_processes > 1:
             from accelerate.utils import gather_object

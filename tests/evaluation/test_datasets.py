@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from perco_lite.data import SKIMAGE_PHOTOS
+from perco_lite.data import SKIMAGE_PHOTOS, load_captions
 from perco_lite.evaluation import datasets
-from perco_lite.evaluation.datasets import open_dataset, parse_size, read_captions
+from perco_lite.evaluation.datasets import open_dataset, parse_size
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_coco_captions_file(tmp_path):
         ],
     }
     path = write(tmp_path / "captions_val.json", content)
-    assert read_captions(path) == {"7.jpg": "first", "9.jpg": "nine"}
+    assert load_captions(path) == {"7.jpg": "first", "9.jpg": "nine"}
 
 
 def test_coco30k_is_a_list_squashed_and_its_native_twin_is_not(folder, monkeypatch):
