@@ -177,12 +177,6 @@ def sizes_of_calls(codec, *arguments) -> list[int]:
     return sizes
 
 
-def test_guidance_1_costs_half(tiny_codec):
-    file = tiny_codec.compress(make_photo(64, 64), "a cat")
-    assert sizes_of_calls(tiny_codec, file, 3, 1) == [1, 1, 1]
-    assert sizes_of_calls(tiny_codec, file, 3, 2) == [2, 2, 2]
-
-
 def test_same_seed_same_picture(tiny_codec):
     file = tiny_codec.compress(make_photo(64, 64), "a cat")
     first, again, another = (pixels(tiny_codec.decompress(file, 2, seed=s)) for s in (3, 3, 4))

@@ -100,14 +100,6 @@ def test_saved_again_it_is_the_same(codec, tiny_weights, tmp_path):
         assert all((after[key] == value).all() for key, value in load_file(before).items())
 
 
-def test_other_codebooks_are_another_model(tiny_weights, tmp_path):
-    changed = PercoCodec.from_pretrained(tiny_weights)
-    before = changed.model_id
-    changed.conditioner.branch("0.1250").quantizer.codebook[7] *= -1
-    changed.save_pretrained(tmp_path)
-    assert PercoCodec.from_pretrained(tmp_path).model_id != before
-
-
 def test_the_digest_knows_every_weight(tiny_weights, tmp_path):
     codec = PercoCodec.from_pretrained(tiny_weights)
     before = weights_digest(codec)

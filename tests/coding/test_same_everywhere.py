@@ -11,14 +11,13 @@ import sys
 
 import numpy as np
 import pytest
-import torch
 
 from perco_lite.coding import caption_model, index_prior, ngram_model, range_coder
-from perco_lite.coding.bitstream import PercoFile, pack, unpack
+from perco_lite.coding.bitstream import PercoFile, pack
 from perco_lite.coding.index_prior import BANDS, NEIGHBOURS, IndexPrior, PriorSet
 from perco_lite.coding.range_coder import RangeDecoder, RangeEncoder
 from perco_lite.rates import get_rate
-from tests.coding.conftest import KODAK_CAPTION, Formula, assert_same, encode, formula_prior
+from tests.coding.conftest import KODAK_CAPTION, Formula, encode, formula_prior
 
 MODEL = 0xBEEF
 # Made once with this very code; other machines, threads and versions of numpy must meet them.
@@ -155,16 +154,3 @@ def test_a_fresh_process_without_torch_makes_the_same(prior_file, threads):
     done = subprocess.run(run, capture_output=True, text=True, env=environment, timeout=300)
     expected = f"{data.hex()} True {file.indices.sum()} {file.caption}\n"
     assert (done.stdout, done.returncode) == (expected, 0), done.stderr
-
-
-def test_threads_of_torch_change_nothing(prior_file):
-    file, before = prior_file[0], torch.get_num_threads()
-    try:
-        made = []
-        for threads in (1, 2):
-            torch.set_num_threads(threads)
-            made.append(pack(file))
-            assert_same(unpack(made[-1]), file)
-    finally:
-        torch.set_num_threads(before)
-    assert made[0] == made[1]
