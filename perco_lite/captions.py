@@ -9,6 +9,7 @@ a vocabulary of 3,072 learned from caption sentences, trained together with the 
 Taught in notebook 05.
 """
 
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -76,6 +77,18 @@ def build_text_encoder(
             eos_token_id=2,
         )
     )
+
+
+def warn_of_unheard(tokenizer, caption: str) -> None:
+    """Warn, always in the same words, of a caption longer than the model hears."""
+    limit = tokenizer.model_max_length
+    clean = caption.encode("utf-8", "replace").decode("utf-8")
+    if len(tokenizer(clean, split_special_tokens=True, verbose=False).input_ids) > limit:
+        warnings.warn(
+            f"the model hears the first {limit} tokens of a caption, some {limit * 2 // 3} words; "
+            "what comes after costs bytes and changes nothing",
+            stacklevel=3,
+        )
 
 
 def tokenize(tokenizer, captions: list[str]) -> Tensor:

@@ -6,13 +6,13 @@
 
 Paper: PerCo, Sec. 3.
 Differs from the paper: one model serves several rates; the file is self-describing; indices are
-refined in a closed loop; the diffusion model is this project's small one, or a public Stable
-Diffusion in place of a private model.
+refined in a closed loop; a small diffusion model, or a public Stable Diffusion for a private one.
 
 Taught in notebook 00.
 """
 
 from collections.abc import Sequence
+from numbers import Real
 from pathlib import Path
 
 import torch
@@ -21,16 +21,16 @@ from PIL import Image
 from torch import Tensor
 
 from perco_lite.autoencoder import Autoencoder, StableDiffusionAutoencoder
-from perco_lite.captions import embed_captions, use_older_names
+from perco_lite.captions import embed_captions, use_older_names, warn_of_unheard
 from perco_lite.coding.bitstream import BitstreamError, PercoFile, pack, unpack, wrong_model
 from perco_lite.condition import LocalConditioner
 from perco_lite.data import image_to_tensor, pad_to_multiple, tensor_to_image
-from perco_lite.files import check_weights
+from perco_lite.files import MAX_PAINTED, check_weights
 from perco_lite.pixels import upright_size
-from perco_lite.rates import RATES, RatePoint, get_rate
+from perco_lite.rates import RATES, RatePoint
 from perco_lite.refinement import default_rounds, refine
 from perco_lite.sampling import denoise, draw_noise
-from perco_lite.tiling import Tiling, decode_latents, encode_image, group_by_size
+from perco_lite.tiling import Tiling, check_price, decode_latents, encode_image, group_by_size
 
 BUNDLED = Path(__file__).parent / "weights"
 DEFAULT_GUIDANCE = 1.0  # off: it costs twice the time and hardly changes what these weights paint
@@ -76,8 +76,7 @@ class PercoCodec(DiffusionPipeline):
     def from_stable_diffusion(cls, model_id=None, rates=("0.0019",), **options) -> "PercoCodec":
         """Build the paper's codec around a pretrained Stable Diffusion; it has yet to be trained.
 
-        ``model_id`` is a folder, a hub id, or several to try (default: mirrors of 2.1); ``options``
-        and errors: see ``stable_diffusion.build_sd_codec``.
+        Arguments and errors: see ``stable_diffusion.build_sd_codec``.
         """
         from perco_lite.full_scale.stable_diffusion import build_sd_codec
 
@@ -97,13 +96,11 @@ class PercoCodec(DiffusionPipeline):
                 "(perco train codec) and pass their folder"
             )
         dtype = kwargs.pop("dtype", kwargs.pop("torch_dtype", None)) or torch.float32
-        if not Path(path).is_dir():
-            path = cls.download(path, **kwargs)
+        path = path if Path(path).is_dir() else cls.download(path, **kwargs)
         check_weights(Path(path))
         codec = super().from_pretrained(path, **kwargs)
-        for component in codec.components.values():
-            if isinstance(component, torch.nn.Module):
-                torch.nn.Module.to(component, dtype=dtype)  # component.to would warn of float16
+        for module in filter(lambda c: isinstance(c, torch.nn.Module), codec.components.values()):
+            torch.nn.Module.to(module, dtype=dtype)  # module.to would warn of float16
         return codec
 
     def save_pretrained(self, save_directory, *args, **kwargs) -> None:
@@ -116,15 +113,15 @@ class PercoCodec(DiffusionPipeline):
         """Names of the rates these weights serve, lowest first."""
         return tuple(self.conditioner.config.rates)
 
-    def rate(self, name: str) -> RatePoint:
-        """Rate called ``name``; ValueError names those that these weights serve, if it is none."""
-        if name not in self.rates:
-            known = any(name == rate.name for rate in RATES)
+    def rate(self, name: str | float) -> RatePoint:
+        """Rate called ``name``, or the number; ValueError names those that these weights serve."""
+        known = next((rate for rate in RATES if rate.is_called(name)), None)
+        if not known or known.name not in self.rates:
             raise ValueError(
-                f"got rate {name!r}, {'one of the paper, not' if known else 'not one'} of these "
-                f"weights; expected one of {', '.join(self.rates)}"
+                f"got rate {name!r:.60}, {'one of the paper, not' if known else 'not one'} of "
+                f"these weights; expected one of {', '.join(self.rates)}"
             )
-        return get_rate(name)
+        return known
 
     @property
     def model_id(self) -> int:
@@ -136,7 +133,7 @@ class PercoCodec(DiffusionPipeline):
     ) -> None:
         """Work through photos of more than ``above`` pixels (default: one tile) in tiles.
 
-        Smaller tiles take less memory and more time. Raises ValueError as ``Tiling`` does.
+        Smaller tiles take less memory and more time. Errors as ``Tiling``.
         """
         self.tiling = Tiling(tile_pixels, overlap, tile_pixels**2 if above is None else above)
 
@@ -150,12 +147,12 @@ class PercoCodec(DiffusionPipeline):
         ``rounds`` of closed-loop refinement (see ``refinement``); 0 = the paper's nearest codes.
         """
         served = self.rate(rate)
-        rounds = default_rounds(rate) if rounds is None else rounds
+        rounds = default_rounds(served.name) if rounds is None else rounds
         padded = pad_to_multiple(image_to_tensor(image), served.stride)
-        device, dtype = self._execution_device, self.autoencoder.dtype
+        padded = padded.to(self._execution_device, self.autoencoder.dtype)
         with torch.no_grad():
-            latents = encode_image(self.autoencoder, padded.to(device, dtype), self.tiling)
-            return refine(self.conditioner, latents, rate, rounds)
+            latents = encode_image(self.autoencoder, padded, self.tiling)
+            return refine(self.conditioner, latents, served.name, rounds)
 
     def compress(
         self,
@@ -167,20 +164,18 @@ class PercoCodec(DiffusionPipeline):
         """Compress one PIL image or a list, of any size and mode, to the bytes of `.perco` files.
 
         ``rounds``: see ``encode``; more take longer, and move the size a little with a prior.
-        Raises ValueError for an unknown rate, a caption over 65,535 bytes, or lists that differ
-        in length.
+        Raises ValueError for an unknown rate, a caption over 65,535 bytes, or unlike lists.
         """
         if isinstance(image, (list, tuple)):
             captions = [caption] * len(image) if isinstance(caption, str) else list(caption)
             if len(captions) != len(image):
-                raise ValueError(
-                    f"got {len(captions)} captions for {len(image)} images; pass one for each"
-                )
-            pairs = zip(image, captions, strict=True)
-            return [self.compress(i, c, rate, rounds) for i, c in pairs]
-        indices = self.encode(image, rate, rounds)[0].cpu().numpy()
-        size = upright_size(image)
-        return pack(PercoFile(self.rate(rate), *size, caption, indices, self.model_id))
+                counts = f"{len(captions)} captions for {len(image)} images"
+                raise ValueError(f"got {counts}; pass one for each")
+            return [self.compress(i, c, rate, rounds) for i, c in zip(image, captions, strict=True)]
+        indices, size = self.encode(image, rate, rounds)[0].cpu().numpy(), upright_size(image)
+        data = pack(PercoFile(self.rate(rate), *size, caption, indices, self.model_id))
+        warn_of_unheard(self.tokenizer, caption)
+        return data
 
     def decompress(
         self,
@@ -191,28 +186,29 @@ class PercoCodec(DiffusionPipeline):
         seed: int | list[int] = 0,
         anchor: float = DEFAULT_ANCHOR,
         temperature: float | None = None,
+        max_pixels: int | None = MAX_PAINTED,
     ) -> Image.Image | list[Image.Image]:
         """Paint the photo (or photos) back from the bytes of `.perco` files.
 
         Args:
             data: one file's bytes, or what ``unpack`` made of them, or a list; files of equal
                 padded size share U-Net calls.
-            num_inference_steps: denoising steps; 20 is usual, 5 are nearly as good above 0.05 bpp.
+            num_inference_steps: 20 is usual, 5 are nearly as good above 0.05 bpp.
             guidance_scale: weight of the caption; 1 = off and twice as fast. None for this and
                 ``temperature``: what suits these weights.
-            generator: CPU generator(s), instead of ``seed``.
-            temperature: scale of the first noise; below 1 noise decides less: smoother, nearer
-                to the original in PSNR, poorer in texture.
+            temperature: scale of the first noise; below 1: smoother, better PSNR, less texture.
             anchor: in [0,1], how firmly coarse colours are held to what the bits imply; weights
                 without a condition decoder (as in the paper) imply nothing, so it has no effect.
-            seed: one for all, or one per file; the same seed gives the same picture.
+            seed: one for all, or one per file; same seed, same picture. Or CPU ``generator``(s).
+            max_pixels: of a file; None = paint any. Few bytes may ask for a hundred megapixels.
         Raises:
+            ValueError: a file of more, with what it would cost; nothing was painted.
             BitstreamError: not a `.perco` file of these weights, or damaged.
         """
         single = not isinstance(data, (list, tuple))
-        own = self.model_id  # hashes the codebooks: once for all files
-        files = [self._parsed(d, own) for d in ([data] if single else data)]
-        seeds = generator if generator is not None else seed
+        limits = self.model_id, max_pixels, num_inference_steps  # the id takes a while: asked once
+        files = [self._parsed(d, *limits) for d in ([data] if single else data)]
+        seeds = seed if generator is None else generator
         seeds = list(seeds) if isinstance(seeds, (list, tuple)) else [seeds] * len(files)
         if len(seeds) != len(files):
             raise ValueError(f"got {len(seeds)} seeds for {len(files)} files; pass one for each")
@@ -228,12 +224,13 @@ class PercoCodec(DiffusionPipeline):
 
     __call__ = decompress
 
-    def _parsed(self, data: bytes | PercoFile, model_id: int) -> PercoFile:
+    def _parsed(self, data: bytes | PercoFile, model_id: int, limit: int | None, steps: int):
         """A file of these weights and of a rate they serve, unpacked where it is not yet."""
         file = data if isinstance(data, PercoFile) else unpack(data, model_id)
         if file.model_id != model_id:
             raise BitstreamError(wrong_model(file.model_id, model_id))
         self.rate(file.rate.name)
+        check_price(file, limit, steps)
         return file
 
     @torch.no_grad()
@@ -249,9 +246,8 @@ class PercoCodec(DiffusionPipeline):
         None for weights whose condition estimates nothing (the paper's, Stable Diffusion's).
         """
         latents = self.conditioner.estimate(self.condition(file))
-        if latents is None:
-            return None
-        return self._decode(latents)[0].crop((0, 0, file.width, file.height))
+        size = 0, 0, file.width, file.height
+        return None if latents is None else self._decode(latents)[0].crop(size)
 
     @torch.no_grad()
     def paint(
@@ -270,23 +266,21 @@ class PercoCodec(DiffusionPipeline):
         ``rate``, ``seed``: one for all or one each; all else as ``decompress``, which is this after
         unpacking, in groups that fit into memory (``group_by_size``). Images are 8h' × 8w' pixels.
         """
-        device, dtype = self._execution_device, self.unet.dtype
-        count, defaults = len(condition), self.config
-        rates = [rate] * count if isinstance(rate, str) else rate
+        device, dtype, count = self._execution_device, self.unet.dtype, len(condition)
+        rates = [rate] * count if isinstance(rate, str | Real) else rate
         seeds = seed if isinstance(seed, list) else [seed] * count
         condition = condition.to(device, dtype)
         noise = draw_noise((self.autoencoder.config.latent_channels, *condition.shape[-2:]), seeds)
-        noise = (defaults.temperature if temperature is None else temperature) * noise
-        guidance_scale = defaults.guidance_scale if guidance_scale is None else guidance_scale
+        noise = (self.config.temperature if temperature is None else temperature) * noise
+        guidance_scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
         embeddings = embed_captions(self.tokenizer, self.text_encoder, [*captions, ""])
         rate_ids = torch.tensor([RATES.index(self.rate(name)) for name in rates], device=device)
         with self.progress_bar(total=num_inference_steps) as bar:
             texts = embeddings[:-1], embeddings[-1:]
             inputs = noise.to(device, dtype), condition, *texts, rate_ids
-            options = num_inference_steps, guidance_scale
-            coarse = self.conditioner.estimate(condition), anchor
-            steps = denoise(self.unet, self.scheduler, *inputs, *options, *coarse, self.tiling)
-            for step in steps:
+            options = num_inference_steps, guidance_scale, self.conditioner.estimate(condition)
+            options = *options, anchor, self.tiling
+            for step in denoise(self.unet, self.scheduler, *inputs, *options):
                 latents = step.latents
                 bar.update()
         images = self._decode(latents)

@@ -16,6 +16,7 @@ Taught in notebook 01.
 import importlib.util
 import json
 import os
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from perco_lite.files import list_folder
 from perco_lite.pixels import PHOTO_SUFFIXES, PhotoError, decode_photo, to_rgb
 
 DATA_NAMES = ("kodak", "train", "val", "coco_eval", "coco30k", "captions", "weights")
@@ -102,22 +104,21 @@ def pad_to_multiple(tensor: Tensor, multiple: int) -> Tensor:
 
 
 def list_photos(paths: str | Path | Iterable[str | Path]) -> list[Path]:
-    """List files as given and folders by their photos, sorted by name; subfolders are left out.
+    """List files as given and folders by their photos, sorted by name.
 
-    Raises ``FileNotFoundError`` for a missing path and for a folder without photos.
+    What a folder has besides is named in a warning. Raises ``FileNotFoundError`` for a missing
+    path and for a folder without photos.
     """
     photos = []
     for path in [paths] if isinstance(paths, str | Path) else paths:
         path = Path(path)
         if path.is_dir():
-            found = sorted(
-                file
-                for file in path.iterdir()
-                if file.suffix.lower() in PHOTO_SUFFIXES and not file.name.startswith(".")
-            )
+            found, note = list_folder(path, PHOTO_SUFFIXES)
             if not found:
                 suffixes = " ".join(sorted(PHOTO_SUFFIXES))
                 raise FileNotFoundError(f"no photos in {path}; expected files ending in {suffixes}")
+            if note:
+                warnings.warn(note, stacklevel=2)
             photos += found
         elif path.exists():
             photos.append(path)
@@ -158,23 +159,28 @@ def read_caption_lists(path: str | Path) -> dict[str, list[str]]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f'no captions at {path}; write one as {{"photo.png": "caption"}}')
+    data = path.read_bytes()
     try:
-        captions = json.loads(path.read_text(encoding="utf-8"))
+        captions = json.loads(data.decode("utf-8-sig"))
         if isinstance(captions.get("annotations"), list):
             captions = _coco_captions(captions)
         lists = {key: [text] if isinstance(text, str) else text for key, text in captions.items()}
-    except (ValueError, AttributeError, KeyError, TypeError) as error:
+    except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
+        if isinstance(error, UnicodeDecodeError) or b"\0" in data:  # of UTF-16
+            raise ValueError(f"{path} is not UTF-8; save it as UTF-8") from error
         raise ValueError(f'{path} is not a JSON object {{"photo.png": "caption"}}') from error
     for key, texts in lists.items():
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-            raise ValueError(f"{path}: got {texts!r} for {key}, expected a string or list of them")
+            raise ValueError(
+                f"{path}: got {ascii(texts):.60} for {key:.60}, expected a string or list of them"
+            )
     return lists
 
 
 def _coco_captions(content: dict) -> dict[str, list[str]]:
     names = {image["id"]: image["file_name"] for image in content["images"]}
     captions: dict[str, list[str]] = {}
-    for note in sorted(content["annotations"], key=lambda note: note["id"]):
+    for note in sorted(content["annotations"], key=lambda note: note.get("id", 0)):
         captions.setdefault(names[note["image_id"]], []).append(note["caption"].strip())
     return captions
 

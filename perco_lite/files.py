@@ -2,6 +2,7 @@
 
     picture, table, bytes ──write_whole──► a file that is never seen half written
     path ──read_perco──► the bytes of a `.perco` file, and no more than one can have
+    text of a file or a name ──printable──► one bounded line that cannot steer a terminal
     folder ──check_weights──► an error, or nothing: all it names is a codec's, and may be imported
 
 Paper: nothing on this.
@@ -12,7 +13,8 @@ Taught in notebook 00.
 import csv
 import io
 import json
-import os
+import re
+import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,7 +23,11 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 SOFTWARE = "perco_lite"  # written into our PNGs: these may be painted over
+MAX_PAINTED = 16_000_000  # pixels of a file, unless more is asked for: ten bytes name 100 million
 MAX_PERCO_BYTES = 2**22  # no valid file is half as long
+
+# Errors that come with a message for users.
+PROBLEMS = (OSError, ValueError, RuntimeError, MemoryError, ImportError, FloatingPointError)
 
 # Library and classes of a codec's parts. diffusers imports whatever a folder of weights names.
 PARTS = {
@@ -47,16 +53,55 @@ PARTS = {
 }
 
 
+def printable(text: object, limit: int = 1200) -> str:
+    """Text that came from a file or a name, as one line that is safe to print.
+
+    Escapes what a terminal obeys or does not show (line ends, ESC, U+009B, U+202E) as Python does;
+    of more than ``limit`` characters the middle is left out.
+    """
+    text = _cut(str(text), limit)
+    return _cut("".join(c if c.isprintable() else ascii(c)[1:-1] for c in text), limit)
+
+
+def _cut(text: str, limit: int) -> str:
+    tail = limit // 3
+    return text if len(text) <= limit else f"{text[: limit - tail - 3]} … {text[-tail:]}"
+
+
 def explain(error: Exception) -> str:
-    """What went wrong, in one line without the library's own decoration."""
-    if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{error.filename}: {error.strerror}"
-    message = " ".join(str(error).split()) or type(error).__name__
+    """What went wrong, in one bounded line without the library's own decoration."""
+    if isinstance(error, OSError) and error.strerror:
+        named = f"{error.filename}: " if error.filename else ""
+        return printable(f"{named}{error.strerror}")
+    message = printable(" ".join(str(error).split()), 600)
+    if not message or not isinstance(error, PROBLEMS):
+        message = f"{type(error).__name__}: {message}".removesuffix(": ")
     if isinstance(error, MemoryError) or "allocate" in message or "out of memory" in message:
         return (
             "not enough memory for a photo of this size; make it smaller, or use another --device"
         )
     return message
+
+
+def list_folder(folder: Path, suffixes: frozenset[str]) -> tuple[list[Path], str]:
+    """Files of a folder that end in ``suffixes``, by name, and a note of what is not read.
+
+    The note is "" where all else are hidden files, and those that other commands read or write.
+    """
+    from perco_lite.pixels import PHOTO_SUFFIXES
+
+    known = suffixes | PHOTO_SUFFIXES | {".perco", ".json"}
+    entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    files = [f for f in entries if f.suffix.lower() in suffixes and (f.is_file() or not f.exists())]
+    other = [f for f in entries if f.is_dir() or f.suffix.lower() not in known]
+    other = [f.name + "/" * f.is_dir() for f in other]
+    if not other:
+        return files, ""
+    some = ", ".join(printable(name, 80) for name in other[:5])
+    note = f"{folder}: {len(other)} not read: {some}{', …' if len(other) > 5 else ''}"
+    if any(name.lower().endswith((".heic", ".heif")) for name in other):
+        note += "; for .heic pip install 'perco_lite[heic]'"
+    return files, note
 
 
 def read_perco(path: Path) -> bytes:
@@ -105,13 +150,23 @@ def check_weights(folder: Path) -> None:
             )
 
 
+def is_hub_id(weights: str) -> bool:
+    """Whether weights are named as on the hub: ``owner/name``."""
+    return re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", weights) is not None
+
+
+def fresh_name(path: Path) -> Path:
+    """A name in the folder of ``path`` that nobody else takes, in whatever container they run."""
+    return path.with_name(f".perco_lite-{secrets.token_hex(8)}.part")
+
+
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """Another name to write under, renamed at the end: nobody ever sees half a file, Ctrl-C or not.
 
     Raises ``OSError`` naming ``path``.
     """
-    fresh = path.with_name(f".perco_lite-{os.getpid()}.part")
+    fresh = fresh_name(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield fresh

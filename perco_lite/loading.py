@@ -10,7 +10,6 @@ Taught in notebook 00.
 
 import hashlib
 import platform
-import re
 from pathlib import Path
 
 import torch
@@ -19,7 +18,7 @@ from perco_lite.autoencoder import Autoencoder
 from perco_lite.captions import build_text_encoder
 from perco_lite.codec import BUNDLED, PercoCodec
 from perco_lite.condition import LocalConditioner
-from perco_lite.files import check_weights, explain
+from perco_lite.files import check_weights, explain, is_hub_id
 from perco_lite.unet import build_scheduler, build_unet
 
 SAMPLERS = ("ddim", "dpm++")
@@ -107,7 +106,7 @@ def _check_weights(weights: str | None) -> None:
         return
     folder = Path(weights)
     if not folder.is_dir():
-        if folder.exists() or not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", weights):
+        if folder.exists() or not is_hub_id(weights):
             raise FileNotFoundError(f"no folder of weights at {weights or repr(weights)}; check it")
         return  # owner/name on the hub
     check_weights(folder)

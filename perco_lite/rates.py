@@ -12,6 +12,7 @@ Taught in notebook 00.
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 
 
 def uniform_code_bytes(count: int, codebook_size: int) -> int:
@@ -44,6 +45,12 @@ class RatePoint:
                 f"got stride {self.stride} and codebook_size {self.codebook_size}; expected at "
                 "least 1 and 2: take a rate from RATES, or raise them"
             )
+
+    def is_called(self, name: str | float) -> bool:
+        """Whether ``name`` is this rate's, or its number."""
+        if isinstance(name, Real):
+            return abs(float(self.name) - name) < 1e-6
+        return self.name == name
 
     @property
     def bits_per_index(self) -> float:
@@ -86,10 +93,10 @@ RATES: tuple[RatePoint, ...] = (
 )
 
 
-def get_rate(name: str) -> RatePoint:
-    """Rate called ``name``, such as ``"0.0019"``; raises ``ValueError`` listing the names."""
+def get_rate(name: str | float) -> RatePoint:
+    """Rate called ``name``, such as ``"0.0019"``, or the number; ValueError lists the names."""
     for rate in RATES:
-        if rate.name == name:
+        if rate.is_called(name):
             return rate
     names = ", ".join(rate.name for rate in RATES)
-    raise ValueError(f"got rate {name!r}, expected one of {names}: pass the name as a string")
+    raise ValueError(f"got rate {name!r:.60}, expected one of {names}: pass the name as a string")

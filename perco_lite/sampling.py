@@ -17,6 +17,7 @@ Taught in notebooks 05 and 06.
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import index
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -44,7 +45,7 @@ def draw_noise(shape: tuple[int, ...], seeds: list[int | torch.Generator]) -> Te
     batch it is in.
     """
     kind = torch.Generator
-    generators = [s if isinstance(s, kind) else kind().manual_seed(s) for s in seeds]
+    generators = [s if isinstance(s, kind) else kind().manual_seed(index(s)) for s in seeds]
     return torch.stack([torch.randn(shape, generator=generator) for generator in generators])
 
 

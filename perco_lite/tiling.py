@@ -146,6 +146,22 @@ class Tiling:
         return joined.to(part.dtype)
 
 
+def check_price(file, limit: int | None, steps: int) -> None:
+    """Raise ValueError, with what it would cost, for a file of more pixels than ``limit``.
+
+    The price is what the bundled weights take on two cores of a laptop.
+    """
+    pixels = file.width * file.height
+    if limit is not None and pixels > limit:
+        megapixels = pixels / 1e6
+        raise ValueError(
+            f"{file.width}×{file.height} is {megapixels:.1f} megapixels, over the limit of "
+            f"{limit / 1e6:.1f}: painting it takes some {0.5 + 0.055 * megapixels:.1f} GB of "
+            f"memory and {megapixels * (0.13 * steps + 0.2):.0f} seconds; if you trust it, "
+            f"raise max_pixels (--max-pixels {pixels})"
+        )
+
+
 def group_by_size(files: list) -> list[list[int]]:
     """Numbers of files whose latents have the same size, at most BATCH_PIXELS together."""
     by_size: dict[tuple[int, int], list[int]] = {}
@@ -173,7 +189,7 @@ def decode_in_groups(
         started = time.perf_counter()
         try:
             results = decode(group)
-        except (MemoryError, RuntimeError, ValueError) as error:
+        except Exception as error:
             if len(group) > 1:  # alone, some of them may still be possible
                 groups = [[number] for number in group] + groups
                 continue

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from perco_lite.cli.options import DenoisingSteps, Device, Weights, errors_in_one_line
+from perco_lite.cli.options import DenoisingSteps, Device, Weights, emit, say
 
 
 def claims(
@@ -40,17 +40,16 @@ def claims(
 
     A quarter of an hour on two cores. What is finished is not measured again.
     """
-    with errors_in_one_line():
-        if table:
-            from perco_lite.claims.claim_list import CLAIMS
-            from perco_lite.claims.table import judge, markdown
+    if table:
+        from perco_lite.claims.claim_list import CLAIMS
+        from perco_lite.claims.table import judge, markdown
 
-            typer.echo(markdown(judge(output, CLAIMS)))
-            return
-        from perco_lite.claims.run import run_experiments
-        from perco_lite.claims.workbench import ClaimSettings
-        from perco_lite.loading import load_codec
+        emit(markdown(judge(output, CLAIMS)))
+        return
+    from perco_lite.claims.run import run_experiments
+    from perco_lite.claims.workbench import ClaimSettings
+    from perco_lite.loading import load_codec
 
-        settings = ClaimSettings(photos, crop, steps, seeds, draws, training_steps, training_photos)
-        codec = load_codec(weights, device)
-        run_experiments(names or [], output, codec, settings, typer.echo, weights)
+    settings = ClaimSettings(photos, crop, steps, seeds, draws, training_steps, training_photos)
+    codec = load_codec(weights, device)
+    run_experiments(names or [], output, codec, settings, say, weights)

@@ -20,7 +20,7 @@ from perco_lite.coding.bitstream import unpack
 from perco_lite.data import Sample, sample_photos
 from perco_lite.evaluation.codecs.classical import BaselineResult, available, encode_near, smallest
 from perco_lite.evaluation.scoring import load_photo_metrics
-from perco_lite.files import save_png, write_csv, write_whole
+from perco_lite.files import printable, save_png, write_csv, write_whole
 from perco_lite.loading import device_name, load_codec
 from perco_lite.plotting import Tile, contact_sheet
 
@@ -130,7 +130,7 @@ def _print_table(rows: list[dict]) -> None:
             for name, form in FORMATS.items()
         }
         parts = " + ".join(cells.pop(part) for part in ("header", "caption", "indices"))
-        head = f"{row['photo']:{width}}  {row['rate']}  {cells.pop('bytes')} = {parts}"
+        head = f"{printable(row['photo']):{width}}  {row['rate']}  {cells.pop('bytes')} = {parts}"
         print("  ".join([head, *cells.values()]))
     print("mean of the photos")
     for rate in dict.fromkeys(row["rate"] for row in rows):

@@ -25,7 +25,7 @@ from typing import Annotated
 import typer
 from tqdm import tqdm
 
-from perco_lite.cli.options import errors_in_one_line
+from perco_lite.cli.options import say
 
 # {name} is what a line of the list says, without its suffix
 SOURCES = {
@@ -59,14 +59,13 @@ def download(
     workers: Annotated[int, typer.Option(help="Downloads at a time.", min=1)] = 16,
 ) -> None:
     """Download the photos of a list; run it again after a break to go on."""
-    with errors_in_one_line():
-        names = read_list(photos)
-        if limit:
-            names = dict(list(names.items())[:limit])
-        done = download_photos(names, output, source, workers)
+    names = read_list(photos)
+    if limit:
+        names = dict(list(names.items())[:limit])
+    done = download_photos(names, output, source, workers)
     for name, reason in done.failed.items():
-        typer.echo(f"failed: {name}: {reason}", err=True)
-    typer.echo(f"{output}: {done.present} photos, {done.new} new, {len(done.failed)} failed")
+        say(f"failed: {name}: {reason}", err=True)
+    say(f"{output}: {done.present} photos, {done.new} new, {len(done.failed)} failed")
 
 
 def read_list(path: str | Path) -> dict[str, str | None]:
@@ -163,7 +162,7 @@ def _fetch(fetcher, files: Iterable[str], workers: int) -> Iterator[tuple[str, s
 
 
 def _entries(path: Path) -> Iterator[tuple[str, str | None]]:
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8-sig") as file:
         if path.suffix == ".csv":
             rows = csv.DictReader(file)
             if "ImageID" not in (rows.fieldnames or ()):

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from perco_lite.cli.options import DenoisingSteps, Device, Json, Weights, errors_in_one_line, tell
+from perco_lite.cli.options import DenoisingSteps, Device, Json, Weights, emit, say, tell
 from perco_lite.evaluation.table import DEFAULT_CODECS, check_writable
 
 CODECS = ",".join(DEFAULT_CODECS)
@@ -90,30 +90,29 @@ def evaluate_command(
 
     Run again after a crash, it goes on where it stopped.
     """
-    with errors_in_one_line():
-        check_writable(output)  # before torch is loaded
+    check_writable(output)  # before torch is loaded
 
-        from perco_lite.evaluation.datasets import open_dataset
+    from perco_lite.evaluation.datasets import open_dataset
 
-        found = open_dataset(dataset, folder, captions, names, resize, photos)
-        wanted = _split(codecs, "--codecs")
+    found = open_dataset(dataset, folder, captions, names, resize, photos)
+    wanted = _split(codecs, "--codecs")
 
-        from perco_lite.evaluation.codecs.ours import OURS, Decoding
-        from perco_lite.evaluation.evaluate import evaluate
-        from perco_lite.evaluation.scoring import PHOTO_METRICS, SET_METRICS, check_names
-        from perco_lite.rates import RATES
+    from perco_lite.evaluation.codecs.ours import OURS, Decoding
+    from perco_lite.evaluation.evaluate import evaluate
+    from perco_lite.evaluation.scoring import PHOTO_METRICS, SET_METRICS, check_names
+    from perco_lite.rates import RATES
 
-        every = (*PHOTO_METRICS, *SET_METRICS)
-        scores = every if metrics == "all" else _split(metrics, "--metrics", empty=True)
-        check_names(scores)  # before weights are loaded
-        codec = _load(weights, device) if set(OURS) & set(wanted) else None
-        rungs = [_number(text) for text in _split(ladder or "", "--ladder", empty=True)]
-        chosen = [rate.name for rate in RATES] if codec is None else codec.rates
-        chosen = chosen if rates is None else _split(rates, "--rates")
-        held = {} if anchor is None else {"anchor": anchor}
-        how = Decoding(steps, guidance, temperature, seed=seed, **held)
-        common = found, output, wanted, scores, chosen, codec, rungs, how, rounds, keep, batch
-        summary = evaluate(*common, quiet=as_json, say=lambda line: typer.echo(line, err=True))
+    every = (*PHOTO_METRICS, *SET_METRICS)
+    scores = every if metrics == "all" else _split(metrics, "--metrics", empty=True)
+    check_names(scores)  # before weights are loaded
+    codec = _load(weights, device) if set(OURS) & set(wanted) else None
+    rungs = [_number(text) for text in _split(ladder or "", "--ladder", empty=True)]
+    chosen = [rate.name for rate in RATES] if codec is None else codec.rates
+    chosen = chosen if rates is None else _split(rates, "--rates")
+    held = {} if anchor is None else {"anchor": anchor}
+    how = Decoding(steps, guidance, temperature, seed=seed, **held)
+    common = found, output, wanted, scores, chosen, codec, rungs, how, rounds, keep, batch
+    summary = evaluate(*common, quiet=as_json, say=lambda line: say(line, err=True))
     if summary:  # else another process of the same run tells
         _answer(summary, output, as_json)
 
@@ -144,13 +143,13 @@ def _number(text: str) -> float:
 def _answer(summary: dict, output: Path, as_json: bool) -> None:
     """Print the summary; what failed for one photo makes the exit code 2."""
     if as_json:
-        typer.echo(json.dumps(summary, indent=1))
+        emit(json.dumps(summary, indent=1))
     else:
-        typer.echo(_text_table(summary["results"]))
+        emit(_text_table(summary["results"]))
         for name, reason in summary["codecs"].items():
             if reason != "measured":
-                typer.echo(f"not measured: {name} ({reason})")
-        typer.echo(f"{output}, {output.with_suffix('.json')}")
+                say(f"not measured: {name} ({reason})")
+        say(f"{output}, {output.with_suffix('.json')}")
     for one in summary["skipped"]:
         tell(f"{' '.join(filter(None, (one['photo'], one['codec'], one['rate'])))}: {one['error']}")
     if summary["skipped"]:

@@ -15,13 +15,14 @@ from pathlib import Path
 
 from perco_lite.coding.bitstream import WRITTEN_VERSION, unpack
 from perco_lite.coding.entropy_coding import TABLE, caption_costs, zlib_bytes
+from perco_lite.files import explain, is_hub_id, printable
 from perco_lite.rates import RATES
 
 KODAK = (512, 768)  # height, width
 SIZES_NAME = "kodak_sizes.csv"
 BIT_KINDS = ("nominal", "model", "actual")
 _SHADES = " .:-=+*#%@"
-_MAP_COLUMNS = 96
+_MAP_COLUMNS, _MAP_ROWS = 96, 40  # a larger grid is thinned out, in both directions alike
 
 
 def describe(data: bytes) -> dict:
@@ -60,7 +61,7 @@ def describe_text(row: dict) -> str:
     """The same for people; the index map is drawn in shades, one character an index or a few."""
     h, w = row["grid"]
     lines = [
-        row.get("file", ""),
+        printable(row.get("file", "")),
         f"  {row['width']}×{row['height']} pixels at rate {row['rate']}, model {row['model_id']}, "
         f"format version {row['format_version']}",
         f"  {row['bytes']} bytes = {row['bits_per_pixel']:.4f} bpp",
@@ -70,14 +71,15 @@ def describe_text(row: dict) -> str:
             + " ".join(f"{row['bits'][name][kind]:8.1f}" for kind in BIT_KINDS)
             for name, count in row["ledger"].items()
         ),
-        f"  caption: {row['caption']!r} ({row['caption_utf8_bytes']} bytes as UTF-8, "
+        f"  caption: {printable(repr(row['caption']), 500)} "
+        f"({row['caption_utf8_bytes']} bytes as UTF-8, "
         f"{row['caption_zlib_bytes']} with zlib as in the paper)",
         *([_words_text(row["caption_bits_by_word"])] if row["caption_bits_by_word"] else []),
         f"  indices: {h}×{w} of {row['codebook_size']} codes, "
         f"{row['index_bits_nominal']:.0f} bits uniformly"
         f"{', here with a prior' if row['index_prior'] else ''}; darker = higher number",
     ]
-    step = math.ceil(w / _MAP_COLUMNS)
+    step = max(math.ceil(w / _MAP_COLUMNS), math.ceil(h / _MAP_ROWS))
     for line in row["indices"][::step]:
         shades = (line[i] * len(_SHADES) // row["codebook_size"] for i in range(0, w, step))
         lines.append("    " + "".join(_SHADES[s] for s in shades))
@@ -86,23 +88,33 @@ def describe_text(row: dict) -> str:
 
 def _words_text(costs: list[tuple[str, float]]) -> str:
     words = " ".join(f"{word.strip() or repr(word)} {bits:.1f}" for word, bits in costs)
-    return f"    bits a word with the caption table: {words}"
+    return f"    bits a word with the caption table: {printable(words, 800)}"
 
 
 def served_rates(weights: str | None = None) -> list[str]:
     """Names of the rates that weights serve, from their configuration; none where none are bundled.
 
-    Raises ``FileNotFoundError`` or ``ValueError`` for a folder that holds no codec.
+    Of weights on the hub, only that is downloaded. Raises ``FileNotFoundError`` or ``ValueError``
+    where there is no codec.
     """
     folder = Path(__file__).parents[1] / "weights" if weights is None else Path(weights)
     config = folder / "conditioner" / "config.json"
+    if weights is not None and not folder.exists() and is_hub_id(weights):
+        from huggingface_hub import hf_hub_download
+
+        try:
+            config = Path(hf_hub_download(weights, "conditioner/config.json"))
+        except (OSError, ValueError) as error:
+            raise FileNotFoundError(
+                f"no codec at {weights} on the hub, or no way to it ({explain(error)}); check it"
+            ) from error
     if weights is None and not config.exists():
         return []
     if not config.exists():
         raise FileNotFoundError(f"no codec in the folder {weights!r}; give one that holds a codec")
     try:
         return list(json.loads(config.read_text(encoding="utf-8"))["rates"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{config} is damaged; download or train these weights again") from error
 
 

@@ -19,22 +19,35 @@ import typer
 from perco_lite.cli.claims import claims
 from perco_lite.cli.download import download
 from perco_lite.cli.evaluate import evaluate_command
-from perco_lite.cli.files import Batch, decompress_files, expand, plan_outputs
+from perco_lite.cli.files import (
+    Batch,
+    check_replaced,
+    decompress_files,
+    expand,
+    plan_outputs,
+    without_painted,
+)
 from perco_lite.cli.options import (
     DenoisingSteps,
     Device,
     Dtype,
     Files,
     Json,
+    MaxPixels,
+    OneLine,
+    Overwrite,
     Weights,
-    errors_in_one_line,
+    emit,
     fail,
+    note,
+    say,
 )
 from perco_lite.cli.pretrained import caption, convert
 from perco_lite.cli.train import train_app
-from perco_lite.files import read_perco, write_whole
+from perco_lite.files import MAX_PAINTED, printable, read_perco, write_whole
 
 app = typer.Typer(
+    cls=OneLine,
     help="Photos in a hundred bytes or so: PerCo, small enough for a laptop.",
     no_args_is_help=True,
     add_completion=False,
@@ -57,7 +70,9 @@ def main() -> None:
 
 @app.command()
 def compress(
-    photos: Annotated[list[Path], typer.Argument(help="Photos or folders of photos.")],
+    photos: Annotated[
+        list[Path], typer.Argument(help="Photos or folders of photos.", readable=False)
+    ],
     caption: Annotated[str | None, typer.Option(help="Caption for all of them.")] = None,
     captions: Annotated[Path | None, typer.Option(help='JSON: {"photo.png": "caption"}.')] = None,
     rate: Annotated[str, typer.Option(help="Name of a rate; see `perco rates`.")] = "0.0019",
@@ -73,6 +88,7 @@ def compress(
             help="2 (default), or 1: uniform indices and deflate; mostly more bytes, same photo.",
         ),
     ] = None,
+    overwrite: Overwrite = False,
     weights: Weights = None,
     device: Device = None,
     dtype: Dtype = None,
@@ -83,31 +99,29 @@ def compress(
 
     if caption is not None and captions is not None:
         fail("got --caption and --captions; give one of them")
-    with errors_in_one_line():
-        table = {} if captions is None else load_captions(captions)
+    table = {} if captions is None else load_captions(captions)
     batch = Batch()
-    plan = plan_outputs(expand(photos, PHOTO_SUFFIXES, batch), output, ".perco", batch)
+    files = without_painted(expand(photos, PHOTO_SUFFIXES, batch))
+    plan = plan_outputs(files, output, ".perco", batch)
     if plan:
         from perco_lite.loading import load_codec
 
-        with errors_in_one_line():
-            codec = load_codec(weights, device, dtype)
-            codec.rate(rate)
+        codec = load_codec(weights, device, dtype)
+        codec.rate(rate)
     for path, (target,) in plan:
-        try:
+        with batch.item(path):
             image = load_photo(path)
             text = table.get(path.name, "") if caption is None else caption
+            if not overwrite:
+                check_replaced(codec, path, image, target)
             data = codec.compress(image, text, rate)
             data = data if version is None else pack(unpack(data), version)
             write_whole(target, data)
-        except (OSError, ValueError, MemoryError, RuntimeError) as error:
-            batch.fail(path, error)
-            continue
-        parts = ", ".join(f"{name} {count}" for name, count in unpack(data).ledger.items() if count)
-        bpp = 8 * len(data) / (image.width * image.height)
-        typer.echo(f"{target}: {len(data)} bytes ({parts}), {bpp:.4f} bpp")
-        if captions is not None and path.name not in table:
-            typer.echo(f"note: {captions} has no caption for {path.name}; used none", err=True)
+            parts = (f"{name} {count}" for name, count in unpack(data).ledger.items() if count)
+            bpp = 8 * len(data) / (image.width * image.height)
+            say(f"{target}: {len(data)} bytes ({', '.join(parts)}), {bpp:.4f} bpp")
+            if captions is not None and path.name not in table:
+                note(f"{captions} has no caption for {path.name}; used none")
     batch.finish()
 
 
@@ -125,6 +139,7 @@ def decompress(
         list[int] | None, typer.Option(help="Default 0; repeat for several pictures a file.")
     ] = None,
     sampler: Annotated[str, typer.Option(help="ddim or dpm++.")] = "ddim",
+    max_pixels: MaxPixels = MAX_PAINTED,
     weights: Weights = None,
     device: Device = None,
     dtype: Dtype = None,
@@ -143,19 +158,18 @@ def decompress(
     if plan:
         from perco_lite.loading import load_codec, set_sampler
 
-        with errors_in_one_line():
-            codec = load_codec(weights, device, dtype)
-            set_sampler(codec, sampler)
-        rows = decompress_files(codec, plan, steps, guidance, seeds, batch.fail)
+        codec = load_codec(weights, device, dtype)
+        set_sampler(codec, sampler)
+        rows = decompress_files(codec, plan, steps, guidance, seeds, batch.fail, max_pixels)
     before = "["  # each row at once, and all together one JSON list
     for row in rows:
         if as_json:
-            typer.echo(before + json.dumps(row), nl=False)
+            emit(before + json.dumps(row), end=False)
         else:
-            typer.echo(f"{row['output']}: {row['width']}×{row['height']}, {row['seconds']:.1f} s")
+            say(f"{row['output']}: {row['width']}×{row['height']}, {row['seconds']:.1f} s")
         before = ",\n"
     if as_json:
-        typer.echo("[]" if before == "[" else "]")
+        emit("[]" if before == "[" else "]")
     batch.finish()
 
 
@@ -167,15 +181,12 @@ def inspect(files: Files, as_json: Json = False) -> None:
     batch = Batch()
     rows = []
     for path in expand(files, PERCO, batch):
-        try:
+        with batch.item(path):
             rows.append({"file": str(path), **describe(read_perco(path))})
-        except (OSError, ValueError) as error:
-            batch.fail(path, error)
-            continue
-        if not as_json:
-            typer.echo(describe_text(rows[-1]))
+            if not as_json:
+                emit(describe_text(rows.pop()))
     if as_json:
-        typer.echo(json.dumps(rows, indent=1))
+        emit(json.dumps(rows, indent=1))
     batch.finish()
 
 
@@ -184,9 +195,8 @@ def rates(as_json: Json = False, weights: Weights = None) -> None:
     """List the paper's rates, what they cost on a Kodak photo, and which these weights serve."""
     from perco_lite.cli.inspecting import rate_table, rate_text
 
-    with errors_in_one_line():
-        table = rate_table(weights)
-    typer.echo(json.dumps(table, indent=1) if as_json else rate_text(table))
+    table = rate_table(weights)
+    emit(json.dumps(table, indent=1) if as_json else rate_text(table))
 
 
 @app.command()
@@ -194,12 +204,11 @@ def info(as_json: Json = False, weights: Weights = None) -> None:
     """Show versions, device, and the weights with their hash."""
     from perco_lite.cli.info import describe_installation
 
-    with errors_in_one_line():
-        facts = describe_installation(weights)
+    facts = describe_installation(weights)
     if as_json:
-        typer.echo(json.dumps(facts, indent=1))
+        emit(json.dumps(facts, indent=1))
     else:
-        typer.echo("\n".join(f"{name:14} {value}" for name, value in facts.items()))
+        emit("\n".join(printable(f"{name:14} {value}") for name, value in facts.items()))
 
 
 @app.command()
@@ -214,8 +223,7 @@ def demo(
     """Compress the sample photos at every rate, decode them in another process, compare."""
     from perco_lite.cli.demo import run_demo
 
-    with errors_in_one_line():
-        run_demo(output, photos, steps, weights)
+    run_demo(output, photos, steps, weights)
 
 
 @app.command()
@@ -233,12 +241,11 @@ def bench(
     from perco_lite.evaluation.bench import run_bench
     from perco_lite.training.shards import read_training_photos
 
-    with errors_in_one_line():
-        held_out = find_data("val")
-        held_out = read_training_photos(held_out) if held_out else None
-        report = run_bench(speed, quality, photos, weights, as_json, held_out)
+    held_out = find_data("val")
+    held_out = read_training_photos(held_out) if held_out else None
+    report = run_bench(speed, quality, photos, weights, as_json, held_out)
     if as_json:
-        typer.echo(json.dumps(report, indent=1))
+        emit(json.dumps(report, indent=1))
 
 
 app.command("evaluate")(evaluate_command)

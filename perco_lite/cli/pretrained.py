@@ -6,7 +6,6 @@ As in ``cli``, what a command needs is imported when it runs.
 """
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Annotated
@@ -14,8 +13,8 @@ from typing import Annotated
 import typer
 
 from perco_lite.cli.files import Batch
-from perco_lite.cli.options import Device, errors_in_one_line, fail
-from perco_lite.files import explain, write_whole
+from perco_lite.cli.options import Device, fail, say
+from perco_lite.files import explain, fresh_name, write_whole
 
 
 def caption(
@@ -36,22 +35,19 @@ def caption(
     device: Device = None,
 ) -> None:
     """Describe photos, once, for `perco compress --captions` and `perco train`."""
-    from perco_lite.data import PhotoError, list_photos, load_photo, read_caption_lists
+    from perco_lite.data import list_photos, load_photo, read_caption_lists
 
     if output is None:
         output = (photos if photos.is_dir() else photos.parent) / "captions.json"
-    with errors_in_one_line():
-        captions = read_caption_lists(output) if output.exists() else {}
-        todo = [path for path in list_photos(photos) if path.name not in captions]
-        captioner = _load_captioner(model, device) if todo else None
+    captions = read_caption_lists(output) if output.exists() else {}
+    todo = [path for path in list_photos(photos) if path.name not in captions]
+    captioner = _load_captioner(model, device) if todo else None
     batch, kept = Batch(), len(captions)
     for start in range(0, len(todo), batch_size):
         images = {}
         for path in todo[start : start + batch_size]:
-            try:
+            with batch.item(path):
                 images[path.name] = load_photo(path)
-            except (OSError, PhotoError) as error:
-                batch.fail(path, error)
         if not images:
             continue
         try:
@@ -63,8 +59,8 @@ def caption(
         except OSError as error:
             fail(error)
         for name, line in zip(images, lines, strict=True):
-            typer.echo(f"{name}: {line}")
-    typer.echo(f"{output}: {len(captions) - kept} new captions, {kept} kept", err=True)
+            say(f"{name}: {line}")
+    say(f"{output}: {len(captions) - kept} new captions, {kept} kept", err=True)
     batch.finish()
 
 
@@ -94,12 +90,12 @@ def convert(
         fail(error)
     except MemoryError:
         fail("not enough memory for this checkpoint, about 6 GiB; close other programs")
-    typer.echo(f"{target}: a codec for the rate {codec.rates[0]}")
+    say(f"{target}: a codec for the rate {codec.rates[0]}")
 
 
 def _save_whole(codec, target: Path) -> None:
     """Save beside the target, then rename: there is never half a codec."""
-    fresh = target.with_name(f".{target.name}-{os.getpid()}.part")
+    fresh = fresh_name(target)
     try:
         codec.save_pretrained(fresh, safe_serialization=True)
         fresh.rename(target)

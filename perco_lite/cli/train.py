@@ -19,8 +19,8 @@ from typing import Annotated, get_type_hints
 import typer
 from typer.core import TyperCommand
 
-from perco_lite.cli.options import PROBLEMS, errors_in_one_line, fail
-from perco_lite.files import explain
+from perco_lite.cli.options import emit, fail, say
+from perco_lite.files import explain, printable
 from perco_lite.training.settings import (
     RENAMED,
     AutoencoderSettings,
@@ -150,8 +150,7 @@ def _base(ctx: typer.Context, base: str | None) -> str | None:
 def _take_defaults(ctx: typer.Context, config: str) -> None:
     from perco_lite.full_scale.run_config import read_run_config
 
-    with errors_in_one_line():
-        ctx.default_map = read_run_config(config, [param.name for param in ctx.command.params])
+    ctx.default_map = read_run_config(config, [param.name for param in ctx.command.params])
 
 
 SHARED = {one.name for one in fields(CodecSettings)}
@@ -211,9 +210,8 @@ def pack(
     from perco_lite.training.codec import pack_weights
 
     quiet_libraries()
-    with errors_in_one_line():
-        size = pack_weights(source, target)
-    typer.echo(f"{target}: {size / 2**20:.1f} MiB")
+    size = pack_weights(source, target)
+    say(f"{target}: {size / 2**20:.1f} MiB")
 
 
 def _train(recipe: Callable, options: dict) -> None:
@@ -221,19 +219,19 @@ def _train(recipe: Callable, options: dict) -> None:
 
     from perco_lite.loading import quiet_libraries
 
-    def say(kind: str, text) -> None:
-        tqdm.write(f"{kind}: {text}", file=sys.stderr)  # on a line of its own, not behind the bar
+    def tell(kind: str, text) -> None:
+        tqdm.write(
+            printable(f"{kind}: {text}"), file=sys.stderr
+        )  # on a line of its own, not behind the bar
 
     quiet_libraries()
     with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *where: say("warning", message)
+        warnings.showwarning = lambda message, *where: tell("warning", message)
         try:
             summary = recipe(**options)
         except Exception as error:  # of a library, too: its traceback helps nobody
             short = isinstance(error, RuntimeError) and re.search("out of memory|alloc", str(error))
             short = short or isinstance(error, MemoryError)
-            known = isinstance(error, (*PROBLEMS, FloatingPointError))
-            kind = "" if known else f"{type(error).__name__}: "
-            say("error", LESS_MEMORY if short else f"{kind}{explain(error):.1000}")
+            tell("error", LESS_MEMORY if short else explain(error))
             raise typer.Exit(2) from error
-    typer.echo(json.dumps(summary, indent=1))
+    emit(json.dumps(summary, indent=1))

@@ -24,7 +24,6 @@ from pathlib import Path
 from PIL import Image
 
 from perco_lite.data import (
-    PhotoError,
     find_data,
     list_photos,
     load_captions,
@@ -81,13 +80,16 @@ class PhotoSet:
         """
         good, bad = [], []
         for photo in self.photos:
+            if len(photo.name.splitlines()) > 1:  # a table has a line a row
+                bad.append((photo, ValueError("its name has a line break; rename it")))
+                continue
             try:
                 with Image.open(photo.path) as image:
                     image.size  # noqa: B018 - reading it is the test
             except Exception:  # load_photo says what Pillow's dozen kinds of error mean
                 try:
                     load_photo(photo.path)
-                except (PhotoError, OSError) as error:
+                except Exception as error:
                     bad.append((photo, error))
                     continue
             good.append(photo)
@@ -216,7 +218,7 @@ def _choose(photos: list[Path], names: Path, place: Path) -> list[Path]:
     """Photos on a list; all of them must be there."""
     if not names.is_file():
         raise FileNotFoundError(f"no list of names at {names}; write one file name a line")
-    lines = names.read_text(encoding="utf-8").splitlines()
+    lines = names.read_text(encoding="utf-8-sig").splitlines()
     wanted = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
     if not wanted:
         raise ValueError(f"{names} is empty, expected one file name a line")

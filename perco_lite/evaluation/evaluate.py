@@ -41,7 +41,7 @@ from perco_lite.evaluation.rows import (
 from perco_lite.evaluation.scoring import PHOTO_METRICS, SetScorer, check_names, load_photo_metrics
 from perco_lite.evaluation.summary import write_summary
 from perco_lite.evaluation.table import EvaluationFiles, ResultTable
-from perco_lite.files import explain, save_png
+from perco_lite.files import explain, printable, save_png
 from perco_lite.loading import weights_digest
 from perco_lite.metrics import Unavailable
 from perco_lite.rates import get_rate
@@ -218,7 +218,7 @@ class _Run:
         missing = (rates_to_do(table, self.methods, photo) for chunk in chunks for photo in chunk)
         count = sum(len(rates) for to_do in missing for rates in to_do.values())
         hidden = quiet or not state.is_main_process
-        with tqdm(total=count, desc=dataset.name, unit="row", disable=hidden) as bar:
+        with tqdm(total=count, desc=printable(dataset.name, 60), unit="row", disable=hidden) as bar:
             for chunk in chunks:
                 jobs = load_photos(table, self.methods, dataset, chunk, skipped)
                 for row, image in self.maker.rows(self.methods, jobs, skipped, bar):

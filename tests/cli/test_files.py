@@ -31,7 +31,7 @@ def test_folders_become_their_files_each_once(folder, capsys):
     files = expand([folder, folder / "a.jpg", folder / "notes.txt"], PNG, batch)
     assert [file.name for file in files] == ["a.jpg", "b.PNG", "notes.txt"]
     batch.finish()
-    assert capsys.readouterr().err == ""
+    assert capsys.readouterr().err == f"note: {folder}: 2 not read: folder.png/, notes.txt\n"
 
 
 def test_missing_and_empty_fail_alone(folder, tmp_path, capsys):

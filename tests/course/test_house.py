@@ -33,7 +33,6 @@ TORCH_FREE = {"rates", "files"}  # of the core
 EXCEPTIONS = {("codec", "full_scale.stable_diffusion")}
 # where pip's name is another
 IMPORT_NAMES = {"IPython": "ipython", "PIL": "pillow", "skimage": "scikit-image", "yaml": "pyyaml"}
-OPTIONAL = {"pillow-heif"}  # read with where it is installed; nobody is asked to
 
 each_module = pytest.mark.parametrize("module", FILES)
 
@@ -132,7 +131,7 @@ def test_imports_are_requirements(module):
     extras = names(sum(PROJECT["optional-dependencies"].values(), []))
     assert foreign(tree(module).body) <= core, "imported at the top, so it belongs in dependencies"
     inside = foreign(ast.walk(tree(module)))
-    assert inside <= core | extras | OPTIONAL, "imported, but not in pyproject.toml"
+    assert inside <= core | extras, "imported, but not in pyproject.toml"
 
 
 def test_bytes_need_no_torch():

@@ -75,6 +75,7 @@ def _paint(
         seed=list(range(len(files))),
         anchor=0.0,
         temperature=1.0,
+        max_pixels=None,
     )
     seconds = (time.perf_counter() - started) / (len(pieces) * size * size / 1e6)
     share = sum(map(len, files)) / len(files) * (side / size) ** 2

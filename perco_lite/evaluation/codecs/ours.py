@@ -30,7 +30,7 @@ from perco_lite.metrics import Unavailable
 from perco_lite.tiling import decode_in_groups
 
 OURS = ("perco", "perco-estimate", "autoencoder")  # those that need weights
-PROBLEMS = (MemoryError, RuntimeError, ValueError, OSError)  # of one photo, not of the run
+PROBLEMS = Exception  # of one photo, not of the run
 _FILES_KEPT = 256  # of some hundred bytes each
 
 
@@ -165,7 +165,8 @@ class Perco:
     def _decode(self, files: list[UnpackedFile]) -> list[Image.Image]:
         how = asdict(self.decoding)
         steps, guidance = how.pop("steps"), how.pop("guidance")
-        return self.files.codec.decompress(files, steps, guidance, **how)
+        # photos of ours, of whatever size
+        return self.files.codec.decompress(files, steps, guidance, max_pixels=None, **how)
 
 
 class Estimate(Perco):
