@@ -138,12 +138,7 @@ class CaptionModel:
         """
 
         def read(sizes: np.ndarray) -> int:
-            ends = np.cumsum(sizes)
-            symbol = int(ends.searchsorted(decoder.target(int(ends[-1])), side="right"))
-            share = int(ends[symbol] - sizes[symbol]), int(sizes[symbol]), int(ends[-1])
-            decoder.take(*share)
-            again.encode(*share)
-            return symbol
+            return decoder.read(np.cumsum(sizes), again)
 
         style, words, letters, known = read(self.styles), [], 0, False
         state = self.by_word.start()

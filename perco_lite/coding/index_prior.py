@@ -103,10 +103,9 @@ class IndexPrior:
     def decode(
         self, decoder: RangeDecoder, shape: tuple[int, int], again: RangeEncoder | None = None
     ) -> np.ndarray:
-        """Grid of ``shape`` (h, w), int64, that ``encode`` coded.
+        """Grid of ``shape`` (h, w), int64, that ``encode`` coded; ``again`` as in ``read``.
 
-        What is read is also coded into ``again``, so that the caller can see whether the bytes are
-        those that an encoder makes. Raises ``ValueError`` for bytes that no encoder makes.
+        Raises ``ValueError`` for bytes that no encoder makes.
         """
         height, width = shape
         padded = _padded(np.full(shape, self.codebook_size), self.codebook_size)
@@ -118,15 +117,7 @@ class IndexPrior:
                 inside = above[x]
                 for left, table in beside:
                     inside = inside + table[row[x + _MARGIN - left]]
-                ends = self._sizes(inside).cumsum()
-                total = int(ends[-1])
-                index = int(ends.searchsorted(decoder.target(total), side="right"))
-                start = int(ends[index - 1]) if index else 0
-                share = start, int(ends[index]) - start, total
-                decoder.take(*share)
-                if again is not None:
-                    again.encode(*share)
-                row.append(index)
+                row.append(decoder.read(self._sizes(inside).cumsum(), again))
             padded[y + _MARGIN, _MARGIN:-_MARGIN] = row[_MARGIN:]
         return padded[_MARGIN:, _MARGIN:-_MARGIN].copy()
 

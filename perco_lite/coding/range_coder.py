@@ -15,6 +15,8 @@ third of a byte on average: no end mark, no length, and trailing zero bytes are 
 Taught in notebook 04.
 """
 
+import numpy as np
+
 MAX_TOTAL = 1 << 32
 _WIDTH = 48  # bits of the interval in sight; Python's integers do not overflow
 _TOP, _BOTTOM = 1 << _WIDTH, 1 << (_WIDTH - 8)
@@ -95,6 +97,21 @@ class RangeDecoder:
         if target >= total:
             raise ValueError("the range code points between two symbols: the data is damaged")
         return target
+
+    def read(self, ends: np.ndarray, again: RangeEncoder | None = None) -> int:
+        """The next symbol, where symbol i's share ends at ``ends[i]``, and step over it.
+
+        What is read is also coded into ``again``, so that the caller can see whether the bytes are
+        those that an encoder makes. Raises as ``target``.
+        """
+        total = int(ends[-1])
+        symbol = int(ends.searchsorted(self.target(total), side="right"))
+        start = int(ends[symbol - 1]) if symbol else 0
+        share = start, int(ends[symbol]) - start, total
+        self.take(*share)
+        if again is not None:
+            again.encode(*share)
+        return symbol
 
     def take(self, start: int, size: int, total: int) -> None:
         """Step over the symbol with this share, as ``RangeEncoder.encode`` did."""
