@@ -43,8 +43,9 @@ BLOCK = 500
 MAX_SECONDS, MAX_SECONDS_AN_INDEX, MAX_BYTES = 0.050, 80e-6, 64 << 20
 CAPTIONS = ("", "a red barn beside a pond", "Kaffee ☕ 42 °C", "na " * 90, "§" * 300, "zyx " * 60)
 KINDS = ("no header", "version 1", "version 2", "with the caption table", "with a prior")
-MAXIMA = ("slowest_seconds", "slowest_of_its_limit", "largest_bytes_traced")
-MAXIMA += ("peak_memory_grown_bytes",)
+SUMS = ("files", "decoded_with_a_made_up_checksum", "with_the_checksum_as_it_came")
+SUMS += ("decoded_of_these", "files_traced")
+MAXIMA = ("slowest_of_its_limit", "largest_bytes_traced", "peak_memory_grown_bytes")
 
 
 def seeds() -> dict[bytes, float]:
@@ -154,18 +155,8 @@ def run_block(seed: int, max_seconds: float, number: int) -> dict:
     whole, weights, memory = ready()
     pool, chance = list(whole), random.Random(f"{seed}/{number}")
     kinds = {kind: {"files": 0, "decoded": 0, "slowest_seconds": 0.0} for kind in KINDS}
-    counts = {
-        "blocks": 1,
-        "files": 0,
-        "decoded_with_a_made_up_checksum": 0,
-        "with_the_checksum_as_it_came": 0,
-        "decoded_of_these": 0,
-        "by_kind": kinds,
-        "slowest_of_its_limit": 0.0,
-        "files_traced": 0,
-        "largest_bytes_traced": 0,
-        "peak_memory_grown_bytes": 0,
-    }
+    counts = {"blocks": 1, **dict.fromkeys(SUMS, 0), "by_kind": kinds}
+    counts |= dict.fromkeys(MAXIMA, 0)
     for position in range(BLOCK):
         (original,) = chance.choices(pool, cum_weights=weights)
         data, seal = damage(original, pool, chance), chance.random() < 0.5
@@ -210,7 +201,8 @@ def merged(one: dict, other: dict) -> dict:
             out[name] = merged(value, other[name])
         else:
             both = value, other[name]
-            out[name] = round(max(both), 6) if name in MAXIMA else sum(both)
+            largest = name in (*MAXIMA, "slowest_seconds")
+            out[name] = round(max(both), 6) if largest else sum(both)
     return out
 
 

@@ -5,7 +5,6 @@ import random
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from perco_lite.coding import index_prior
@@ -16,9 +15,13 @@ from tests.coding.conftest import formula_prior
 GOLDEN = Path(__file__).parents[1] / "coding" / "golden"
 
 
-def test_damaged_files_are_counted(tmp_path, capsys, monkeypatch, load_script):
-    fuzz, output = load_script("fuzz"), tmp_path / "fuzz.json"
-    fuzz.BLOCK = 100
+@pytest.fixture
+def fuzz(load_script):
+    return load_script("fuzz")
+
+
+def test_damaged_files_are_counted(fuzz, tmp_path, capsys, monkeypatch):
+    fuzz.BLOCK, output = 100, tmp_path / "fuzz.json"
     # a test machine may be busy
     start = ["fuzz", "--limit", "60", "-o", str(output), "--files"]
     monkeypatch.setattr(sys, "argv", [*start, "300"])
@@ -56,8 +59,7 @@ def without_measures(report: dict) -> dict:
     return report
 
 
-def test_two_processes_damage_the_same_files(tmp_path, monkeypatch, load_script):
-    fuzz = load_script("fuzz")
+def test_two_processes_damage_the_same_files(fuzz, tmp_path, monkeypatch):
     reports = []
     for jobs in ("1", "2"):
         start = ["fuzz", "--limit", "60", "--files", "1000", "--jobs", jobs, "-o"]
@@ -67,29 +69,25 @@ def test_two_processes_damage_the_same_files(tmp_path, monkeypatch, load_script)
     assert reports[0] == reports[1] and reports[0]["counts"]["files"] > 900
 
 
-def test_prior_coded_files_are_damaged_too_and_have_their_own_limit(monkeypatch, load_script):
-    fuzz, grid = load_script("fuzz"), np.zeros((64, 96), np.int64)
+def test_prior_coded_files_are_damaged_too_and_have_their_own_limit(fuzz, monkeypatch):
     found = PriorSet(7, {"0.1250": formula_prior(256, 2)}, 0x2A)
     monkeypatch.setattr(index_prior, "bundled", lambda: found)
     coded = [data for data in fuzz.seeds() if fuzz.kind_and_limit(data)[0] == "with a prior"]
     assert {unpack(data).rate.name for data in coded} == {"0.1250"} and len(coded) >= 3
     largest = max(coded, key=len)
-    assert unpack(largest).indices.shape == grid.shape
+    assert unpack(largest).indices.shape == (64, 96)
     assert fuzz.kind_and_limit(largest)[1] == pytest.approx(0.05 + 6144 * 80e-6)
     assert fuzz.seeds()[largest] < 0.01, "seldom"
     assert fuzz.sealed(largest[:-2]) == largest and fuzz.check(largest)
 
 
-def test_a_slow_file_is_named_by_its_bytes(monkeypatch, load_script):
-    fuzz = load_script("fuzz")
+def test_a_slow_file_is_named_by_its_bytes(fuzz):
     fuzz.BLOCK = 5
     problem = fuzz.run_block(0, 1e-9, 0)["problem"]
     assert "more than 0.000" in problem and len(bytes.fromhex(problem.split(": ")[-1])) > 0
 
 
-def test_other_errors_are_not_swallowed(monkeypatch, load_script):
-    fuzz = load_script("fuzz")
-
+def test_other_errors_are_not_swallowed(fuzz, monkeypatch):
     def broken(data):
         raise KeyError("not a BitstreamError")
 
@@ -98,9 +96,8 @@ def test_other_errors_are_not_swallowed(monkeypatch, load_script):
         fuzz.check(b"")
 
 
-def test_damage_changes_files_and_the_seal_gets_them_past_the_checksum(load_script):
-    fuzz, chance = load_script("fuzz"), random.Random(0)
-    pool = list(fuzz.seeds())
+def test_damage_changes_files_and_the_seal_gets_them_past_the_checksum(fuzz):
+    pool, chance = list(fuzz.seeds()), random.Random(0)
     golden = [path.read_bytes() for path in GOLDEN.glob("*.perco")]
     assert len(golden) > 4 and set(golden) <= set(pool)
     damaged = [fuzz.damage(pool[0], pool, chance) for _ in range(200)]

@@ -35,12 +35,10 @@ def rate(bench: Workbench) -> Outcome:
     sets, sizes, notes = {}, {}, []
     for name in bench.codec.rates:
         sets[name, "perco"], sets[name, "no diffusion"] = bench.paint(name), estimates(bench, name)
-        for setting in ("perco", "no diffusion"):
-            sizes[name, setting] = [len(data) for data in bench.files(name)]
+        sizes[name, "perco"] = sizes[name, "no diffusion"] = list(map(len, bench.files(name)))
     sets["", "autoencoder"] = autoencoder_alone(bench)
-    here = available()
     for codec in MODERN:
-        if not here[codec]:
+        if not available()[codec]:
             notes.append(f"{codec} not measured: this Pillow has none")
             continue
         results = [smallest(image, codec) for image in bench.images]
@@ -55,14 +53,12 @@ def conditions(bench: Workbench) -> Outcome:
     Text is measured with the paper's guidance, which exaggerates it; the grid without.
     """
     name = bench.lowest
-    texts = {
-        "own": bench.captions,
-        "another's": bench.captions[1:] + bench.captions[:1],
-        "NA": [NOTHING] * len(bench.captions),
+    texts = {"own": bench.captions, "another's": bench.captions[1:] + bench.captions[:1]}
+    texts["NA"] = [NOTHING] * len(bench.captions)
+    sets = {
+        (name, f"text: {key}"): bench.paint(name, guidance=PAPER_GUIDANCE, texts=text)
+        for key, text in texts.items()
     }
-    sets = {}
-    for key, text in texts.items():
-        sets[name, f"text: {key}"] = bench.paint(name, guidance=PAPER_GUIDANCE, texts=text)
     # with an empty text guidance is without effect, and costs twice the time
     sets[name, "text: none"] = bench.paint(name, texts=[""] * len(bench.captions))
     own = bench.condition(name)

@@ -17,7 +17,7 @@ import time
 
 from PIL import Image
 
-from perco_lite.claims.workbench import Outcome, Workbench, centre, claim_photos
+from perco_lite.claims.workbench import PAPER_NOISE, Outcome, Workbench, centre, claim_photos
 
 MOSAIC = 4  # photos a side
 
@@ -36,17 +36,14 @@ def sizes(bench: Workbench) -> Outcome:
             "data/README.md says, or take a smaller crop"
         )
     photos = [centre(s.image, side, side) for s in large]
-    notes = list(bench.notes())
+    notes = bench.notes()
     if len(photos) < MOSAIC**2:
         notes.append(f"{len(photos)} photos of {side} pixels, repeated to fill mosaics of 16")
     places = [photos[i % len(photos)] for i in range(MOSAIC**2)]
+    widths = {"quarters": side // 2, "single": side}
+    widths |= {"mosaic 2x2": 2 * side, "mosaic 4x4": 4 * side}
     rows = []
-    for setting, size in (
-        ("quarters", side // 2),
-        ("single", side),
-        ("mosaic 2x2", 2 * side),
-        ("mosaic 4x4", 4 * side),
-    ):
+    for setting, size in widths.items():
         painted, seconds, count = _paint(bench, photos, places, size)
         for sample, original, picture in zip(large, photos, painted, strict=False):
             row = {"photo": sample.name, "rate": bench.lowest, "setting": setting, "pixels": size}
@@ -68,15 +65,9 @@ def _paint(
         pieces = [join(group, size // side) for group in groups]
     files = bench.codec.compress(pieces, "", bench.lowest, rounds=0)  # seconds matter
     started = time.perf_counter()
-    painted = bench.codec.decompress(
-        files,
-        max(1, bench.settings.steps // 2),
-        1.0,
-        seed=list(range(len(files))),
-        anchor=0.0,
-        temperature=1.0,
-        max_pixels=None,
-    )
+    steps, seeds = max(1, bench.settings.steps // 2), list(range(len(files)))
+    how = {"seed": seeds, **PAPER_NOISE, "max_pixels": None}
+    painted = bench.codec.decompress(files, steps, 1.0, **how)
     seconds = (time.perf_counter() - started) / (len(pieces) * size * size / 1e6)
     share = sum(map(len, files)) / len(files) * (side / size) ** 2
     if size <= side:
