@@ -170,11 +170,16 @@ def read_caption_lists(path: str | Path) -> dict[str, list[str]]:
             raise ValueError(f"{path} is not UTF-8; save it as UTF-8") from error
         raise ValueError(f'{path} is not a JSON object {{"photo.png": "caption"}}') from error
     for key, texts in lists.items():
-        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        if not isinstance(texts, list) or not all(map(_is_text, texts)):
             raise ValueError(
                 f"{path}: got {ascii(texts):.60} for {key:.60}, expected a string or list of them"
             )
     return lists
+
+
+def _is_text(one: object) -> bool:
+    """A string without half a surrogate pair, which JSON allows and no tokenizer takes."""
+    return isinstance(one, str) and one.encode(errors="ignore").decode() == one
 
 
 def _coco_captions(content: dict) -> dict[str, list[str]]:

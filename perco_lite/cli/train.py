@@ -220,9 +220,8 @@ def _train(recipe: Callable, options: dict) -> None:
     from perco_lite.loading import quiet_libraries
 
     def tell(kind: str, text) -> None:
-        tqdm.write(
-            printable(f"{kind}: {text}"), file=sys.stderr
-        )  # on a line of its own, not behind the bar
+        # on a line of its own, not behind the bar
+        tqdm.write(printable(f"{kind}: {text}"), file=sys.stderr)
 
     quiet_libraries()
     with warnings.catch_warnings():

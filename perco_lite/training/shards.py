@@ -26,7 +26,7 @@ from webdataset.shardlists import expand_urls
 from webdataset.tariterators import group_by_keys
 
 from perco_lite.data import decode_photo, find_data, list_photos, load_photo, read_caption_lists
-from perco_lite.files import explain
+from perco_lite.files import explain, printable
 
 SHARD_PHOTO_SUFFIXES = ("webp", "jpg", "jpeg", "png")
 RETRIES, RETRY_SECONDS = 2, 5.0  # of a shard that is downloaded
@@ -58,7 +58,7 @@ class Faults:
 
     def note(self, error: Exception | str) -> None:
         """Count one; raises ValueError where they are too many."""
-        self.messages.append(f"{error if isinstance(error, str) else explain(error):.300}")
+        self.messages.append(printable(error if isinstance(error, str) else explain(error), 300))
         count = len(self.messages)
         if count > self.grace and count > self.share * (self.seen + count):
             raise ValueError(
@@ -164,7 +164,7 @@ def read_samples(shard: str) -> tuple[list[dict], str | None]:
                     samples = samples[:-1]
                     raise ValueError("ends without the zeros that close a tar file: cut short")
         except Exception as error:  # tarfile raises a dozen kinds on broken bytes
-            problems.append(f"{type(error).__name__}: {explain(error):.200}")
+            problems.append(explain(error))
         if not problems or not is_url(shard) or attempt == RETRIES:
             break
         time.sleep(RETRY_SECONDS)

@@ -125,6 +125,14 @@ def test_a_broken_description_costs_its_sample_alone(tmp_path, kind):
     assert stream.captioned() and len(str(caught[0].message)) < 500
 
 
+def test_half_a_character_in_a_captions_file_is_said(tmp_path):
+    make_photo().save(tmp_path / "one.png")
+    (tmp_path / "captions.json").write_text('{"one.png": ["a ramp", "\\ud800"]}')
+    for read in (PhotoStore, PhotoStream):
+        with pytest.raises(ValueError, match=r"captions.json: got .* for one.png, expected a str"):
+            read(tmp_path)
+
+
 def test_a_key_of_any_length_is_named_in_a_bounded_line(tmp_path):
     write_shard(tmp_path / "a.tar", {"k" * 60_000 + ".png": b"broken", "good.png": encoded("png")})
     with pytest.warns(UserWarning, match="skipped 1 photos") as caught:
@@ -208,8 +216,8 @@ def test_dangling_links_pipes_and_folders_are_skipped(tmp_path):
         os.mkfifo(place / f"pipe{suffix}")
     make_photo().save(folder / "good.png")
     write_shard(tars / "good.tar", {"good.png": encoded("png")})
-    for place in (folder, tars):
-        with pytest.warns(UserWarning, match="skipped 3 photos"):
+    for place, count in ((folder, 1), (tars, 3)):  # of photos, files alone are listed
+        with pytest.warns(UserWarning, match=f"skipped {count} photos"):
             assert [p.key for p in shards.read_training_photos(place)] == ["good"]
     with pytest.warns(UserWarning, match="skipped 1 photos"):
         assert PhotoStream(folder, 16, workers=1).crops(0, 4)[0].shape == (4, 3, 16, 16)
