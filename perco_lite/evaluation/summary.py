@@ -187,19 +187,19 @@ def deltas(groups: list[Group], metrics: Iterable[str]) -> list[dict]:
     for group in groups:
         if group.rate:
             curves.setdefault(group.codec, []).append(group)
-    if not curves:
-        return []
-    reference = "perco" if "perco" in curves else next(iter(curves))
+    reference = "perco" if "perco" in curves else next(iter(curves), "")
     found = []
     others = [codec for codec in curves if codec != reference]
     for metric in (name for name in BD_METRICS if name in set(metrics)):
-        base = _points(curves[reference], metric)
         rate = partial(bd_rate, higher_is_better=metric not in LOWER_IS_BETTER)
-        for codec in others if base[0] else ():
+        for codec in others:
+            base, points = (_points(curves[name], metric) for name in (reference, codec))
+            if not base[0]:
+                continue
             entry: dict = {"codec": codec, "reference": reference, "metric": metric}
             for name, compute in {"bd_rate_percent": rate, "bd_metric": bd_metric}.items():
                 try:
-                    entry[name] = compute(*base, *_points(curves[codec], metric))
+                    entry[name] = compute(*base, *points)
                 except (ValueError, ImportError) as error:
                     entry |= {name: None, f"{name}_missing": str(error)}
             found.append(entry)

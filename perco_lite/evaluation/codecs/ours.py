@@ -14,7 +14,7 @@ Differs from the paper: it has no estimate; the ceiling is in its table of ablat
 
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 
@@ -84,10 +84,14 @@ Job = tuple[Photo, Image.Image, list[str]]  # a photo and the rates to try
 
 
 class Method:
-    """A codec that works on one photo at one rate at a time; ``points``: all its rates."""
+    """A codec that works on one photo at one rate at a time.
+
+    ``attempt`` gives what there is to say in an ``Attempt``, and may raise any of ``PROBLEMS``.
+    """
 
     name: str
-    points: tuple[str, ...]
+    points: tuple[str, ...]  # all its rates
+    attempt: Callable[[Photo, Image.Image, str], dict]
 
     def run(self, jobs: list[Job]) -> Iterator[Attempt]:
         """Yield an attempt per photo and rate."""
@@ -98,10 +102,6 @@ class Method:
                 except PROBLEMS as error:
                     made = {"error": error}
                 yield Attempt(photo, self.name, rate, **made)
-
-    def attempt(self, photo: Photo, image: Image.Image, rate: str) -> dict:
-        """What there is to say in an ``Attempt``; may raise any of ``PROBLEMS``."""
-        raise NotImplementedError
 
 
 class Sent:
