@@ -11,6 +11,8 @@ from pathlib import Path
 
 import nbformat
 
+from perco_lite.files import write_whole
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -57,27 +59,17 @@ def short_errors(notebook: nbformat.NotebookNode) -> None:
                 output.traceback = [*output.traceback[:3], output.traceback[-1]]
 
 
-def _write(notebook: nbformat.NotebookNode, path: Path) -> None:
-    """Whole or not at all."""
-    fresh = path.with_name(path.name + ".new")
-    nbformat.write(notebook, fresh)
-    fresh.replace(path)
-
-
 def main(action: str, paths: list[Path]) -> None:
     for path in paths:
         notebook = nbformat.read(path, as_version=4)
         if action == "blank":
-            target = path.parent / "blank" / path.name
-            target.parent.mkdir(exist_ok=True)
-            _write(blank(notebook), target)
-            continue
-        if action == "tidy":
+            path, notebook = path.parent / "blank" / path.name, blank(notebook)
+        elif action == "tidy":
             short_errors(notebook)
         else:
             for cell in notebook.cells:
                 cell.source = with_address(cell.source)
-        _write(notebook, path)
+        write_whole(path, f"{nbformat.writes(notebook)}\n".encode())
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from statistics import mean
 
 from perco_lite.cli.inspecting import SIZES_NAME
 from perco_lite.coding.bitstream import pack, unpack
@@ -94,8 +95,7 @@ def summary(rows: list[dict]) -> str:
         line = f"{rate:8}"
         for name in columns:
             values = [row[name] for row in rows if row["rate"] == rate]
-            mean = sum(values) / len(values)
-            line += f"{f'{mean:.1f} ({min(values):g} to {max(values):g})':>26}"
+            line += f"{f'{mean(values):.1f} ({min(values):g} to {max(values):g})':>26}"
         lines.append(line)
     return "\n".join(lines)
 

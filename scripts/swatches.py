@@ -21,10 +21,8 @@ def measure(codec, rate: str) -> list[tuple[float, tuple[int, ...], tuple[int, .
     """Error, colour and decoded mean colour of each swatch, worst first."""
     colours = list(itertools.product(LEVELS, repeat=3))
     images = [Image.new("RGB", (SIDE, SIDE), colour) for colour in colours]
-    rows = []
-    for colour, picture in zip(
-        colours, codec.decompress(codec.compress(images, "", rate)), strict=True
-    ):
+    painted, rows = codec.decompress(codec.compress(images, "", rate)), []
+    for colour, picture in zip(colours, painted, strict=True):
         mean = np.asarray(picture).astype(float).mean((0, 1))
         error = float(np.abs(mean - colour).mean())
         rows.append((error, colour, tuple(int(level) for level in mean.round())))
