@@ -292,3 +292,34 @@ def test_captions_file(tmp_path):
             data.load_captions(file)
     with pytest.raises(FileNotFoundError, match="write one as"):
         data.load_captions(tmp_path / "nowhere.json")
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ('\ufeff{"a.png": "a dog"}'.encode(), "a dog"),
+        (
+            b'{"images": [{"id": 7, "file_name": "a.png"}], "annotations": '
+            b'[{"image_id": 7, "id": 2, "caption": "second"}, '
+            b'{"image_id": 7, "id": 1, "caption": "a dog"}]}',
+            "a dog",
+        ),
+        ('{"a.png": "a dog"}'.encode("utf-16"), "is not UTF-8"),
+        ('{"a.png": "a dog"}'.encode("utf-16-le"), "is not UTF-8"),
+        ('{"a.png": "a d\xf6g"}'.encode("latin-1"), "is not UTF-8"),
+        (b'{"a.png": 5}', "got 5 for a.png"),
+        (b"[" * 100_000, "is not a JSON object"),
+        (b'{"a": ' * 100_000, "is not a JSON object"),
+        (b'{"images": [1], "annotations": [null]}', "is not a JSON object"),
+        (b'{"a.png": [' + b"1, " * 300_000 + b"1]}", "expected a string"),
+    ],
+)
+def test_captions_files_of_every_kind(tmp_path, content, expected):
+    path = tmp_path / "captions.json"
+    path.write_bytes(content)
+    if expected == "a dog":
+        assert data.load_captions(path)["a.png"] == "a dog"
+        return
+    with pytest.raises(ValueError, match=expected) as caught:
+        data.load_captions(path)
+    assert len(str(caught.value)) < len(str(path)) + 120

@@ -5,7 +5,14 @@ import os
 
 import pytest
 
-from perco_lite.files import MAX_PERCO_BYTES, explain, read_perco, write_csv, write_whole
+from perco_lite.files import (
+    MAX_PERCO_BYTES,
+    explain,
+    printable,
+    read_perco,
+    write_csv,
+    write_whole,
+)
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt(), OSError(errno.ENOSPC, "disk full")])
@@ -70,3 +77,30 @@ def test_a_table_has_every_column_that_a_row_has(tmp_path):
     assert path.read_bytes() == b"0,1,2,3,4\n,1,a,0.123457,inf\n"
     with pytest.raises(OSError, match="cannot write"):
         write_csv(path / "a.csv", rows)
+
+
+def test_two_containers_with_one_process_id_write_into_one_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "getpid", lambda: 7)
+    names, real = [], type(tmp_path).replace
+
+    def replace(self, target):
+        names.append(self.name)
+        if len(names) == 1:
+            write_whole(tmp_path / "b", b"of the other container, meanwhile")
+        return real(self, target)
+
+    monkeypatch.setattr(type(tmp_path), "replace", replace)
+    write_whole(tmp_path / "a", b"ours")
+    assert (tmp_path / "a").read_bytes() == b"ours" and len(set(names)) == 2
+    assert sorted(os.listdir(tmp_path)) == ["a", "b"]
+
+
+def test_text_is_printed_as_one_safe_bounded_line():
+    assert printable("caf\xe9 \u732b \x1b[31m\x9bJ\u202e\n\udce9") == (
+        "caf\xe9 \u732b \\x1b[31m\\x9bJ\\u202e\\n\\udce9"
+    )
+    for text in ("a" * 10**6, "\x1b" * 10**6):
+        short = printable(f"start {text} end", 100)
+        assert len(short) == 100 and short.startswith("start") and short.endswith(" end")
+    assert len(explain(ValueError("x" * 10**6))) < 700
+    assert explain(KeyError("x")) == "KeyError: 'x'"

@@ -11,7 +11,8 @@ import pytest
 import tifffile
 from PIL import Image, ImageCms
 
-from perco_lite.pixels import PhotoError, decode_photo, to_rgb
+from conftest import make_photo, pixels
+from perco_lite.pixels import PHOTO_SUFFIXES, PhotoError, decode_photo, to_rgb
 
 has_heif = importlib.util.find_spec("pillow_heif") is not None
 # to XYZ under D50, as ICC profiles have it; a column a primary
@@ -231,3 +232,14 @@ def test_heic_is_named():
     data = struct.pack(">I", 24) + b"ftypheic" + bytes(4) + b"mif1heic" + bytes(64)
     with pytest.raises(PhotoError, match="HEIC" if not has_heif else "a photo is"):
         read(data)
+
+
+@pytest.mark.skipif(not has_heif, reason="pillow-heif is an extra")
+def test_heic_is_read_where_pillow_heif_is_installed():
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    photo, stream = make_photo(60, 40), io.BytesIO()
+    photo.save(stream, format="HEIF", quality=90)
+    assert np.abs(pixels(read(stream.getvalue())).astype(int) - pixels(photo)).mean() < 4
+    assert ".heic" in PHOTO_SUFFIXES

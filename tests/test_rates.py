@@ -2,10 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conftest import make_photo
 from perco_lite.rates import RATES, RatePoint, get_rate, uniform_code_bytes
 
 # reference: name, grid side and index bytes at 512x512, index bytes at 512x768 (PerCo (SD) config)
@@ -79,3 +81,20 @@ def test_empty_image_is_refused(size):
 def test_senseless_rate_is_refused(stride, codebook_size):
     with pytest.raises(ValueError, match="at least 1 and 2"):
         RatePoint("x", stride, codebook_size)
+
+
+@pytest.mark.parametrize("number", [0.0313, np.float32(0.0313), np.float64(0.0313)])
+def test_a_rate_may_be_a_number(number, tiny_codec):
+    assert get_rate(number).name == "0.0313"
+    photo = make_photo(20, 10)
+    assert tiny_codec.compress(photo, "", number) == tiny_codec.compress(photo, "", "0.0313")
+    assert get_rate(0.125).name == "0.1250"
+    for wrong in (0.03, float("nan"), True):
+        with pytest.raises(ValueError, match="expected one of"):
+            get_rate(wrong)
+
+
+def test_a_seed_may_be_numpys(tiny_codec):
+    data = tiny_codec.compress(make_photo(20, 10))
+    pictures = [tiny_codec.decompress(data, 1, seed=seed) for seed in (3, np.int64(3))]
+    assert pictures[0] == pictures[1]

@@ -187,3 +187,11 @@ def test_two_processes_make_the_table_of_one(folder, tiny_weights, tmp_path):
         assert [one["photo"] for one in skipped] == ["2.png"]
     assert len(tables[0]) == 4 * 5 and tables[0] == tables[1]
     assert not list(tmp_path.glob(".*part*")) and not list(tmp_path.glob("*.sqlite"))
+
+
+def test_a_line_break_in_a_name_stops_nobody(perco, folder, tmp_path):
+    (folder / "0.png").rename(folder / "0\n.png")
+    (folder / "gone.png").symlink_to("nowhere")
+    code, out, err = perco(folder, "-o", tmp_path / "a.csv", "--codecs", "jpeg", *QUICK)
+    assert code == 2 and "its name has a line break; rename it" in err and "gone.png" in err
+    assert {row["photo"] for row in read_table(tmp_path / "a.csv")} == {f"{n}.png" for n in "1234"}
