@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from perco_lite.claims.verdicts import Effect, Tables, UnmeasurableError, of_photos
+from perco_lite.claims.verdicts import Effect, Key, Tables, UnmeasurableError, of_photos
 from perco_lite.evaluation.metrics.intervals import draw_photos, percentiles
 
 LOW, HIGH = "0.0019", "0.1250"
@@ -22,14 +22,7 @@ LITE_RATES = (LOW, "0.0098", "0.0313", HIGH)
 Measure = Callable[[Tables], tuple[Effect, str]]
 
 
-def pair(
-    name: str,
-    metric: str,
-    better: tuple[str, str],
-    worse: tuple[str, str],
-    unit: str,
-    sign: int = 1,
-):
+def pair(name: str, metric: str, better: Key, worse: Key, unit: str, sign: int = 1) -> Measure:
     """Mean over photos of ``sign`` x (figure of ``better`` - figure of ``worse``)."""
 
     def measure(results: Tables) -> tuple[Effect, str]:
@@ -41,7 +34,7 @@ def pair(
     return measure
 
 
-def sets(name: str, better: tuple[str, str], worse: tuple[str, str]):
+def sets(name: str, better: Key, worse: Key) -> Measure:
     """How much lower the patch Fréchet distance is, in percent of the worse one."""
 
     def measure(results: Tables) -> tuple[Effect, str]:

@@ -57,23 +57,19 @@ def ledgers(bench: Workbench) -> Outcome:
             again, text = unpack(data), zlib_bytes(sample.caption)
             parts, bits = again.ledger, again.bits()["indices"]
             paper = paper_index_bytes(rate, width * height)
+            row = {"photo": sample.name, "rate": rate, "setting": "stored caption"}
+            row |= {
+                "file_bytes": len(data),
+                "header_bytes": parts["header"],
+                "caption_bytes": parts["caption"],
+                "index_bytes": parts["indices"],
+                "index_model_bits": bits["model"],
+                "index_saving": 1 - bits["model"] / bits["nominal"],
+                "version_1_bytes": len(first),
+                "uniform_index_bytes": unpack(first).ledger["indices"],
+            }
             rows.append(
-                {
-                    "photo": sample.name,
-                    "rate": rate,
-                    "setting": "stored caption",
-                    "file_bytes": len(data),
-                    "header_bytes": parts["header"],
-                    "caption_bytes": parts["caption"],
-                    "index_bytes": parts["indices"],
-                    "index_model_bits": bits["model"],
-                    "index_saving": 1 - bits["model"] / bits["nominal"],
-                    "version_1_bytes": len(first),
-                    "uniform_index_bytes": unpack(first).ledger["indices"],
-                    "paper_index_bytes": paper,
-                    "zlib_bytes": text,
-                    "paper_bytes": paper + text,
-                }
+                row | {"paper_index_bytes": paper, "zlib_bytes": text, "paper_bytes": paper + text}
             )
     folder = find_data("coco_eval")
     if folder is None:
@@ -83,20 +79,17 @@ def ledgers(bench: Workbench) -> Outcome:
     for photo, texts in list(table.items())[:limit]:
         sizes = np.array([zlib_bytes(text) for text in texts])
         ours = np.array([len(pack_text(text, with_table=True)[1]) for text in texts])
-        rows.append(
-            {
-                "photo": photo,
-                "rate": "0.0019",
-                "setting": "human",
-                "zlib_bytes": float(sizes.mean()),
-                "table_bytes": float(ours.mean()),
-                "table_share": float(ours.sum() / sizes.sum()),
-                "bits_per_character": float(8 * ours.sum() / sum(map(len, texts))),
-                "paper_bytes": float(grid + sizes.mean()),
-                "under_153": float((grid + sizes < 153).mean()),
-                "text_share_512": float((sizes / (small + sizes)).mean()),
-            }
-        )
+        figures = {
+            "zlib_bytes": sizes.mean(),
+            "table_bytes": ours.mean(),
+            "table_share": ours.sum() / sizes.sum(),
+            "bits_per_character": 8 * ours.sum() / sum(map(len, texts)),
+            "paper_bytes": grid + sizes.mean(),
+            "under_153": (grid + sizes < 153).mean(),
+            "text_share_512": (sizes / (small + sizes)).mean(),
+        }
+        row = {"photo": photo, "rate": "0.0019", "setting": "human"}
+        rows.append(row | {name: float(figure) for name, figure in figures.items()})
     return Outcome(rows)
 
 
