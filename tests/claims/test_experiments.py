@@ -214,6 +214,18 @@ def test_training_needs_photos(tiny_codec, photos, monkeypatch, tmp_path, tiny):
         trainings(bench)
 
 
+def test_trainings_are_as_long_as_was_asked(bench, monkeypatch):
+    """Of the schedule that the settings give, which no figure would show."""
+
+    def train(stage, settings):
+        raise InterruptedError(f"{settings.steps} steps, {settings.warmup_steps} of warm-up")
+
+    bench.settings = replace(bench.settings, training_steps=30)
+    monkeypatch.setattr("perco_lite.claims.experiments.trainings.train", train)
+    with pytest.raises(InterruptedError, match="30 steps, 3 of warm-up"):
+        trainings(bench)
+
+
 def test_files_decode_to_what_was_measured(bench, tiny_codec):
     for data, name in zip(bench.files(bench.lowest), bench.captions, strict=True):
         assert unpack(data, tiny_codec.model_id).caption == name
