@@ -72,6 +72,24 @@ COLUMNS = {  # name in the report: (heading, format)
 }
 
 
+SENTENCES = {  # shown where the report has the figure of that name
+    "kodak_photos": "Means over {kodak_photos} Kodak photos at their own size, captions of 8 to 12 "
+    "words from `data/captions.json`, {settings}; every byte of the file counts.",
+    "autoencoder_psnr": " The autoencoder alone, the ceiling of all rates: "
+    "{autoencoder_psnr:.2f} dB",
+    "autoencoder_feature_distance": ", feature distance {autoencoder_feature_distance:.2f} "
+    "(SqueezeNet features as in our training loss, not LPIPS; lower is better)",
+    "settings": ".",
+    "lpips": " LPIPS: not measured, its weights were not at hand.",
+    "encode_s": " On {machine}: encode {encode_s:.2f} s, decode {decode_s:.2f} s with guidance, "
+    "peak memory {peak_memory_gb:.2f} GB, cold start {cold_start_s:.1f} s.",
+    "v_loss_gain": " The caption: over {caption_photos} held-out photos at 0.0019 the v-loss is "
+    "{v_loss_true_caption:.4f} with their own, {v_loss_shuffled_caption:.4f} with another photo's "
+    "and {v_loss_empty_caption:.4f} with none (gain of the own one over another's "
+    "{v_loss_gain:.4f} ± {v_loss_gain_standard_error:.4f}, one standard error).",
+}
+
+
 def bench_text(report: dict) -> str:
     """A table with one row a rate, and what belongs to all rates below it."""
     names = [name for name in report if name.startswith("bytes_")]
@@ -81,32 +99,7 @@ def bench_text(report: dict) -> str:
         [f"`{rate}`", *(form.format(report[f"{c}_{rate}"]) for c, (_, form) in shown.items())]
         for rate in rates
     ]
-    below = (
-        f"Means over {report['kodak_photos']} Kodak photos at their own size, captions of 8 to 12 "
-        f"words from `data/captions.json`, {report['settings']}; every byte of the file counts. "
-        f"The autoencoder alone, the ceiling of all rates: {report['autoencoder_psnr']:.2f} dB"
-    )
-    if "autoencoder_feature_distance" in report:
-        below += (
-            f", feature distance {report['autoencoder_feature_distance']:.2f} (SqueezeNet features "
-            "as in our training loss, not LPIPS; lower is better)"
-        )
-    below += ". LPIPS: not measured, its weights were not at hand." if "lpips" in report else "."
-    if "encode_s" in report:
-        below += (
-            f" On {report['machine']}: encode {report['encode_s']:.2f} s, decode "
-            f"{report['decode_s']:.2f} s with guidance, peak memory "
-            f"{report['peak_memory_gb']:.2f} GB, cold start {report['cold_start_s']:.1f} s."
-        )
-    if "v_loss_gain" in report:
-        below += (
-            f" The caption: over {report['caption_photos']} held-out photos at 0.0019 the v-loss "
-            f"is {report['v_loss_true_caption']:.4f} with their own, "
-            f"{report['v_loss_shuffled_caption']:.4f} with another photo's and "
-            f"{report['v_loss_empty_caption']:.4f} with none (gain of the own one over another's "
-            f"{report['v_loss_gain']:.4f} ± {report['v_loss_gain_standard_error']:.4f}, one "
-            "standard error)."
-        )
+    below = "".join(text.format_map(report) for name, text in SENTENCES.items() if name in report)
     return f"{table(['rate', *(heading for heading, _ in shown.values())], rows)}\n\n{below}"
 
 
