@@ -13,11 +13,13 @@ OPTIONS = {  # capitals: arguments, by place
         "--training-steps --weights -o NAMES"
     ),
     "compress": (
-        "--caption --captions --device --dtype --format --output --overwrite --rate --weights -o PHOTOS"
+        "--caption --captions --device --dtype --format --output --overwrite --rate --weights "
+        "-o PHOTOS"
     ),
     "convert": "--base --half --no-half SOURCE TARGET",
     "decompress": (
-        "--device --dtype --guidance --json --max-pixels --output --sampler --seed --steps --weights -o FILES"
+        "--device --dtype --guidance --json --max-pixels --output --sampler --seed --steps --weights "
+        "-o FILES"
     ),
     "demo": "--output --photos --steps --weights -o",
     "download": "--limit --output --source --workers -o PHOTOS",
