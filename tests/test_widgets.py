@@ -86,7 +86,7 @@ def test_the_decoder_gets_every_knob(explorer, tiny_codec, monkeypatch):
     decompress = Mock(return_value=photo())
     monkeypatch.setattr(tiny_codec, "decompress", decompress)
     explorer.guidance.value, explorer.steps.value, explorer.seed.value = 2.5, 5, 7
-    expected = {"num_inference_steps": 5, "guidance_scale": 2.5, "seed": 7}
+    expected = {"num_inference_steps": 5, "guidance_scale": 2.5, "seed": 7, "max_pixels": None}
     assert decompress.call_args.kwargs == expected
     assert decompress.call_count == 3, "one decode for each change"
 
