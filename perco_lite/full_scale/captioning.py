@@ -57,7 +57,8 @@ class Captioner:
 
 def _check_kind(folder: Path) -> None:
     kind = read_json(folder / "config.json").get("model_type")
-    if kind not in KINDS:
+    if kind not in list(KINDS):  # which takes what cannot be hashed, too
         raise WrongModel(
-            f"{folder} is a {kind} model, expected {' or '.join(KINDS)}; for example {CAPTIONER}"
+            f"{folder} is a {kind!s:.60} model, expected {' or '.join(KINDS)}; for example "
+            f"{CAPTIONER}"
         )

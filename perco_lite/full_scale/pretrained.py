@@ -116,8 +116,11 @@ def read_json(path: Path, hint: str = "") -> dict:
     if not path.is_file():
         raise FileNotFoundError(f"no {path.name} in {path.parent}{hint}")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(content, dict):
+            return content
+        raise ValueError("no object")
+    except (ValueError, RecursionError) as error:
         raise WrongModel(f"{path} is damaged; download it again") from error
 
 

@@ -27,6 +27,7 @@ from perco_lite.captions import (
 )
 from perco_lite.perceptual import SqueezeNet
 from perco_lite.training.autoencoder import squeezenet_file
+from perco_lite.training.caption_model import read_sentences
 from perco_lite.training.loop import train
 from perco_lite.training.photos import PhotoStore
 from perco_lite.training.settings import TextSettings
@@ -120,6 +121,5 @@ def train_text_recipe(data: str | Path | None, output: Path, **options) -> dict:
 def learn_tokenizer(data: str | Path, store: PhotoStore):
     """From the photos' captions, and from captions/*_train.txt beside them where it exists."""
     sentences = [text for texts in store.captions for text in texts]
-    for file in sorted((Path(data).parent / "captions").glob("*_train.txt")):
-        sentences += file.read_text(encoding="utf-8").splitlines()
-    return train_tokenizer(sentences)
+    files = sorted((Path(data).parent / "captions").glob("*_train.txt"))
+    return train_tokenizer(sentences + read_sentences(files))

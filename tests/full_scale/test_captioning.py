@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 
 from perco_lite.cli import pretrained as pretrained_cli
 from perco_lite.data import load_captions
-from perco_lite.full_scale.captioning import Captioner
+from perco_lite.full_scale.captioning import Captioner, _check_kind
 from perco_lite.full_scale.pretrained import WrongModel
 from perco_lite.full_scale.tiny_checkpoint import (
     SMALL,
@@ -183,6 +183,15 @@ def test_other_models_and_missing_weights_are_refused(blip, tiny_stable_diffusio
     save_file(weights, copy / "model.safetensors", {"format": "pt"})
     with pytest.raises(ValueError, match=f"missing {gone}; unexpected none"):
         Captioner(copy)
+    for text in ("[]", "5", "[" * 100_000, "{"):
+        (copy / "config.json").write_text(text)
+        with pytest.raises(WrongModel, match="config.json is damaged"):
+            _check_kind(copy)
+    for kind in ('["blip"]', '{"a": 1}', '"' + "x" * 9999 + '"'):
+        (copy / "config.json").write_text('{"model_type": ' + kind + "}")
+        with pytest.raises(WrongModel, match="model, expected blip") as caught:
+            _check_kind(copy)
+        assert len(str(caught.value)) < 400
     (copy / "config.json").write_text("{")
     with pytest.raises(WrongModel, match="config.json is damaged"):
         Captioner(copy)
