@@ -18,8 +18,8 @@ OPTIONS = {  # capitals: arguments, by place
     ),
     "convert": "--base --half --no-half SOURCE TARGET",
     "decompress": (
-        "--device --dtype --guidance --json --max-pixels --output --sampler --seed --steps --weights "
-        "-o FILES"
+        "--device --dtype --guidance --json --max-pixels --output --sampler --seed --steps "
+        "--weights -o FILES"
     ),
     "demo": "--output --photos --steps --weights -o",
     "download": "--limit --output --source --workers -o PHOTOS",
