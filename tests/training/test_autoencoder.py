@@ -1,4 +1,4 @@
-"""Stage 1's objective and previews. (Whole runs of it are in test_recipes.)"""
+"""Stage 1's objective and previews. (Whole runs of it are in test_commands.)"""
 
 import csv
 
