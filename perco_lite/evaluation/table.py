@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
-from perco_lite.files import whole, write_csv, write_whole
+from perco_lite.files import fresh_name, whole, write_csv, write_whole
 
 MADE_BY = "perco evaluate"  # says that a JSON file is ours, and may be written over
 DEFAULT_CODECS = ("perco", "autoencoder", "perco-estimate", "jpeg", "jpeg2000", "webp", "avif")
@@ -211,11 +211,12 @@ def check_writable(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
             raise IsADirectoryError(f"{path} is a folder; name a file in it, such as out.csv")
-        existed = path.exists()
-        with path.open("ab"):
+        # under a name of its own: another process of this run would take an empty file for a table
+        probe = path if path.exists() else fresh_name(path)
+        with probe.open("ab"):
             pass
-        if not existed:
-            path.unlink(missing_ok=True)
+        if probe != path:
+            probe.unlink(missing_ok=True)
     except OSError as error:
         if error.strerror is None:
             raise

@@ -164,3 +164,15 @@ def test_writable_or_not(tmp_path, monkeypatch):
     monkeypatch.setattr("pathlib.Path.open", full)
     with pytest.raises(OSError, match=r"o.csv \(No space left on device\); name another output"):
         check_writable(tmp_path / "o.csv")
+
+
+def test_a_look_at_what_can_be_written_is_seen_by_nobody(tmp_path, monkeypatch):
+    output, real = tmp_path / "a.csv", type(tmp_path).open
+
+    def spy(self, *args, **kwargs):
+        assert self.name.startswith(".perco_lite-"), "another process would take it for a table"
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(type(tmp_path), "open", spy)
+    check_writable(output)
+    assert list(tmp_path.iterdir()) == []
