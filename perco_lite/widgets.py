@@ -82,7 +82,9 @@ class CodecExplorer:
         try:
             data = self.codec.compress(self.image, self.caption.value, self.rate.value)
             how = {"num_inference_steps": self.steps.value, "guidance_scale": self.guidance.value}
-            picture = self.codec.decompress(data, **how, seed=self.seed.value)
+            # the file is our own, so a photo of any size is painted
+            how |= {"seed": self.seed.value, "max_pixels": None}
+            picture = self.codec.decompress(data, **how)
         except ValueError as error:
             if change is None:
                 raise
