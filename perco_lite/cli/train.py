@@ -90,7 +90,8 @@ def options_of(*kinds: type, only: str = "") -> Callable:
 @options_of(
     AutoencoderSettings,
     only="data output steps minutes batch_size learning_rate optimizer crop perceptual "
-    "perceptual_weight latent_noise seed mixed_precision start hold_latents decoder_of",
+    "perceptual_weight latent_noise seed mixed_precision start hold_latents decoder_of teacher "
+    "whole_decoder",
 )
 def train_autoencoder(**options) -> None:
     """Stage 1: photos to latents and back."""
