@@ -1,11 +1,11 @@
 """Stage 1 with a teacher: an autoencoder of our own in Stable Diffusion's latent space.
 
-    crops (B,3,s,s) ──► teacher.encode ──► its latents ──┬─────────────► encoder learns them (MSE)
-                └─► encoder ──► our latents ──┬──────────┘
-                        half of each ─────────┴─► teacher.decode ──► picture: decoder learns it
-                                                                     (L1 + LPIPS)
-The teacher is TAESD, a published tiny autoencoder whose latents are Stable Diffusion's. What it
-makes of given latents has one answer; of a photo, latents leave many, whose mean is a blur.
+    crops (B,3,s,s) ──► teacher.encode ──► its latents ──► teacher.decode ──► its picture
+                │                      (MSE) │                        (L1 + LPIPS) │
+                └─► encoder ──► our latents ─┴─ half of each ─► decoder ──► our picture
+
+The teacher is TAESD, a published tiny autoencoder whose latents are Stable Diffusion's. Its picture
+is the one answer to its latents; of the photo, latents leave many, whose mean is a blur.
 
 Paper: none; PerCo uses Stable Diffusion's autoencoder itself.
 Differs from TAESD's own training: distilled from it, with no discriminator.
@@ -91,10 +91,10 @@ class TaughtAutoencoderLoss(nn.Module):
         teacher = self.teachers[0].to(image.device)
         latents, wanted = self.autoencoder.encode(image), teacher.encode(image)
         half = len(image) // 2
-        # the decoder moves no latents: what they are is settled
-        given = torch.cat([latents.detach()[:half], wanted[half:].to(latents.dtype)]).float()
+        # through our own latents the encoder learns, too, what the picture needs of them
+        given = torch.cat([latents[:half], wanted[half:].to(latents.dtype)]).float()
         given = given + self.latent_noise * torch.randn_like(given)
-        picture, target = self.autoencoder.decode(given).float(), teacher.decode(given).float()
+        picture, target = self.autoencoder.decode(given).float(), teacher.decode(wanted).float()
         losses = {
             "l1": (picture - target).abs().mean(),
             "latents": (latents.float() - wanted.float()).pow(2).mean(),

@@ -64,12 +64,18 @@ def test_encoder_and_decoder_learn_what_the_teacher_does(teacher_folder):
     assert autoencoder.latent_std.eq(1).all()  # the teacher's scale is kept
 
 
-def test_the_decoder_moves_no_latents(teacher_folder):
+def test_the_picture_teaches_the_encoder_through_our_half_of_the_latents(teacher_folder):
     autoencoder = Autoencoder(**TINY_AUTOENCODER | WHOLE)
-    loss = TaughtAutoencoderLoss(autoencoder, Teacher(teacher_folder), None)
-    loss(torch.rand(2, 3, 16, 16))["l1"].backward()
-    assert all(p.grad is None for p in autoencoder.encoder.parameters())
-    assert all(p.grad is not None for p in autoencoder.decoder.parameters())
+    loss = TaughtAutoencoderLoss(autoencoder, Teacher(teacher_folder), None, latent_noise=0)
+    image = torch.rand(2, 3, 16, 16)
+    loss(image)["l1"].backward()
+    assert all(p.grad is not None for p in loss.parameters())
+    teacher = loss.teachers[0]
+    with torch.no_grad():
+        wanted = teacher.encode(image)
+        given = torch.cat([autoencoder.encode(image)[:1], wanted[1:]])
+        error = autoencoder.decode(given) - teacher.decode(wanted)
+        torch.testing.assert_close(loss(image)["l1"], error.abs().mean())
 
 
 def test_the_command_trains_a_decoder_down_to_the_pixels_and_goes_on(teacher_folder, tmp_path):
