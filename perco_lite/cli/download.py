@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from tqdm import tqdm
 
 from perco_lite.cli.options import say
 
@@ -147,6 +146,8 @@ def _fetch(fetcher, files: Iterable[str], workers: int) -> Iterator[tuple[str, s
     """Each file with the path it was downloaded to, or what went wrong; stops when it is left."""
     waiting, pool = iter(files), ThreadPoolExecutor(workers)
     try:
+        from tqdm import tqdm  # `perco --help` does not wait for it
+
         with tqdm(total=len(files), desc="photos", unit="photo", mininterval=2) as bar:
             # a list may have millions: some hundreds are enough to keep the workers busy
             while chunk := list(itertools.islice(waiting, 32 * workers)):
