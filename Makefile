@@ -48,6 +48,7 @@ ifeq ($(NOTEBOOKS),)
 	@echo "There are no notebooks yet: they come with the course, in notebooks/."
 else
 	$(BIN)/python scripts/course.py address $(NOTEBOOKS)
+	$(BIN)/python scripts/course.py links $(NOTEBOOKS)
 	$(BIN)/jupyter execute --inplace $(NOTEBOOKS)
 	$(BIN)/nbstripout --keep-output --keep-count --keep-id \
 	    --extra-keys "metadata.language_info cell.metadata.execution" $(NOTEBOOKS)

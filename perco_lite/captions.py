@@ -6,7 +6,7 @@ Paper: PerCo, Sec. 3.2 (z_g: a BLIP-2 caption of at most 32 tokens, embedded by 
 Differs from the paper: captions are given or stored, never guessed here; a three-layer encoder with
 a vocabulary of 3,072 learned from caption sentences, trained together with the U-Net.
 
-Taught in notebook 05.
+Taught in notebook 08.
 """
 
 import warnings

@@ -13,7 +13,7 @@ of nearest upsampling: it runs once per photo, where the U-Net runs forty times,
 of the latents gives the hyper-encoder a direct regression loss, which a short training needs.
 `decoder_width=0` is the paper's way: nearest upsampling, all D channels, no estimate.
 
-Taught in notebook 05.
+Taught in notebook 08.
 """
 
 import hashlib

@@ -13,7 +13,7 @@ index prior may foresee these indices a little better or worse than nearest code
 Paper: none; PerCo takes the nearest code. Video coders call it closed-loop coding, halftoning
 calls it error diffusion (Floyd & Steinberg, 1976).
 
-Taught in notebook 08.
+Taught in notebook 13.
 """
 
 import torch

@@ -11,7 +11,7 @@ Differs from the paper: an optional anchor (ours, after ILVR, Choi et al. 2021).
 samples drift in colour over flat areas; the anchor holds their means over 32 pixels to those of the
 estimate that the bits themselves imply, and leaves everything finer to the noise.
 
-Taught in notebooks 05 and 06.
+Taught in notebooks 08 and 09.
 """
 
 import copy

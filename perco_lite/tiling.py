@@ -14,7 +14,7 @@ Paper: none; PerCo's photos are 512×512. The fade at every step is MultiDiffusi
 2023), with the velocity in place of the noise.
 Differs from it: weights that fade instead of a plain mean; the tiles lie on an even grid.
 
-Taught in notebook 11.
+Taught in notebook 16.
 """
 
 import time

@@ -11,7 +11,7 @@ rates, told the rate by a class embedding (the paper trains one model per rate);
 joins the time embedding (as in SDXL); zero-terminal SNR
 (Lin et al., 2023), without which a sampler that starts from pure noise cannot paint black or white.
 
-Taught in notebook 05.
+Taught in notebook 08.
 """
 
 import math

@@ -33,7 +33,7 @@ from perco_lite.full_scale.pretrained import MIRRORS, STABLE_DIFFUSION
 from perco_lite.full_scale.tiny_checkpoint import tiny_blip, tiny_stable_diffusion
 
 ROOT = Path(__file__).parents[1]
-NOTEBOOK = ROOT / "notebooks" / "11_stable_diffusion.ipynb"
+NOTEBOOK = ROOT / "notebooks" / "16_stable_diffusion.ipynb"
 MIRROR = MIRRORS[STABLE_DIFFUSION][0]
 UNET = "diffusion_pytorch_model.safetensors"
 SHRUNK = {"steps": 4, "batch-size": 4, "crop": 8, "lora-rank": 2, "mixed-precision": "no"}

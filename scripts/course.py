@@ -1,6 +1,7 @@
 """Upkeep of the notebooks.
 
 course.py address NOTEBOOK…   write the repository's address (pyproject.toml) into them
+course.py links NOTEBOOK…     write the links to the notebook before, the contents, the next
 course.py blank NOTEBOOK…     write exercise versions without solutions to blank/
 course.py tidy NOTEBOOK…      shorten stored error outputs to the cell and the message
 """
@@ -29,6 +30,34 @@ def with_address(source: str) -> str:
     )
     source = re.sub(r"git\+https://[^\"\s]+", f"git+{repository()}", source)
     return re.sub(r"(git clone [^\n]*?)https://[^\"\s]+", rf"\g<1>{repository()}", source)
+
+
+def title(path: Path) -> str:
+    """The heading of a notebook, with its number: "3 · Vector quantization"."""
+    first = nbformat.read(path, as_version=4).cells[0].source
+    return first.partition("\n")[0].removeprefix("# ")
+
+
+def with_links(notebook: nbformat.NotebookNode, path: Path) -> nbformat.NotebookNode:
+    """The notebook with a line of links under its badge, and the next one's title at its end.
+
+    The course is what lies beside ``path``, in the order of the numbers.
+    """
+    course = sorted(path.parent.glob("[0-9]*.ipynb"))
+    at, words = course.index(path), {}
+    for name, neighbour in (("Previous", course[:at][-1:]), ("Next", course[at + 1 :][:1])):
+        words[name] = "".join(f"[{title(other)}]({other.name})" for other in neighbour)
+    contents = "[Contents](00_start_here.ipynb#The-map-of-the-course)"
+    line = [f"*Previous:* {words['Previous']}"] * bool(words["Previous"]) + [contents]
+    line = " · ".join(line + [f"*Next:* {words['Next']}"] * bool(words["Next"]))
+    first = notebook.cells[0]
+    kept = re.sub(r"\n\n.*\[Contents\]\(.*", "", first.source)
+    first.source = re.sub(r"^\[!\[Open in Colab.*$", rf"\g<0>\n\n{line}", kept, flags=re.M)
+    for cell in notebook.cells:
+        if words["Next"]:
+            link = rf"\*\*Next:\*\* {words['Next']}"
+            cell.source = re.sub(r"\*\*Next:\*\* \[[^\]]*\]\([^)]*ipynb\)", link, cell.source)
+    return notebook
 
 
 def blank(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
@@ -66,6 +95,8 @@ def main(action: str, paths: list[Path]) -> None:
             path, notebook = path.parent / "blank" / path.name, blank(notebook)
         elif action == "tidy":
             short_errors(notebook)
+        elif action == "links":
+            with_links(notebook, path)
         else:
             for cell in notebook.cells:
                 cell.source = with_address(cell.source)
@@ -73,6 +104,6 @@ def main(action: str, paths: list[Path]) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 3 or sys.argv[1] not in ("address", "blank", "tidy"):
+    if len(sys.argv) < 3 or sys.argv[1] not in ("address", "links", "blank", "tidy"):
         sys.exit(__doc__)
     main(sys.argv[1], [Path(argument) for argument in sys.argv[2:]])

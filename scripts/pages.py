@@ -144,7 +144,7 @@ def claims_text(folder: Path) -> str:
     said = [f"{counts[name]} *{name}*" for name in (*VERDICTS, NOT_MEASURED) if counts[name]]
     head = (
         f"{len(judgements)} claims: {', '.join(said)}. Intervals are over photos; where each claim "
-        "was read, its command and its limits are in [10_claims](../notebooks/10_claims.ipynb)."
+        "was read, its command and its limits are in [15_claims](../notebooks/15_claims.ipynb)."
     )
     return f"{head}\n\n{markdown(judgements)}"
 
@@ -163,7 +163,7 @@ def claims_readme(folder: Path) -> str:
         devices.add(f"{about['device']}; weights {about['model_id']}; {versions}")
     return (
         "# data/results/claims\n\nWhat `perco claims` measured, for the table of claims in "
-        "`notebooks/10_claims.ipynb`. `NAME.csv` has a row a photo and setting, `NAME_sets.csv` a "
+        "`notebooks/15_claims.ipynb`. `NAME.csv` has a row a photo and setting, `NAME_sets.csv` a "
         "row a draw of the photos (0: all of them) and setting, `NAME.json` the command, settings, "
         "device and versions. `PERCO_LITE_DATA` was a folder as `data/README.md` describes.\n\n"
         + table(["file", "rows", "command", "CPU seconds", "photos", "date"], lines)

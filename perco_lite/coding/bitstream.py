@@ -22,7 +22,7 @@ are read; ``pack(unpack(data), version=1)`` turns a file into the other.
 Paper: PerCo counts caption and index bits only.
 Differs from the paper: size, rate, model and checksum are in the file and in every figure.
 
-Taught in notebooks 04 and 12.
+Taught in notebooks 05 and 06.
 """
 
 import math

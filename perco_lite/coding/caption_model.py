@@ -10,7 +10,7 @@ the file format: a file coded with one table reads with no other. ``table_id`` t
 Paper: PerCo codes the caption with Lempel-Ziv (zlib -9).
 Differs from the paper: a static model of English captions; the end of the caption is a symbol too.
 
-Taught in notebook 04.
+Taught in notebook 05.
 """
 
 import math

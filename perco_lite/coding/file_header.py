@@ -19,7 +19,7 @@ Differs from the paper: size, rate, model and checksum are in the file and in ev
 for a Kodak photo, 10 in version 1. A checksum of 16 bits misses one damaged file in
 65,536; 8 bits would save a byte and miss one in 256.
 
-Taught in notebook 12.
+Taught in notebook 06.
 """
 
 import binascii

@@ -9,7 +9,7 @@ made by integer square roots: there is no float, so nothing to round differently
 Paper: PerCo codes indices uniformly, log2 K bits each, and names an entropy model as a way to gain.
 Differs from the paper: this one. It costs bits only where it saves them; see ``bitstream``.
 
-Taught in notebook 12.
+Taught in notebook 06.
 """
 
 from collections.abc import Iterator

@@ -10,7 +10,7 @@ p_k(w) = (c_k(w) - D) / Σc + (what is left) · p_{k-1}(w), in units of 2**-24.
 Paper: PerCo codes its captions with Lempel-Ziv (zlib), which knows no English.
 Differs from the paper: Kneser-Ney smoothing (Chen and Goodman, 1999, modified), with integers only.
 
-Taught in notebook 04.
+Taught in notebook 05.
 """
 
 from collections.abc import Iterable, Sequence

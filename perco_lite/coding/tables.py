@@ -5,7 +5,7 @@
 
 Paper: none; its coders have no tables.
 
-Taught in notebook 04.
+Taught in notebook 05.
 """
 
 import zipfile

@@ -11,9 +11,9 @@ import nbformat
 import pytest
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "docs"))
+sys.path.insert(0, str(ROOT / "scripts"))
 
-from course import blank, repository, short_errors, with_address  # noqa: E402
+from course import blank, repository, short_errors, title, with_address, with_links  # noqa: E402
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 HEADINGS = ["You will", "Set-up", "By hand", "The module", "See it", "What it costs"]
@@ -70,6 +70,7 @@ def test_sizes(path):
     lengths = [len(cell.source.splitlines()) for cell in cells(path, "code")]
     assert max(lengths) <= LONGEST_CELL and sum(lengths) <= CODE_LINES
     prose = " ".join(cell.source for cell in cells(path, "markdown"))
+    prose = re.sub(r"^.*\[Contents\]\(.*$", "", prose, flags=re.M)  # links are no prose
     assert WORDS[0] <= len(prose.split()) <= WORDS[1], len(prose.split())
     assert path.stat().st_size <= 1024 * KILOBYTES, "shrink the stored figures"
 
@@ -125,6 +126,23 @@ def test_no_error_is_swallowed(path):
 def test_the_address_is_that_of_pyproject(path):
     for cell in read(path).cells:
         assert with_address(cell.source) == cell.source, "make notebooks writes it"
+
+
+@each_notebook
+def test_links_lead_to_the_neighbours(path):
+    notebook = with_links(read(path), path)
+    assert notebook == read(path), "make notebooks writes the links"
+    last = path == NOTEBOOKS[-1]
+    text = "".join(cell.source for cell in notebook.cells)
+    assert "[Contents](" in text and (last or "**Next:**" in text), "at both ends"
+
+
+@each_notebook
+def test_the_contents_name_it(path):
+    """README's table and the map in notebook 0, which shows the title as well."""
+    assert f"](notebooks/{path.name})" in (ROOT / "README.md").read_text(encoding="utf-8")
+    start = "".join(cell.source for cell in cells(NOTEBOOKS[0], "markdown"))
+    assert path == NOTEBOOKS[0] or f"[{title(path)}]({path.name})" in start
 
 
 @each_notebook
