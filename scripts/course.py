@@ -55,7 +55,7 @@ def with_links(notebook: nbformat.NotebookNode, path: Path) -> nbformat.Notebook
     first.source = re.sub(r"^\[!\[Open in Colab.*$", rf"\g<0>\n\n{line}", kept, flags=re.M)
     for cell in notebook.cells:
         if words["Next"]:
-            link = rf"\*\*Next:\*\* {words['Next']}"
+            link = f"**Next:** {words['Next']}"
             cell.source = re.sub(r"\*\*Next:\*\* \[[^\]]*\]\([^)]*ipynb\)", link, cell.source)
     return notebook
 
