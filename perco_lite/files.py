@@ -13,14 +13,15 @@ Taught in notebook 00.
 import csv
 import io
 import json
+import os
 import re
-import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
+if TYPE_CHECKING:  # `perco --help` does not wait for it
+    from PIL import Image
 
 SOFTWARE = "perco_lite"  # written into our PNGs: these may be painted over
 MAX_PAINTED = 16_000_000  # pixels of a file, unless more is asked for: ten bytes name 100 million
@@ -157,7 +158,7 @@ def is_hub_id(weights: str) -> bool:
 
 def fresh_name(path: Path) -> Path:
     """A name in the folder of ``path`` that nobody else takes, in whatever container they run."""
-    return path.with_name(f".perco_lite-{secrets.token_hex(8)}.part")
+    return path.with_name(f".perco_lite-{os.urandom(8).hex()}.part")
 
 
 @contextmanager
@@ -212,8 +213,10 @@ def write_csv(
             writer.writerow(short)
 
 
-def save_png(image: Image.Image, path: Path) -> None:
+def save_png(image: "Image.Image", path: Path) -> None:
     """Write a PNG that says who made it, whole or not at all."""
+    from PIL.PngImagePlugin import PngInfo
+
     about, stream = PngInfo(), io.BytesIO()
     about.add_text("Software", SOFTWARE)
     image.save(stream, format="PNG", pnginfo=about)

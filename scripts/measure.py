@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from perco_lite.cli.evaluate import LADDER
+from perco_lite.evaluation.codecs import DEFAULT_CODECS
 from perco_lite.evaluation.codecs.ours import OURS
-from perco_lite.evaluation.table import DEFAULT_CODECS
 from perco_lite.files import write_whole
 
 ROOT = Path(__file__).resolve().parents[1]

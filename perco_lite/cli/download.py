@@ -16,7 +16,6 @@ import logging
 import re
 import warnings
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,10 +143,12 @@ def download_photos(
 
 def _fetch(fetcher, files: Iterable[str], workers: int) -> Iterator[tuple[str, str | Exception]]:
     """Each file with the path it was downloaded to, or what went wrong; stops when it is left."""
+    from concurrent.futures import ThreadPoolExecutor  # `perco --help` waits for neither
+
+    from tqdm import tqdm
+
     waiting, pool = iter(files), ThreadPoolExecutor(workers)
     try:
-        from tqdm import tqdm  # `perco --help` does not wait for it
-
         with tqdm(total=len(files), desc="photos", unit="photo", mininterval=2) as bar:
             # a list may have millions: some hundreds are enough to keep the workers busy
             while chunk := list(itertools.islice(waiting, 32 * workers)):

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from perco_lite.cli.options import DenoisingSteps, Device, Json, Weights, emit, say, tell
-from perco_lite.evaluation.table import DEFAULT_CODECS, check_writable
+from perco_lite.evaluation.codecs import DEFAULT_CODECS
 
 CODECS = ",".join(DEFAULT_CODECS)
 LADDER = "0.05,0.1,0.2,0.4,0.7,1"
@@ -90,6 +90,8 @@ def evaluate_command(
 
     Run again after a crash, it goes on where it stopped.
     """
+    from perco_lite.evaluation.table import check_writable
+
     check_writable(output)  # before torch is loaded
 
     from perco_lite.evaluation.datasets import open_dataset

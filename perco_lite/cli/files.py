@@ -14,12 +14,15 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
-from PIL import Image
 
 from perco_lite.cli.options import note, tell
 from perco_lite.files import SOFTWARE, list_folder, read_perco, save_png
+
+if TYPE_CHECKING:  # `perco --help` does not wait for it
+    from PIL import Image
 
 SAME_PHOTO = 0.9  # of the indices, that say a file was made of a photo
 
@@ -82,6 +85,8 @@ def without_painted(files: list[Path]) -> list[Path]:
 
 
 def _is_painted(path: Path) -> bool:
+    from PIL import Image
+
     with suppress(Exception), Image.open(path, formats=["PNG"]) as image:
         return image.info.get("Software") == SOFTWARE
     return False
@@ -160,7 +165,7 @@ def _is_foreign(path: Path) -> bool:
     return path.suffix == ".png" and os.path.exists(path) and not _is_painted(path)
 
 
-def check_replaced(codec, path: Path, image: Image.Image, target: Path) -> None:
+def check_replaced(codec, path: Path, image: "Image.Image", target: Path) -> None:
     """Raise FileExistsError where ``target`` is a file that the photo at ``path`` did not make.
 
     Encoded again at the rate of the file, whatever its caption, a photo has the file's size and
@@ -175,7 +180,7 @@ def check_replaced(codec, path: Path, image: Image.Image, target: Path) -> None:
     with suppress(OSError, ValueError):  # what is no file of these weights
         file = unpack(read_perco(target), codec.model_id)
 
-        def likeness(image: Image.Image) -> float:
+        def likeness(image: "Image.Image") -> float:
             if image.size != (file.width, file.height):
                 return 0.0
             indices = codec.encode(image, file.rate.name)[0].cpu().numpy()

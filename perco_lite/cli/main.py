@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.core import TyperGroup
 
 from perco_lite.cli.claims import claims
 from perco_lite.cli.download import download
@@ -43,7 +44,6 @@ from perco_lite.cli.options import (
     say,
 )
 from perco_lite.cli.pretrained import caption, convert
-from perco_lite.cli.train import train_app
 from perco_lite.files import MAX_PAINTED, printable, read_perco, write_whole
 
 app = typer.Typer(
@@ -54,7 +54,26 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # errors in plain lines
 )
-app.add_typer(train_app, name="train")
+
+
+class TrainGroup(TyperGroup):
+    """`perco train`, whose options are built from its settings once one of its commands is asked
+    for: `perco --help` needs the group's name alone."""
+
+    def _commands(self) -> dict:
+        from perco_lite.cli.train import train_app
+
+        return typer.main.get_command(train_app).commands
+
+    commands = property(_commands, lambda self, none_yet: None)
+
+
+app.add_typer(
+    typer.Typer(
+        cls=TrainGroup, help="Train your own weights.", no_args_is_help=True, rich_markup_mode=None
+    ),
+    name="train",
+)
 
 PERCO = frozenset({".perco"})
 

@@ -32,7 +32,7 @@ from perco_lite.training.settings import (
     current_name,
 )
 
-train_app = typer.Typer(help="Train your own weights.", no_args_is_help=True, rich_markup_mode=None)
+train_app = typer.Typer(rich_markup_mode=None)  # main.py names and describes the group
 
 LESS_MEMORY = (
     "not enough memory for this training. In this order: raise --accumulation (fewer photos at a "

@@ -19,10 +19,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
+from perco_lite.evaluation.codecs import DEFAULT_CODECS
 from perco_lite.files import fresh_name, whole, write_csv, write_whole
 
 MADE_BY = "perco evaluate"  # says that a JSON file is ours, and may be written over
-DEFAULT_CODECS = ("perco", "autoencoder", "perco-estimate", "jpeg", "jpeg2000", "webp", "avif")
 KEY = ("photo", "codec", "rate")
 UNTOUCHED = "nothing was written: name another output"
 _ERRORS = "surrogateescape"  # names of photos need not be text

@@ -13,10 +13,10 @@ import torch
 from conftest import make_photo, read_table, run_two_processes
 from perco_lite import loading
 from perco_lite.cli import evaluate as evaluate_cli
+from perco_lite.evaluation.codecs import DEFAULT_CODECS
 from perco_lite.evaluation.codecs.ours import Decoding
 from perco_lite.evaluation.datasets import open_dataset
 from perco_lite.evaluation.evaluate import evaluate
-from perco_lite.evaluation.table import DEFAULT_CODECS
 
 QUICK = ("--metrics", "psnr", "--steps", 2)
 

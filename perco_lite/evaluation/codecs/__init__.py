@@ -1,1 +1,3 @@
 """What is compared: perco and its parts, classical, external and learned codecs."""
+
+DEFAULT_CODECS = ("perco", "autoencoder", "perco-estimate", "jpeg", "jpeg2000", "webp", "avif")
