@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from perco_lite.autoencoder import Autoencoder, StableDiffusionAutoencoder
-from perco_lite.captions import embed_captions, use_older_names, warn_of_unheard
+from perco_lite.captions import use_older_names, warn_of_unheard
 from perco_lite.coding.bitstream import BitstreamError, PercoFile, pack, unpack, wrong_model
 from perco_lite.condition import LocalConditioner
 from perco_lite.data import image_to_tensor, pad_to_multiple, tensor_to_image
@@ -29,13 +29,13 @@ from perco_lite.files import MAX_PAINTED, check_weights
 from perco_lite.pixels import upright_size
 from perco_lite.rates import RATES, RatePoint
 from perco_lite.refinement import default_rounds, refine
-from perco_lite.sampling import denoise, draw_noise
+from perco_lite.sampling import DEFAULT_ANCHOR as DEFAULT_ANCHOR
+from perco_lite.sampling import choose_steps, paint_latents
 from perco_lite.tiling import Tiling, check_price, decode_latents, encode_image, group_by_size
 
 BUNDLED = Path(__file__).parent / "weights"
 DEFAULT_GUIDANCE = 1.0  # off: it costs twice the time and hardly changes what these weights paint
 DEFAULT_TEMPERATURE = 0.9  # 1 = the paper; at 1 these weights paint a little too roughly
-DEFAULT_ANCHOR = 1.0  # 0 = off, as in the paper
 
 
 class PercoCodec(DiffusionPipeline):
@@ -59,8 +59,10 @@ class PercoCodec(DiffusionPipeline):
         scheduler,
         guidance_scale: float = DEFAULT_GUIDANCE,
         temperature: float = DEFAULT_TEMPERATURE,
+        few_steps: dict[str, list[int]] | None = None,
     ):
-        """``guidance_scale`` and ``temperature`` are what these weights are decoded with."""
+        """``guidance_scale``, ``temperature``: what these weights are decoded with; ``few_steps``:
+        the timesteps by rate that they were trained to paint in; None: in the paper's many."""
         super().__init__()
         self.register_modules(
             autoencoder=autoencoder,
@@ -70,7 +72,9 @@ class PercoCodec(DiffusionPipeline):
             tokenizer=tokenizer,
             scheduler=scheduler,
         )
-        self.register_to_config(guidance_scale=guidance_scale, temperature=temperature)
+        self.register_to_config(
+            guidance_scale=guidance_scale, temperature=temperature, few_steps=few_steps
+        )
 
     @classmethod
     def from_stable_diffusion(cls, model_id=None, rates=("0.0019",), **options) -> "PercoCodec":
@@ -180,33 +184,38 @@ class PercoCodec(DiffusionPipeline):
     def decompress(
         self,
         data: bytes | PercoFile | list[bytes | PercoFile],
-        num_inference_steps: int = 20,
+        num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
         seed: int | list[int] = 0,
-        anchor: float = DEFAULT_ANCHOR,
+        anchor: float | None = None,
         temperature: float | None = None,
         max_pixels: int | None = MAX_PAINTED,
+        sampler: str | None = None,
     ) -> Image.Image | list[Image.Image]:
         """Paint the photo (or photos) back from the bytes of `.perco` files.
 
         Args:
             data: one file's bytes, or what ``unpack`` made of them, or a list; files of equal
                 padded size share U-Net calls.
-            num_inference_steps: 20 is usual, 5 are nearly as good above 0.05 bpp.
-            guidance_scale: weight of the caption; 1 = off and twice as fast. None for this and
-                ``temperature``: what suits these weights.
+            num_inference_steps: None = what the weights were made for; of the paper's loop 20 are
+                usual, 5 nearly as good above 0.05 bpp.
+            guidance_scale: weight of the caption; 1 = off and twice as fast. None for this,
+                ``temperature`` and ``anchor``: what suits these weights and steps.
             temperature: scale of the first noise; below 1: smoother, better PSNR, less texture.
             anchor: in [0,1], how firmly coarse colours are held to what the bits imply; weights
                 without a condition decoder (as in the paper) imply nothing, so it has no effect.
             seed: one for all, or one per file; same seed, same picture. Or CPU ``generator``(s).
             max_pixels: of a file; None = paint any. Few bytes may ask for a hundred megapixels.
+            sampler: "fast" = few steps, "paper" = the paper's loop, None = fast where the weights
+                were trained for it, and for that many steps (``sampling.choose_steps``).
         Raises:
-            ValueError: a file of more, with what it would cost; nothing was painted.
+            ValueError: a file of more, with what it would cost; nothing was painted. "fast" with
+                weights that were not trained for it.
             BitstreamError: not a `.perco` file of these weights, or damaged.
         """
         single = not isinstance(data, (list, tuple))
-        limits = self.model_id, max_pixels, num_inference_steps  # the id takes a while: asked once
+        limits = self.model_id, max_pixels, num_inference_steps, sampler  # the id takes a while
         files = [self._parsed(d, *limits) for d in ([data] if single else data)]
         seeds = seed if generator is None else generator
         seeds = list(seeds) if isinstance(seeds, (list, tuple)) else [seeds] * len(files)
@@ -217,20 +226,20 @@ class PercoCodec(DiffusionPipeline):
             condition = torch.cat([self.condition(files[i]) for i in group])
             texts, rates = [files[i].caption for i in group], [files[i].rate.name for i in group]
             options = num_inference_steps, guidance_scale, [seeds[i] for i in group]
-            painted = self.paint(condition, texts, rates, *options, anchor, temperature)
+            painted = self.paint(condition, texts, rates, *options, anchor, temperature, sampler)
             for i, image in zip(group, painted, strict=True):
                 images[i] = image.crop((0, 0, files[i].width, files[i].height))
         return images[0] if single else images
 
     __call__ = decompress
 
-    def _parsed(self, data: bytes | PercoFile, model_id: int, limit: int | None, steps: int):
+    def _parsed(self, data: bytes | PercoFile, model_id: int, limit: int | None, *how):
         """A file of these weights and of a rate they serve, unpacked where it is not yet."""
         file = data if isinstance(data, PercoFile) else unpack(data, model_id)
         if file.model_id != model_id:
             raise BitstreamError(wrong_model(file.model_id, model_id))
-        self.rate(file.rate.name)
-        check_price(file, limit, steps)
+        rate = self.rate(file.rate.name).name
+        check_price(file, limit, choose_steps(self.config.few_steps, rate, *how))
         return file
 
     @torch.no_grad()
@@ -255,35 +264,32 @@ class PercoCodec(DiffusionPipeline):
         condition: Tensor,
         captions: Sequence[str],
         rate: str | Sequence[str],
-        num_inference_steps: int = 20,
+        num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         seed: int | list[int | torch.Generator] = 0,
-        anchor: float = DEFAULT_ANCHOR,
+        anchor: float | None = None,
         temperature: float | None = None,
+        sampler: str | None = None,
     ) -> list[Image.Image]:
         """Paint local conditions (B,C,h',w') and captions, whatever they come from, as RGB images.
 
         ``rate``, ``seed``: one for all or one each; all else as ``decompress``, which is this after
         unpacking, in groups that fit into memory (``group_by_size``). Images are 8h' × 8w' pixels.
         """
-        device, dtype, count = self._execution_device, self.unet.dtype, len(condition)
+        count = len(condition)
         rates = [rate] * count if isinstance(rate, str | Real) else rate
+        rates = [self.rate(name).name for name in rates]
         seeds = seed if isinstance(seed, list) else [seed] * count
-        condition = condition.to(device, dtype)
-        noise = draw_noise((self.autoencoder.config.latent_channels, *condition.shape[-2:]), seeds)
-        noise = (self.config.temperature if temperature is None else temperature) * noise
-        guidance_scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
-        embeddings = embed_captions(self.tokenizer, self.text_encoder, [*captions, ""])
-        rate_ids = torch.tensor([RATES.index(self.rate(name)) for name in rates], device=device)
-        with self.progress_bar(total=num_inference_steps) as bar:
-            texts = embeddings[:-1], embeddings[-1:]
-            inputs = noise.to(device, dtype), condition, *texts, rate_ids
-            options = num_inference_steps, guidance_scale, self.conditioner.estimate(condition)
-            options = *options, anchor, self.tiling
-            for step in denoise(self.unet, self.scheduler, *inputs, *options):
-                latents = step.latents
-                bar.update()
-        images = self._decode(latents)
+        how, own = (num_inference_steps, sampler), self.config.few_steps
+        steps = [choose_steps(own, name, *how) for name in rates]
+        images: list[Image.Image | None] = [None] * count
+        for chosen in dict.fromkeys(steps):  # as a rule one: rates may need unlike steps
+            part = [i for i in range(count) if steps[i] == chosen]
+            given = [[one[i] for i in part] for one in (captions, rates, seeds)]
+            options = chosen, guidance_scale, anchor, temperature
+            latents = paint_latents(self, condition[part], *given, *options)
+            for i, image in zip(part, self._decode(latents), strict=True):
+                images[i] = image
         self.maybe_free_model_hooks()
         return images
 

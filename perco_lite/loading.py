@@ -21,7 +21,7 @@ from perco_lite.condition import LocalConditioner
 from perco_lite.files import check_weights, explain, is_hub_id
 from perco_lite.unet import build_scheduler, build_unet
 
-SAMPLERS = ("ddim", "dpm++")
+SAMPLERS = ("fast", "paper", "ddim", "dpm++")  # "paper" is "ddim" by the name of its place
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -112,14 +112,20 @@ def _check_weights(weights: str | None) -> None:
     check_weights(folder)
 
 
-def set_sampler(codec: PercoCodec, name: str) -> None:
-    """Swap the scheduler; ValueError for a name not in SAMPLERS."""
+def set_sampler(codec: PercoCodec, name: str | None) -> str | None:
+    """Swap the scheduler where the name asks for it; returns ``decompress``'s ``sampler``.
+
+    None: what the weights were made for. ValueError for a name not in SAMPLERS.
+    """
     from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 
+    if name is None or name == "fast":
+        return name
     if name not in SAMPLERS:
         raise ValueError(f"unknown sampler {name!r}, expected one of {', '.join(SAMPLERS)}")
-    kind = DDIMScheduler if name == "ddim" else DPMSolverMultistepScheduler
+    kind = DPMSolverMultistepScheduler if name == "dpm++" else DDIMScheduler
     codec.scheduler = kind.from_config(codec.scheduler.config)
+    return "paper"
 
 
 def weights_digest(codec: PercoCodec) -> str:

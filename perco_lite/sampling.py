@@ -1,12 +1,16 @@
-"""The denoising loop and classifier-free guidance, in the open.
+"""The denoising loop and classifier-free guidance, in the open; and its short form, few steps.
 
     noise (B,4,h',w') ──► for t = 999 … 0:  U-Net(latents, condition, caption)  ─┐
                            ▲                U-Net(latents, condition, "")        ├─ guidance
                            └── scheduler.step ◄──────────────────────────────────┘
     after the last step: latents (B,4,h',w')
 
+Few steps, for a U-Net trained to paint clean latents at once (``training.few_steps``): after each
+guess new noise is added, less every time. Multistep consistency sampling (Song et al., 2023,
+algorithm 1).
+
 Paper: PerCo, Sec. 4.1 and appendix A (DDIM; 20 steps, 5 from 0.05 bpp up; guidance on the text
-only: both passes see the local condition).
+only: both passes see the local condition). It has no few steps.
 Differs from the paper: an optional anchor (ours, after ILVR, Choi et al. 2021). A small model's
 samples drift in colour over flat areas; the anchor holds their means over 32 pixels to those of the
 estimate that the bits themselves imply, and leaves everything finer to the noise.
@@ -15,7 +19,8 @@ Taught in notebooks 08 and 09.
 """
 
 import copy
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import index
 
@@ -23,9 +28,14 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
+from perco_lite.captions import embed_captions
 from perco_lite.condition import coarse
+from perco_lite.rates import RATES, get_rate
 from perco_lite.tiling import Tiling, map_tiles
 from perco_lite.unet import predict_velocity, split_velocity
+
+DEFAULT_STEPS = 20  # of the paper's loop
+DEFAULT_ANCHOR = 1.0  # of the loop; 0 = off, as in the paper
 
 
 @dataclass(frozen=True)
@@ -73,7 +83,7 @@ def denoise(
     text_embeddings: Tensor,
     empty_embeddings: Tensor,
     rate_ids: Tensor,
-    num_inference_steps: int = 20,
+    num_inference_steps: int | Sequence[int] = DEFAULT_STEPS,
     guidance_scale: float = 1.0,
     estimate: Tensor | None = None,
     anchor: float = 0.0,
@@ -84,7 +94,8 @@ def denoise(
     Args:
         scheduler: any of diffusers' for v-prediction; a copy of it is used, so that calls at the
             same time do not disturb each other.
-        noise: (B,4,h',w'), standard normal.
+        noise: (B,4,h',w'), standard normal; for few steps (B,N,4,h',w'), one for each of them.
+        num_inference_steps: a number, or the timesteps of few steps, falling.
         condition: (B,C,h',w').
         text_embeddings: (B,T,channels) of the captions; ``empty_embeddings`` (1,T,channels) of "".
         rate_ids: (B,) int64.
@@ -113,6 +124,9 @@ def denoise(
             velocity = anchor_velocity(velocity, noisy, alpha_bar, estimate, anchor)
         return velocity
 
+    if not isinstance(num_inference_steps, int):
+        yield from few_steps(predict, noise, num_inference_steps, scheduler.alphas_cumprod)
+        return
     scheduler = copy.deepcopy(scheduler)
     latents = noise * start_schedule(scheduler, num_inference_steps, noise.device)
     # for some counts (61, 103, …) diffusers rounds "trailing" steps to one more, at timestep -1
@@ -132,3 +146,93 @@ def start_schedule(scheduler, num_inference_steps: int, device) -> Tensor | floa
         )
     scheduler.set_timesteps(num_inference_steps, device=device)
     return scheduler.init_noise_sigma
+
+
+def few_steps(
+    predict: Callable[[Tensor, int], Tensor],
+    noise: Tensor,
+    timesteps: Sequence[int],
+    alphas_cumprod: Tensor,
+) -> Iterator[Step]:
+    """Clean latents guessed, noised again and guessed anew at each timestep; noise (B,N,4,h',w').
+
+    ``predict(noisy, timestep)`` gives the velocity (B,4,h',w').
+    """
+    clean = torch.zeros_like(noise[:, 0])
+    for number, timestep in enumerate(timesteps):
+        alpha_bar = alphas_cumprod[timestep].to(noise)
+        noisy = alpha_bar.sqrt() * clean + (1 - alpha_bar).sqrt() * noise[:, number]
+        velocity = predict(noisy, timestep)
+        clean, _ = split_velocity(noisy, velocity, alpha_bar)
+        yield Step(number, timestep, clean, velocity)
+
+
+def choose_steps(
+    own: Mapping[str, Sequence[int]] | None,
+    rate: str,
+    steps: int | None = None,
+    sampler: str | None = None,
+) -> int | tuple[int, ...]:
+    """How a rate is painted: the timesteps of few steps, or the number of the paper's loop.
+
+    Args:
+        own: timesteps by rate that the weights were made for; None or nothing where they were not.
+        steps: how many; None = what the weights were made for, else ``DEFAULT_STEPS``.
+        sampler: "fast", "paper", or None = fast where the weights were made for that many steps.
+    Raises:
+        ValueError: another sampler, or "fast" with weights that have none.
+    """
+    made = tuple((own or {}).get(rate, ()))
+    if sampler not in (None, "fast", "paper"):
+        raise ValueError(f"got sampler {sampler!r:.60}, expected fast, paper or None")
+    if sampler == "fast" and not made:
+        raise ValueError(
+            f"these weights were not trained to paint {rate} in few steps; take sampler='paper' "
+            "(--sampler paper)"
+        )
+    if not made or sampler == "paper" or (sampler is None and (steps or 1) > len(made)):
+        return DEFAULT_STEPS if steps is None else steps
+    if steps is None or steps <= len(made):
+        return made[:steps]
+    warnings.warn(
+        f"{steps} fast steps are more than the {len(made)} that these weights were made for at "
+        f"{rate}; sampler='paper' is made for more",
+        stacklevel=2,
+    )
+    return tuple(round(1000 * (steps - i) / steps) - 1 for i in range(steps))
+
+
+def paint_latents(
+    codec,
+    condition: Tensor,
+    captions: Sequence[str],
+    rates: Sequence[str],
+    seeds: list[int | torch.Generator],
+    steps: int | tuple[int, ...],
+    guidance_scale: float | None = None,
+    anchor: float | None = None,
+    temperature: float | None = None,
+) -> Tensor:
+    """Latents (B,4,h',w') that a ``PercoCodec`` paints from conditions (B,C,h',w') and captions.
+
+    ``steps``: a number, or few steps' timesteps. None: what suits these weights and steps.
+    """
+    fast = not isinstance(steps, int)
+    if anchor is None:  # few steps are trained with neither
+        anchor = 0.0 if fast else DEFAULT_ANCHOR
+    if temperature is None:
+        temperature = 1.0 if fast else codec.config.temperature
+    guidance_scale = codec.config.guidance_scale if guidance_scale is None else guidance_scale
+    condition = condition.to(codec._execution_device, codec.unet.dtype)
+    shape = codec.autoencoder.config.latent_channels, *condition.shape[-2:]
+    noise = temperature * draw_noise((len(steps), *shape) if fast else shape, seeds)
+    embeddings = embed_captions(codec.tokenizer, codec.text_encoder, [*captions, ""])
+    rate_ids = [RATES.index(get_rate(name)) for name in rates]
+    inputs = noise.to(condition), condition, embeddings[:-1], embeddings[-1:]
+    inputs = *inputs, torch.tensor(rate_ids, device=condition.device)
+    options = steps, guidance_scale, codec.conditioner.estimate(condition), anchor, codec.tiling
+    with codec.progress_bar(total=len(steps) if fast else steps) as bar:
+        for step in denoise(codec.unet, codec.scheduler, *inputs, *options):
+            latents = step.latents
+            bar.update()
+    return latents

@@ -18,7 +18,7 @@ Taught in notebook 16.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -146,11 +146,13 @@ class Tiling:
         return joined.to(part.dtype)
 
 
-def check_price(file, limit: int | None, steps: int) -> None:
+def check_price(file, limit: int | None, steps: int | Sequence[int]) -> None:
     """Raise ValueError, with what it would cost, for a file of more pixels than ``limit``.
 
-    The price is what the bundled weights take on two cores of a laptop.
+    The price is what the bundled weights take on two cores of a laptop; ``steps``: a number, or few
+    steps' timesteps.
     """
+    steps = steps if isinstance(steps, int) else len(steps)
     pixels = file.width * file.height
     if limit is not None and pixels > limit:
         megapixels = pixels / 1e6

@@ -41,7 +41,7 @@ FORMATS = {  # column -> how it is printed
 
 
 def run_demo(
-    output: Path, photos: int = 6, steps: int = 20, weights: str | None = None
+    output: Path, photos: int = 6, steps: int | None = None, weights: str | None = None
 ) -> list[dict]:
     """Run the demonstration on at most ``photos`` samples (0 = all); returns the table's rows.
 
@@ -93,11 +93,11 @@ def _compress(samples: list[Sample], folder: Path, weights: str | None) -> list[
     return rows
 
 
-def _decompress(rows: list[dict], folder: Path, steps: int, weights: str | None) -> None:
+def _decompress(rows: list[dict], folder: Path, steps: int | None, weights: str | None) -> None:
     """Decode in a fresh process: it is given the files' names and nothing else."""
     by_file = {str(row["file"]): row for row in rows}
     command = [sys.executable, "-m", "perco_lite.cli", "decompress", "--json"]
-    command += ["--steps", str(steps), "-o", str(folder)]
+    command += ["-o", str(folder), *([] if steps is None else ["--steps", str(steps)])]
     command += [] if weights is None else ["--weights", weights]
     command += ["--", *by_file]
     with (

@@ -204,11 +204,12 @@ def check_replaced(codec, path: Path, image: "Image.Image", target: Path) -> Non
 def decompress_files(
     codec,
     plan: list[tuple[Path, list[Path]]],
-    steps: int = 20,
+    steps: int | None = None,
     guidance: float | None = None,
     seeds: tuple[int, ...] = (0,),
     on_error: Callable[[Path, Exception], None] | None = None,
     max_pixels: int | None = None,
+    sampler: str | None = None,
 ) -> Iterator[dict]:
     """Decode files to PNGs, each to one target per seed; files of equal size share U-Net calls.
 
@@ -216,6 +217,7 @@ def decompress_files(
     evenly). A file that cannot be decoded goes to ``on_error`` and the others still run.
     """
     from perco_lite.coding.bitstream import unpack
+    from perco_lite.sampling import choose_steps
     from perco_lite.tiling import check_price, decode_in_groups
 
     def fail(path: Path, error: Exception) -> None:
@@ -223,12 +225,12 @@ def decompress_files(
             raise error
         on_error(path, error)
 
-    items = []
+    items, few = [], codec.config.few_steps
     for path, targets in plan:
         try:
             parsed = unpack(read_perco(path), codec.model_id)
             codec.conditioner.branch(parsed.rate.name)
-            check_price(parsed, max_pixels, steps)
+            check_price(parsed, max_pixels, choose_steps(few, parsed.rate.name, steps, sampler))
         except Exception as error:
             fail(path, error)
             continue
@@ -237,9 +239,8 @@ def decompress_files(
 
     def decode(group: list[int]) -> list:
         seeds = [items[i][2] for i in group]
-        return codec.decompress(
-            [files[i] for i in group], steps, guidance, seed=seeds, max_pixels=max_pixels
-        )
+        how = {"seed": seeds, "max_pixels": max_pixels, "sampler": sampler}
+        return codec.decompress([files[i] for i in group], steps, guidance, **how)
 
     for number, image, seconds in decode_in_groups(files, decode):
         path, target, seed, parsed = items[number]

@@ -9,6 +9,7 @@ import torch
 
 from perco_lite import __version__, loading
 from perco_lite.loading import device_name, find_device, weights_digest
+from perco_lite.sampling import choose_steps
 
 PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "Pillow")
 
@@ -32,4 +33,9 @@ def describe_installation(weights: str | None = None) -> dict[str, str]:
     facts["parameters"] = f"{sum(p.numel() for m in modules for p in m.parameters()):,}"
     facts["weights digest"] = weights_digest(codec)
     facts["model id"] = f"{codec.model_id:#06x}"
+    steps = {name: choose_steps(codec.config.few_steps, name) for name in codec.rates}
+    few = {name: f"fast, {len(own)}" for name, own in steps.items() if not isinstance(own, int)}
+    facts["steps"] = ", ".join(
+        f"{name}: {few.get(name, f'paper, {steps[name]}')}" for name in steps
+    )
     return facts | {"rates": ", ".join(codec.rates)}

@@ -29,7 +29,6 @@ from perco_lite.cli.files import (
     without_painted,
 )
 from perco_lite.cli.options import (
-    DenoisingSteps,
     Device,
     Dtype,
     Files,
@@ -37,6 +36,7 @@ from perco_lite.cli.options import (
     MaxPixels,
     OneLine,
     Overwrite,
+    OwnSteps,
     Weights,
     emit,
     fail,
@@ -150,14 +150,19 @@ def decompress(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="NAME.png or a folder.")
     ] = None,
-    steps: DenoisingSteps = 20,
+    steps: OwnSteps = None,
     guidance: Annotated[
         float | None, typer.Option(help="Weight of the caption; 1 = off, twice as fast.")
     ] = None,
     seed: Annotated[
         list[int] | None, typer.Option(help="Default 0; repeat for several pictures a file.")
     ] = None,
-    sampler: Annotated[str, typer.Option(help="ddim or dpm++.")] = "ddim",
+    sampler: Annotated[
+        str | None,
+        typer.Option(
+            help="fast (few steps), paper (the same as ddim) or dpm++; default: by steps."
+        ),
+    ] = None,
     max_pixels: MaxPixels = MAX_PAINTED,
     weights: Weights = None,
     device: Device = None,
@@ -178,8 +183,8 @@ def decompress(
         from perco_lite.loading import load_codec, set_sampler
 
         codec = load_codec(weights, device, dtype)
-        set_sampler(codec, sampler)
-        rows = decompress_files(codec, plan, steps, guidance, seeds, batch.fail, max_pixels)
+        how = steps, guidance, seeds, batch.fail, max_pixels, set_sampler(codec, sampler)
+        rows = decompress_files(codec, plan, *how)
     before = "["  # each row at once, and all together one JSON list
     for row in rows:
         if as_json:
@@ -236,7 +241,7 @@ def demo(
     photos: Annotated[
         int, typer.Option(help="At most this many; 0 = all that are found.", min=0)
     ] = 6,
-    steps: DenoisingSteps = 20,
+    steps: OwnSteps = None,
     weights: Weights = None,
 ) -> None:
     """Compress the sample photos at every rate, decode them in another process, compare."""

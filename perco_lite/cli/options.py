@@ -35,6 +35,10 @@ Files = Annotated[
     list[Path], typer.Argument(help=".perco files or folders of them.", readable=False)
 ]
 DenoisingSteps = Annotated[int, typer.Option(help="Denoising steps.", min=1, max=1000)]
+OwnSteps = Annotated[
+    int | None,
+    typer.Option(help="Denoising steps; default: what the weights are made for.", min=1, max=1000),
+]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace .perco files that other photos made, too.")
 ]
