@@ -22,11 +22,13 @@ FILES = {name.removesuffix("__init__").strip("."): PATHS[name] for name in sorte
 MAY_IMPORT = {
     "coding": {"coding"},  # and TORCH_FREE
     "core": {"core", "coding"},
-    "training": {"training", "core", "coding"},
+    "captioning": {"captioning", "core", "coding"},
+    "training": {"training", "captioning", "core", "coding"},
     "full_scale": {"full_scale", "training", "core", "coding"},
-    "evaluation": {"evaluation", "core", "coding"},
+    "evaluation": {"evaluation", "captioning", "core", "coding"},
     "claims": {"claims", "evaluation", "training", "core", "coding"},
-    "cli": {"cli", "claims", "evaluation", "full_scale", "training", "core", "coding"},
+    "cli": {"cli", "claims", "evaluation", "full_scale", "training"}
+    | {"captioning", "core", "coding"},
 }
 TORCH_FREE = {"rates", "files"}  # of the core
 # PercoCodec.from_stable_diffusion is a public name: imported when it is called, and nothing else is
