@@ -25,6 +25,7 @@ from perco_lite.training.settings import (
     RENAMED,
     AutoencoderSettings,
     BaseCodecSettings,
+    CaptionerSettings,
     CodecSettings,
     LiteCodecSettings,
     PriorSettings,
@@ -123,6 +124,19 @@ def train_captions(
     from perco_lite.training.caption_model import train_captions
 
     _train(train_captions, {"data": data, "output": output})
+
+
+@train_app.command("captioner")
+@options_of(
+    CaptionerSettings,
+    only="data output steps minutes batch_size learning_rate seed mixed_precision reward_steps "
+    "dropout label_smoothing rarest features start",
+)
+def train_captioner(**options) -> None:
+    """What writes captions by itself: a small transformer, from photos and their captions."""
+    from perco_lite.training import captioner
+
+    _train(captioner.train_captioner_recipe, options)
 
 
 @train_app.command("prior")

@@ -1,6 +1,6 @@
 """Settings of every training, with their defaults; the command line reads them here. No torch.
 
-    TrainingSettings ─┬─► AutoencoderSettings, TextSettings        PriorSettings
+    TrainingSettings ─┬─► AutoencoderSettings, TextSettings, CaptionerSettings      PriorSettings
                       └─► CodecSettings ─┬─► LiteCodecSettings
                                          └─► BaseCodecSettings (around Stable Diffusion)
 
@@ -80,6 +80,27 @@ class TextSettings(TrainingSettings):
     steps: int = option(500, "Length of the schedule.")
     photos: int = option(6000, "Photos with captions, at most.")
     batch_size: int = 256
+
+
+@dataclass(frozen=True)
+class CaptionerSettings(TrainingSettings):
+    """The captioner's decoder, around frozen image features."""
+
+    output: Path = Path("out/train/captioner")
+    steps: int = option(3000, "Length of the schedule.")
+    batch_size: int = option(32, "Photos a step, five captions each.", min=1)
+    learning_rate: float = 6e-4
+    warmup_steps: int = 150
+    weight_decay: float = 0.05
+    checkpoint_minutes: float = 10.0
+    reward_steps: int = option(600, "Last steps: learn from CIDEr of its own captions.", min=0)
+    dropout: float = option(0.2, min=0, max=1)
+    label_smoothing: float = option(0.1, min=0, max=1)
+    rarest: int = option(5, "Words seen less often in the captions are never said.", min=1)
+    features: str | None = option(
+        None, "EfficientNet-lite0's .pth; default: the features of --start, or the bundled ones."
+    )
+    start: str | None = option(None, "Folder of a captioner to go on from; default: a new decoder.")
 
 
 @dataclass(frozen=True)
