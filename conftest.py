@@ -168,9 +168,12 @@ def build_telling_codec():
 
 
 @pytest.fixture
-def perco(capsys):
-    """Run the command in this process: (exit code, stdout, stderr)."""
+def perco(capsys, monkeypatch):
+    """Run the command in this process: (exit code, stdout, stderr); it writes no captions itself."""
+    from perco_lite.cli import main
     from perco_lite.cli.main import app
+
+    monkeypatch.setattr(main, "caption_writer", lambda: lambda photo: "")
 
     def run(*arguments):
         with pytest.raises(SystemExit) as caught:

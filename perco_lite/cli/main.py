@@ -43,7 +43,7 @@ from perco_lite.cli.options import (
     note,
     say,
 )
-from perco_lite.cli.pretrained import caption, convert
+from perco_lite.cli.pretrained import caption, caption_writer, convert
 from perco_lite.files import MAX_PAINTED, printable, read_perco, write_whole
 
 app = typer.Typer(
@@ -92,7 +92,10 @@ def compress(
     photos: Annotated[
         list[Path], typer.Argument(help="Photos or folders of photos.", readable=False)
     ],
-    caption: Annotated[str | None, typer.Option(help="Caption for all of them.")] = None,
+    caption: Annotated[
+        str | None,
+        typer.Option(help='Caption for all; "" = none. Default: one is written for each photo.'),
+    ] = None,
     captions: Annotated[Path | None, typer.Option(help='JSON: {"photo.png": "caption"}.')] = None,
     rate: Annotated[str, typer.Option(help="Name of a rate; see `perco rates`.")] = "0.0019",
     output: Annotated[
@@ -112,7 +115,7 @@ def compress(
     device: Device = None,
     dtype: Dtype = None,
 ) -> None:
-    """Compress photos to .perco files."""
+    """Compress photos to .perco files. A photo without a caption gets one, which is printed."""
     from perco_lite.coding.bitstream import pack, unpack
     from perco_lite.data import PHOTO_SUFFIXES, load_captions, load_photo
 
@@ -127,18 +130,21 @@ def compress(
 
         codec = load_codec(weights, device, dtype)
         codec.rate(rate)
+        write = caption_writer() if caption is None and captions is None else None
     for path, (target,) in plan:
         with batch.item(path):
             image = load_photo(path)
-            text = table.get(path.name, "") if caption is None else caption
             if not overwrite:
                 check_replaced(codec, path, image, target)
-            data = codec.compress(image, text, rate)
+            text = table.get(path.name, "") if caption is None else caption
+            written = write(image) if write else ""
+            data = codec.compress(image, text or written, rate)
             data = data if version is None else pack(unpack(data), version)
             write_whole(target, data)
             parts = (f"{name} {count}" for name, count in unpack(data).ledger.items() if count)
             bpp = 8 * len(data) / (image.width * image.height)
-            say(f"{target}: {len(data)} bytes ({', '.join(parts)}), {bpp:.4f} bpp")
+            about = f", written: {written}" * bool(written)
+            say(f"{target}: {len(data)} bytes ({', '.join(parts)}), {bpp:.4f} bpp{about}")
             if captions is not None and path.name not in table:
                 note(f"{captions} has no caption for {path.name}; used none")
     batch.finish()

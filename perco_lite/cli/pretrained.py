@@ -1,20 +1,26 @@
-"""The `perco` commands that need models of others: their options, and what they write.
+"""The `perco` commands that need other models than the codec: their options, and what they write.
 
     perco caption FOLDER ──► captions.json      perco convert CHECKPOINT ──► a codec's folder
+    perco compress, of a photo without a caption ──caption_writer──► one
 
 As in ``cli``, what a command needs is imported when it runs.
 """
 
 import json
 import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from PIL import Image
 
 from perco_lite.cli.files import Batch
-from perco_lite.cli.options import Device, fail, say
+from perco_lite.cli.options import Device, fail, note, say
 from perco_lite.files import explain, fresh_name, write_whole
+
+LITE = "lite"  # the captioner of the package
 
 
 def caption(
@@ -29,9 +35,16 @@ def caption(
         ),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="BLIP or BLIP-2: folder or hub id; default: a small BLIP.")
+        str | None,
+        typer.Option(
+            help="lite (the package's own, or a folder of one), BLIP or BLIP-2 (folder or hub id). "
+            "Default: a small BLIP, or lite where the hub is not reached."
+        ),
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Photos at once.", min=1)] = 8,
+    beams: Annotated[
+        int | None, typer.Option(help="Of lite: sentences to choose from; 1 = greedy.", min=1)
+    ] = None,
     device: Device = None,
 ) -> None:
     """Describe photos, once, for `perco compress --captions` and `perco train`."""
@@ -41,7 +54,7 @@ def caption(
         output = (photos if photos.is_dir() else photos.parent) / "captions.json"
     captions = read_caption_lists(output) if output.exists() else {}
     todo = [path for path in list_photos(photos) if path.name not in captions]
-    captioner = _load_captioner(model, device) if todo else None
+    describe = _load_captioner(model, device, beams) if todo else None
     batch, kept = Batch(), len(captions)
     for start in range(0, len(todo), batch_size):
         images = {}
@@ -51,7 +64,7 @@ def caption(
         if not images:
             continue
         try:
-            lines = captioner.describe(list(images.values()))
+            lines = describe(list(images.values()))
             captions.update((n, [line]) for n, line in zip(images, lines, strict=True))
             write_whole(output, _as_json(captions))  # after every batch: a cut costs one
         except (RuntimeError, MemoryError) as error:
@@ -103,12 +116,45 @@ def _save_whole(codec, target: Path) -> None:
         shutil.rmtree(fresh, ignore_errors=True)
 
 
-def _load_captioner(model: str | None, device: str | None):
-    from perco_lite.full_scale.captioning import CAPTIONER, Captioner
+def caption_writer() -> Callable[[Image.Image], str]:
+    """What writes the caption of a photo that has none; "" where it is missing, which a note says.
+
+    It runs on the CPU: that takes a tenth of a second, whatever the codec runs on.
+    """
+    from perco_lite.captioning import Captioner
+
+    try:
+        return Captioner.from_pretrained()
+    except (FileNotFoundError, ValueError) as error:
+        note(f"{explain(error)}; files have no caption")
+        return lambda photo: ""
+
+
+def _load_captioner(
+    model: str | None, device: str | None, beams: int | None
+) -> Callable[[list[Image.Image]], list[str]]:
+    """What describes photos: our own captioner, or BLIP."""
+    from perco_lite.captioning.captioner import BEAMS, CONFIG, FILE, Captioner
+    from perco_lite.full_scale import captioning
     from perco_lite.loading import find_device, quiet_libraries
 
     quiet_libraries()
-    return Captioner(model or CAPTIONER, find_device(device))
+    own = model == LITE or (model and all((Path(model) / f).is_file() for f in (CONFIG, FILE)))
+    if model is None:
+        try:
+            return captioning.Captioner(captioning.CAPTIONER, find_device(device)).describe
+        except FileNotFoundError as error:
+            note(f"{explain(error)}. Taking the small captioner of this package, --model {LITE}")
+            own = True
+    if own:
+        folder = None if model in (None, LITE) else model
+        captioner = Captioner.from_pretrained(folder, find_device(device))
+        return partial(captioner.describe, beams=beams or BEAMS)
+    if beams:
+        fail(
+            f"got --beams {beams} for {model}, which writes greedily; --beams is of --model {LITE}"
+        )
+    return captioning.Captioner(model, find_device(device)).describe
 
 
 def _reason(error: Exception, batch_size: int) -> str:

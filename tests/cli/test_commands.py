@@ -7,7 +7,7 @@ from perco_lite.cli.main import app
 
 OPTIONS = {  # capitals: arguments, by place
     "bench": "--json --no-quality --no-speed --photos --quality --speed --weights",
-    "caption": "--batch-size --device --model --output -o PHOTOS",
+    "caption": "--batch-size --beams --device --model --output -o PHOTOS",
     "claims": (
         "--crop --device --draws --output --photos --seeds --steps --table --training-photos "
         "--training-steps --weights -o NAMES"
@@ -35,6 +35,10 @@ OPTIONS = {  # capitals: arguments, by place
         "--batch-size --crop --data --decoder-of --hold-latents --latent-noise --learning-rate "
         "--minutes --mixed-precision --optimizer --output --perceptual-weight --seed --start "
         "--steps -o"
+    ),
+    "train captioner": (
+        "--batch-size --data --dropout --features --label-smoothing --learning-rate --minutes "
+        "--mixed-precision --output --rarest --reward-steps --seed --start --steps -o"
     ),
     "train captions": "--data --output -o",
     "train codec": (
