@@ -2,7 +2,8 @@
 
     perco compress PHOTO…  ──► PHOTO.perco        perco inspect | rates | info
     perco decompress FILE… ──► FILE.png           perco demo | bench
-    train, evaluate, claims, download: the files of these names    caption, convert: pretrained.py
+    train, evaluate, claims, compare, download: the files of these names
+    caption, convert: pretrained.py
 
 Every command imports what it needs when it runs: `perco --help` must not wait for torch.
 """
@@ -18,6 +19,7 @@ import typer
 from typer.core import TyperGroup
 
 from perco_lite.cli.claims import claims
+from perco_lite.cli.compare import compare
 from perco_lite.cli.download import download
 from perco_lite.cli.evaluate import evaluate_command
 from perco_lite.cli.files import (
@@ -279,5 +281,5 @@ def bench(
 
 
 app.command("evaluate")(evaluate_command)
-for command in (caption, convert, download, claims):
+for command in (compare, caption, convert, download, claims):
     app.command()(command)

@@ -12,6 +12,10 @@ OPTIONS = {  # capitals: arguments, by place
         "--crop --device --draws --output --photos --seeds --steps --table --training-photos "
         "--training-steps --weights -o NAMES"
     ),
+    "compare": (
+        "--against --caption --device --dtype --json --output --rate --seed --steps --weights -o "
+        "PHOTO"
+    ),
     "compress": (
         "--caption --captions --device --dtype --format --output --overwrite --rate --weights "
         "-o PHOTOS"
