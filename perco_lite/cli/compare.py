@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from perco_lite.cli.options import DenoisingSteps, Device, Dtype, Json, Weights, emit, fail, say
+from perco_lite.cli.options import Device, Dtype, Json, OwnSteps, Weights, emit, fail, say
+from perco_lite.cli.pretrained import caption_writer
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -27,14 +28,17 @@ def compare(
         Path | None,
         typer.Option("-o", "--output", help="PNG to write; default: NAME_compared.png beside it."),
     ] = None,
-    caption: Annotated[str, typer.Option(help="What is on the photo.")] = "",
+    caption: Annotated[
+        str | None,
+        typer.Option(help='What is on the photo; "" = nothing. Default: one is written.'),
+    ] = None,
     rate: Annotated[
         list[str] | None, typer.Option(help="Repeat for several; default: all of these weights.")
     ] = None,
     against: Annotated[
         str, typer.Option(help="Comma-separated: avif, webp, jpeg, jpeg2000.")
     ] = "avif,webp,jpeg",
-    steps: DenoisingSteps = 20,
+    steps: OwnSteps = None,
     seed: Annotated[int, typer.Option(help="Of the painting.", min=0)] = 0,
     weights: Weights = None,
     device: Device = None,
@@ -56,6 +60,7 @@ def compare(
     from perco_lite.loading import load_codec
 
     codec = load_codec(weights, device, dtype)
+    caption = caption_writer()(image) if caption is None else caption
     rates = [codec.rate(name).name for name in rate or codec.rates]
     files = [codec.compress(image, caption, name) for name in dict.fromkeys(rates)]
     painted = codec.decompress(files, steps, seed=seed)
@@ -79,6 +84,7 @@ def _ours(image: "Image.Image", data: bytes, picture: "Image.Image") -> dict:
 
     about = {"name": "perco_lite", "rate": unpack(data).rate.name, "bytes": len(data)}
     about |= {"target_bytes": len(data), "reached": True, "width": image.width}
+    about |= {"caption": unpack(data).caption}
     return about | {"height": image.height, "psnr": psnr(image, picture), "image": picture}
 
 

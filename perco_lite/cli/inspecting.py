@@ -57,6 +57,27 @@ def describe(data: bytes) -> dict:
     }
 
 
+def describe_file(data: bytes) -> dict:
+    """What `perco compress` says of a file it made, as JSON-ready values; ``ratio``: to 24 bits a
+    pixel. BitstreamError if it is damaged."""
+    file = unpack(data)
+    pixels = file.width * file.height
+    about = {"bytes": len(data), "ledger": file.ledger, "rate": file.rate.name}
+    about |= {"bits_per_pixel": 8 * len(data) / pixels, "ratio": 3 * pixels / len(data)}
+    return about | {"width": file.width, "height": file.height, "caption": file.caption}
+
+
+def made_text(row: dict) -> str:
+    """The same in one line, for people."""
+    parts = ", ".join(f"{name} {count}" for name, count in row["ledger"].items() if count)
+    kind = "caption written" if row["caption_written"] else "caption"
+    caption = f"{kind}: {row['caption'][:200]!r}" if row["caption"] else "no caption"
+    return (
+        f"{row['output']}: {row['bytes']} bytes ({parts}), {row['bits_per_pixel']:.4f} bpp at rate "
+        f"{row['rate']}, 1/{row['ratio']:,.0f} of its pixels, {caption}"
+    )
+
+
 def describe_text(row: dict) -> str:
     """The same for people; the index map is drawn in shades, one character an index or a few."""
     h, w = row["grid"]

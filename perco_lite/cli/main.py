@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from perco_lite.cli.claims import claims
 from perco_lite.cli.compare import compare
@@ -30,6 +29,7 @@ from perco_lite.cli.files import (
     plan_outputs,
     without_painted,
 )
+from perco_lite.cli.late import TrainGroup
 from perco_lite.cli.options import (
     Device,
     Dtype,
@@ -52,24 +52,9 @@ app = typer.Typer(
     cls=OneLine,
     help="Photos in a hundred bytes or so: PerCo, small enough for a laptop.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # errors in plain lines
 )
-
-
-class TrainGroup(TyperGroup):
-    """`perco train`, whose options are built from its settings once one of its commands is asked
-    for: `perco --help` needs the group's name alone."""
-
-    def _commands(self) -> dict:
-        from perco_lite.cli.train import train_app
-
-        return typer.main.get_command(train_app).commands
-
-    commands = property(_commands, lambda self, none_yet: None)
-
-
 app.add_typer(
     typer.Typer(
         cls=TrainGroup, help="Train your own weights.", no_args_is_help=True, rich_markup_mode=None
@@ -116,15 +101,17 @@ def compress(
     weights: Weights = None,
     device: Device = None,
     dtype: Dtype = None,
+    as_json: Json = False,
 ) -> None:
     """Compress photos to .perco files. A photo without a caption gets one, which is printed."""
+    from perco_lite.cli.inspecting import describe_file, made_text
     from perco_lite.coding.bitstream import pack, unpack
     from perco_lite.data import PHOTO_SUFFIXES, load_captions, load_photo
 
     if caption is not None and captions is not None:
         fail("got --caption and --captions; give one of them")
     table = {} if captions is None else load_captions(captions)
-    batch = Batch()
+    batch, rows = Batch(), []
     files = without_painted(expand(photos, PHOTO_SUFFIXES, batch))
     plan = plan_outputs(files, output, ".perco", batch)
     if plan:
@@ -143,12 +130,14 @@ def compress(
             data = codec.compress(image, text or written, rate)
             data = data if version is None else pack(unpack(data), version)
             write_whole(target, data)
-            parts = (f"{name} {count}" for name, count in unpack(data).ledger.items() if count)
-            bpp = 8 * len(data) / (image.width * image.height)
-            about = f", written: {written}" * bool(written)
-            say(f"{target}: {len(data)} bytes ({', '.join(parts)}), {bpp:.4f} bpp{about}")
+            row = {"file": str(path), "output": str(target), **describe_file(data)}
+            rows.append(row | {"caption_written": bool(written)})
+            if not as_json:
+                say(made_text(rows[-1]))
             if captions is not None and path.name not in table:
                 note(f"{captions} has no caption for {path.name}; used none")
+    if as_json:
+        emit(json.dumps(rows, indent=1))
     batch.finish()
 
 

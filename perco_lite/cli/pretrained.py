@@ -11,14 +11,16 @@ import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from PIL import Image
 
 from perco_lite.cli.files import Batch
 from perco_lite.cli.options import Device, fail, note, say
 from perco_lite.files import explain, fresh_name, write_whole
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 LITE = "lite"  # the captioner of the package
 
@@ -116,7 +118,7 @@ def _save_whole(codec, target: Path) -> None:
         shutil.rmtree(fresh, ignore_errors=True)
 
 
-def caption_writer() -> Callable[[Image.Image], str]:
+def caption_writer() -> "Callable[[Image.Image], str]":
     """What writes the caption of a photo that has none; "" where it is missing, which a note says.
 
     It runs on the CPU: that takes a tenth of a second, whatever the codec runs on.
@@ -132,7 +134,7 @@ def caption_writer() -> Callable[[Image.Image], str]:
 
 def _load_captioner(
     model: str | None, device: str | None, beams: int | None
-) -> Callable[[list[Image.Image]], list[str]]:
+) -> "Callable[[list[Image.Image]], list[str]]":
     """What describes photos: our own captioner, or BLIP."""
     from perco_lite.captioning.captioner import BEAMS, CONFIG, FILE, Captioner
     from perco_lite.full_scale import captioning

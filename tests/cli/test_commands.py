@@ -17,8 +17,8 @@ OPTIONS = {  # capitals: arguments, by place
         "PHOTO"
     ),
     "compress": (
-        "--caption --captions --device --dtype --format --output --overwrite --rate --weights "
-        "-o PHOTOS"
+        "--caption --captions --device --dtype --format --json --output --overwrite --rate "
+        "--weights -o PHOTOS"
     ),
     "convert": "--base --half --no-half SOURCE TARGET",
     "decompress": (

@@ -202,7 +202,10 @@ def test_what_is_too_much_at_once_goes_one_by_one(perco, data, codec, tmp_path, 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--sampler", "euler"), "unknown sampler 'euler', expected one of fast, paper, ddim, dpm++"),
+        (
+            ("--sampler", "euler"),
+            "unknown sampler 'euler', expected one of fast, paper, ddim, dpm++",
+        ),
         (("--guidance", "nan"), "give a number, such as 2"),
         (("--seed", "-1"), "give numbers from 0"),
         (("--seed", str(2**64)), "give numbers from 0"),

@@ -161,6 +161,42 @@ def test_bytes_printed_are_bytes_on_disk(perco, tmp_path):
     _, out, _ = perco("compress", photo, "--caption", "a cat", "--rate", "0.1250")
     size = (tmp_path / "a.perco").stat().st_size
     assert f"{size} bytes (header 8, caption " in out and f", {8 * size / 64**2:.4f} bpp" in out
+    assert f" at rate 0.1250, 1/{3 * 64**2 / size:,.0f} of its pixels, caption: 'a cat'" in out
+    assert perco("compress", photo, "--caption", "")[1].endswith(", no caption\n")
+
+
+def test_json_says_what_was_made(perco, tmp_path):
+    photo, target = save_photo(tmp_path / "a.png", 64, 48), tmp_path / "b.perco"
+    code, out, err = perco("compress", photo, "--caption", "a cat", "--json", "-o", target)
+    (row,) = json.loads(out)
+    assert (code, err) == (0, "")
+    size = target.stat().st_size
+    assert row | {"file": str(photo), "output": str(target), "bytes": size} == row
+    assert row | {"rate": "0.0019", "width": 64, "height": 48, "caption": "a cat"} == row
+    assert sum(row["ledger"].values()) == size
+    assert row["ratio"] == pytest.approx(3 * 64 * 48 / size)
+    assert row["bits_per_pixel"] * row["ratio"] == pytest.approx(24)
+    code, out, err = perco("compress", tmp_path / "none.png", "--json")
+    assert code == 2 and json.loads(out) == [] and "none.png" in err
+
+
+# --- shell completion ---
+
+
+def test_the_shell_completes_commands_and_options(tmp_path):
+    def complete(line: str) -> list[str]:
+        words = {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split()) - 1)}
+        environment = {**os.environ, **words, "_PERCO_COMPLETE": "complete_bash"}
+        code = "from perco_lite.cli.main import app; app(prog_name='perco')"
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, encoding="utf-8", env=environment
+        )
+        assert done.stderr == ""
+        return done.stdout.split()
+
+    assert {"compress", "compare"} <= set(complete("perco comp"))
+    assert "--seed" in complete("perco decompress --se")
+    assert "codec" in complete("perco train co"), "commands whose module is imported late, too"
 
 
 # --- decompress ---

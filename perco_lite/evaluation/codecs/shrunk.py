@@ -43,12 +43,9 @@ def encode_shrunk(image: Image.Image, codec: str, target_bytes: int) -> Shrunk:
         found = Shrunk(replace(found, image=enlarged), size)
         if least is None or len(found.result.data) < len(least.result.data):
             least = found
-        if not found.result.reached:
-            continue
-        score = psnr(image, enlarged)
-        if score <= best_score:  # from here on there are fewer pixels, and bytes enough for them
-            break
-        best, best_score = found, score
+        score = psnr(image, enlarged) if found.result.reached else float("-inf")
+        if score > best_score:
+            best, best_score = found, score
     return best or least
 
 
