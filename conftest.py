@@ -169,7 +169,7 @@ def build_telling_codec():
 
 @pytest.fixture
 def perco(capsys, monkeypatch):
-    """Run the command in this process: (exit code, stdout, stderr); it writes no captions itself."""
+    """Run the command in this process: (exit code, stdout, stderr); it writes no caption itself."""
     from perco_lite.cli import main
     from perco_lite.cli.main import app
 

@@ -30,7 +30,7 @@ def compare(
     ] = None,
     caption: Annotated[
         str | None,
-        typer.Option(help='What is on the photo; "" = nothing. Default: one is written.'),
+        typer.Option(help='What is on it; "" = nothing. Default: one is written.'),
     ] = None,
     rate: Annotated[
         list[str] | None, typer.Option(help="Repeat for several; default: all of these weights.")

@@ -63,6 +63,15 @@ app.add_typer(
 )
 
 PERCO = frozenset({".perco"})
+FormatVersion = Annotated[
+    int | None,
+    typer.Option(
+        "--format",
+        min=1,
+        max=2,
+        help="2 (default), or 1: uniform indices and deflate; mostly more bytes, same photo.",
+    ),
+]
 
 
 @app.callback()
@@ -88,15 +97,7 @@ def compress(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="NAME.perco or a folder.")
     ] = None,
-    version: Annotated[
-        int | None,
-        typer.Option(
-            "--format",
-            min=1,
-            max=2,
-            help="2 (default), or 1: uniform indices and deflate; mostly more bytes, same photo.",
-        ),
-    ] = None,
+    version: FormatVersion = None,
     overwrite: Overwrite = False,
     weights: Weights = None,
     device: Device = None,
