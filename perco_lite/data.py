@@ -140,7 +140,21 @@ def find_data(name: str, root: str | Path | None = None) -> Path | None:
             if folder.is_dir() and folder.name == name:
                 return folder
         raise FileNotFoundError(f"no folder {Path(root) / name}; see data/README.md to get it")
-    places = [Path(pooch.os_cache("perco_lite"))]
+    return next((place / name for place in _places() if (place / name).is_dir()), None)
+
+
+def find_file(name: str, file: str) -> Path | None:
+    """Find one file of the data called ``name``, in the places where ``find_data`` looks."""
+    return next((p for place in _places() if (p := place / name / file).is_file()), None)
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept, the last place to look in."""
+    return Path(pooch.os_cache("perco_lite"))
+
+
+def _places() -> list[Path]:
+    places = [cache_folder()]
     variable = os.environ.get("PERCO_LITE_DATA")
     if variable:
         if not Path(variable).is_dir():
@@ -148,7 +162,7 @@ def find_data(name: str, root: str | Path | None = None) -> Path | None:
                 f"PERCO_LITE_DATA is {variable}, which is no folder; correct it or unset it"
             )
         places.insert(0, Path(variable))
-    return next((place / name for place in places if (place / name).is_dir()), None)
+    return places
 
 
 def read_caption_lists(path: str | Path) -> dict[str, list[str]]:

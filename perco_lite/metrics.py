@@ -24,7 +24,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from perco_lite.perceptual import Lpips, may_download
+from perco_lite.perceptual import LPIPS_BACKBONES, Lpips, may_download
 
 LPIPS_MIN_SIDE = 32  # AlexNet has no feature left to compare in a smaller photo
 PROTOCOLS = {
@@ -76,19 +76,20 @@ def ms_ssim(original: Image.Image, reconstruction: Image.Image) -> float | None:
 
 @cache
 def load_lpips(net: str = "alex") -> PhotoDistance:
-    """Load LPIPS (``perceptual.Lpips``); ``Unavailable`` where package or weights are missing.
+    """Load LPIPS (``perceptual.Lpips``); ``Unavailable`` where its weights are missing.
 
     The function takes (original, reconstruction) and returns a float: 0 for equal photos, more is
     worse; its ``protocol`` says how. Raises ``ValueError`` for a net that LPIPS does not have.
     """
     try:
         model = Lpips(net, may_download())
-    except ImportError as error:
-        why = first_line(error.__cause__ or error)
-        raise Unavailable(f'LPIPS: {why}; pip install "perco_lite[metrics]"') from error
     except (OSError, RuntimeError) as error:  # URLError is an OSError
         raise Unavailable(f"LPIPS: {first_line(error)}") from error
-    return lpips_from(model, f"LPIPS 0.1 heads, {net}, RGB, lpips {version('lpips')}")
+    except ValueError as error:
+        if net not in LPIPS_BACKBONES:
+            raise
+        raise Unavailable(f"LPIPS: {first_line(error)}") from error
+    return lpips_from(model, f"LPIPS 0.1 ({net}), RGB, not resized, weights {model.digest}")
 
 
 def lpips_from(model: torch.nn.Module, protocol: str) -> PhotoDistance:
@@ -123,14 +124,19 @@ def flat_colour_error(original: Image.Image, reconstruction: Image.Image) -> flo
     return float(errors.mean()) if errors.size else None
 
 
-def _pair(original: Image.Image, reconstruction: Image.Image) -> tuple[np.ndarray, np.ndarray]:
-    """Both photos as (H, W, 3) float64 in 0..255; float64 because means must be exact."""
+def check_pair(original: Image.Image, reconstruction: Image.Image) -> None:
+    """Raise ValueError unless both are RGB and of one size."""
     for image in (original, reconstruction):
         if image.mode != "RGB":
             raise ValueError(f"got a photo of mode {image.mode}, expected RGB; use data.to_rgb")
     if original.size != reconstruction.size:
         sizes = " and ".join(f"{i.width}x{i.height}" for i in (original, reconstruction))
         raise ValueError(f"got photos of {sizes}, expected equal sizes; crop, do not resize")
+
+
+def _pair(original: Image.Image, reconstruction: Image.Image) -> tuple[np.ndarray, np.ndarray]:
+    """Both photos as (H, W, 3) float64 in 0..255; float64 because means must be exact."""
+    check_pair(original, reconstruction)
     return np.asarray(original, np.float64), np.asarray(reconstruction, np.float64)
 
 

@@ -4,8 +4,8 @@
                                      └──► SqueezeNet 1.0, uniform weights ──► distance (B,)
     image ──► SqueezeNet's last features, averaged over the photo (B,512): what it shows
 
-The package `lpips` has LPIPS's learned weights; the backbones are torchvision's, built here from
-their published shapes, so that torchvision itself is never needed.
+LPIPS's learned weights come with torchmetrics; the backbones are torchvision's, built here from
+their published shapes, so that neither torchvision nor the package `lpips` is needed.
 
 Paper: PerCo, Sec. 3.3 (an LPIPS auxiliary loss above 0.05 bpp).
 Differs from the paper: SqueezeNet 1.0's distance with uniform weights as well. It is **not** LPIPS
@@ -14,10 +14,10 @@ and never reported under that name.
 Taught in notebook 11.
 """
 
-import importlib
+import hashlib
+import importlib.util
+import io
 import os
-import sys
-import types
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from perco_lite.data import find_data
+from perco_lite.data import find_data, find_file
 
 SQUEEZENET_FILE = "squeezenet1_0_caffe_fp32.npz"  # in the data folder "weights"
 TAPS = ("conv1", "fire3", "fire5")  # later layers cost more and see objects, not texture
@@ -36,6 +36,19 @@ LPIPS_BACKBONES = {
     "alex": "alexnet-owt-7be5be79.pth",
     "squeeze": "squeezenet1_1-b8a52dc0.pth",
     "vgg": "vgg16-397923af.pth",
+}
+LPIPS_TAPS = {  # layers after which LPIPS compares
+    "alex": (1, 4, 7, 9, 11),
+    "squeeze": (1, 4, 7, 9, 10, 11, 12),
+    "vgg": (3, 8, 15, 22, 29),
+}
+LPIPS_HEADS = {"alex": "df73285e", "squeeze": "4a5350f2", "vgg": "a78928a0"}  # SHA-256 of files
+INCEPTION = "inception_2015_12_05"
+DIGESTS = {  # of published networks, by the names of their files (`digest`)
+    "alexnet_features": "53c0904f3c0fe196",
+    "squeezenet1_1_features": "10247b9a393bf212",
+    "vgg16_features": "9e670a65130c41be",
+    INCEPTION: "2642f32a716d428a",
 }
 # Their layers, in torchvision's order: (channels, kernel, stride, padding) of a convolution with
 # ReLU, the narrow channels of a fire module, or POOL. VGG16, and SqueezeNet 1.1.
@@ -124,32 +137,35 @@ def load_feature_distance(folder: Path | None = None) -> PerceptualDistance:
 
 
 class Lpips(nn.Module):
-    """LPIPS itself, from the package `lpips`, frozen; ``net`` is alex, squeeze, or the paper's vgg.
+    """LPIPS 0.1 (Zhang et al., 2018), frozen; ``net`` is alex, squeeze, or the paper's vgg.
 
-    The backbone's weights come from the data folder "weights" (``NAME_features_fp16.safetensors``),
-    torch.hub's cache, or, with ``download``, from PyTorch's site. Raises ImportError without the
-    package, FileNotFoundError (or URLError, both OSErrors) without the weights.
+    Its learned weights are those of the package `lpips`, which torchmetrics brings along; the
+    backbone's are found, or refused, as ``load_backbone`` says.
     """
 
     def __init__(self, net: str = "vgg", download: bool = False):
         super().__init__()
         if net not in LPIPS_BACKBONES:
             raise ValueError(f"got LPIPS net {net!r}, expected one of {', '.join(LPIPS_BACKBONES)}")
-        package = _import_lpips()
-        weights = _backbone_weights(net, download)
-        self.distance = package.LPIPS(net=net, pnet_rand=True, verbose=False)
-        # the package calls features.3.weight slice2.3.weight
-        names = {n: "features." + n.split(".", 1)[1] for n in self.distance.net.state_dict()}
-        self.distance.net.load_state_dict({n: weights[name].float() for n, name in names.items()})
+        self.layers, self.digest = load_backbone(net, download), DIGESTS[network_file(net)]
+        heads = read_torchmetrics(f"lpips_models/{net}.pth", LPIPS_HEADS[net])
+        self.heads = nn.ParameterList(heads[f"lin{n}.model.1.weight"] for n in range(len(heads)))
+        self.register_buffer("shift", torch.tensor([-0.030, -0.088, -0.188]).view(1, 3, 1, 1))
+        self.register_buffer("scale", torch.tensor([0.458, 0.448, 0.450]).view(1, 3, 1, 1))
+        self.taps = LPIPS_TAPS[net]
         self.requires_grad_(False).eval()
-
-    def train(self, mode: bool = True) -> "Lpips":
-        """Stay as it is: in training, the package's heads would drop out half of the features."""
-        return super().train(False)
 
     def forward(self, image: Tensor, target: Tensor) -> Tensor:
         """Distance (B,) of images (B,3,H,W) in [-1,1]."""
-        return self.distance(image.float(), target.float()).flatten()
+        x, y = ((z.float() - self.shift) / self.scale for z in (image, target))
+        distance, heads = torch.zeros(len(x), device=x.device), iter(self.heads)
+        for number, layer in enumerate(self.layers[: self.taps[-1] + 1]):
+            x, y = layer(x), layer(y)
+            if number in self.taps:
+                # without the 1e-20 the gradient is not finite where nothing is seen
+                a, b = (z / (z.square().sum(1, keepdim=True) + 1e-20).sqrt() for z in (x, y))
+                distance = distance + F.conv2d((a - b).square(), next(heads)).mean((1, 2, 3))
+        return distance
 
 
 def may_download() -> bool:
@@ -157,44 +173,81 @@ def may_download() -> bool:
     return os.environ.get("PERCO_LITE_DOWNLOAD") == "1"
 
 
-def _backbone_weights(net: str, download: bool) -> dict[str, Tensor]:
-    file = LPIPS_BACKBONES[net]
-    folder = find_data("weights")
-    ours = folder and folder / f"{file.split('-')[0]}_features_fp16.safetensors"
-    if ours and ours.is_file():
-        return load_file(ours)
-    cached = Path(torch.hub.get_dir()) / "checkpoints" / file
-    if cached.is_file():
-        return torch.load(cached, map_location="cpu", weights_only=True)
-    if download:
-        return torch.hub.load_state_dict_from_url(WEIGHTS_URL + file, map_location="cpu")
-    raise FileNotFoundError(f"no weights at {cached}; PERCO_LITE_DOWNLOAD=1 downloads them")
+def load_backbone(net: str, download: bool = False) -> nn.Sequential:
+    """Features of one of BACKBONES with torchvision's weights for ImageNet.
 
-
-def _import_lpips():
-    """The package `lpips`, with our backbones in place of torchvision's.
-
-    torchvision fails to load wherever it does not match torch to the build, and only the layers of
-    three networks are wanted of it.
+    They come from ``load_network``, from torch.hub's cache, or, with ``download``, from PyTorch's
+    site. Raises FileNotFoundError (or URLError, both OSErrors) where there are none, ValueError
+    for others than the published ones.
     """
-    models = types.ModuleType("torchvision.models")
-    models.alexnet, models.squeezenet1_1, models.vgg16 = map(_builder, BACKBONES)
-    stand_in = types.ModuleType("torchvision")
-    stand_in.models = models
-    names = {"torchvision": stand_in, "torchvision.models": models}
-    before = {name: sys.modules[name] for name in names if name in sys.modules}
-    sys.modules |= names
-    try:
-        return importlib.import_module("lpips")
-    except ImportError as error:
-        raise ImportError(
-            "the LPIPS term needs lpips: pip install 'perco_lite[metrics]', or train without "
-            "it (--perceptual-weight 0)"
-        ) from error
-    finally:  # nobody else may take the stand-in for torchvision
-        for name in names:
-            del sys.modules[name]
-        sys.modules |= before
+    file = LPIPS_BACKBONES[net]
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / file
+    weights = load_network(network_file(net))
+    if weights is None and (cached.is_file() or download):
+        if cached.is_file():
+            weights = torch.load(cached, map_location="cpu", weights_only=True)
+        else:
+            weights = torch.hub.load_state_dict_from_url(WEIGHTS_URL + file, map_location="cpu")
+        weights = {name: w for name, w in weights.items() if name.startswith("features.")}
+        check_network(network_file(net), weights, cached)
+    if weights is None:
+        what = "metrics" if net in ("alex", "vgg") else net
+        raise FileNotFoundError(
+            f"no weights at {cached}; `perco download {what}` fetches them (or set "
+            "PERCO_LITE_DOWNLOAD=1)"
+        )
+    features = build_backbone(net)
+    features.load_state_dict({n.removeprefix("features."): w for n, w in weights.items()})
+    return features.requires_grad_(False).eval()
+
+
+def network_file(net: str) -> str:
+    """What the weights of a backbone are called in the folder "weights": alexnet_features, …"""
+    return f"{LPIPS_BACKBONES[net].split('-')[0]}_features"
+
+
+def load_network(name: str) -> dict[str, Tensor] | None:
+    """Weights of a published network in float32, from the data folder "weights" or the cache.
+
+    NAME.safetensors counts before NAME_fp16.safetensors, which changes LPIPS by less than 1e-4.
+    None where there is neither; ValueError for other weights than the published ones.
+    """
+    for file in (f"{name}.safetensors", f"{name}_fp16.safetensors"):
+        if path := find_file("weights", file):
+            weights = load_file(path)
+            check_network(name, weights, path)
+            return {key: value.float() for key, value in weights.items()}
+    return None
+
+
+def check_network(name: str, weights: dict[str, Tensor], source: object) -> None:
+    """Raise ValueError unless ``weights`` are those that DIGESTS knows under ``name``."""
+    if (found := digest(weights)) != DIGESTS[name]:
+        raise ValueError(
+            f"{source} has other weights than the published {name}: got digest {found}, expected "
+            f"{DIGESTS[name]}; delete it, and `perco download metrics`"
+        )
+
+
+def digest(weights: dict[str, Tensor]) -> str:
+    """16 hex digits of names, shapes and values as float16: the same for a half-precision copy."""
+    whole = hashlib.sha256()
+    for name in sorted(weights):
+        half = weights[name].detach().half().contiguous().numpy()
+        whole.update(f"{name} {half.shape} ".encode() + half.tobytes())
+    return whole.hexdigest()[:16]
+
+
+def read_torchmetrics(file: str, sha256: str) -> dict[str, Tensor]:
+    """Learned weights of a metric, a file that torchmetrics has beside its functions for images.
+
+    torchmetrics itself, which takes seconds to import, is not. ValueError for another file.
+    """
+    folder = Path(importlib.util.find_spec("torchmetrics").origin).parent / "functional" / "image"
+    data = (folder / file).read_bytes()
+    if not hashlib.sha256(data).hexdigest().startswith(sha256):
+        raise ValueError(f"{folder / file} is not the published one; reinstall torchmetrics")
+    return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
 
 
 def build_backbone(net: str) -> nn.Sequential:
@@ -210,11 +263,6 @@ def build_backbone(net: str) -> nn.Sequential:
             layers += [nn.Conv2d(channels, *layer), nn.ReLU()]
             channels = layer[0]
     return nn.Sequential(*layers)
-
-
-def _builder(net: str):
-    """In place of torchvision's function of that network, of which `lpips` takes the features."""
-    return lambda *_, **__: types.SimpleNamespace(features=build_backbone(net))
 
 
 class _Fire(nn.Module):

@@ -1,7 +1,8 @@
-"""`perco download`: photos of a published list, downloaded one by one, checked and kept.
+"""`perco download`: photos of a published list, or networks of metrics, checked and kept.
 
     list (one name a line, or OpenImages' CSV) ──► URLs ──pooch──► FOLDER/name.jpg
                                                           └──────► FOLDER/checksums.txt
+    metrics ──evaluation.networks──► the cache of downloads
 
 A photo arrives whole or not at all, so the same command goes on after a break. Where the list gives
 no checksum, the first download's is written down, and what is there is checked against it later.
@@ -23,7 +24,7 @@ from typing import Annotated
 
 import typer
 
-from perco_lite.cli.options import say
+from perco_lite.cli.options import fail, say, tell
 
 # {name} is what a line of the list says, without its suffix
 SOURCES = {
@@ -48,15 +49,28 @@ class Downloads:
 
 
 def download(
-    photos: Annotated[Path, typer.Argument(help="One name a line, or OpenImages' CSV.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the photos.")],
-    source: Annotated[
-        str, typer.Option(help="coco-train2017, openimages-train, …, or a URL with {name}.")
+    photos: Annotated[
+        Path,
+        typer.Argument(
+            help="One name a line, or OpenImages' CSV; or metrics: the networks of LPIPS, DISTS, "
+            "FID and KID (one alone: alex, vgg, squeeze, inception)."
+        ),
     ],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder for the photos.")
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(help="coco-train2017, openimages-train, …, or a URL with {name}."),
+    ] = None,
     limit: Annotated[int, typer.Option(help="Only the first of the list; 0 = all.", min=0)] = 0,
     workers: Annotated[int, typer.Option(help="Downloads at a time.", min=1)] = 16,
 ) -> None:
-    """Download the photos of a list; run it again after a break to go on."""
+    """Download the photos of a list, or networks; run it again after a break to go on."""
+    if output is None and source is None:
+        return _download_networks(str(photos))
+    if output is None or source is None:
+        fail("photos need both --output and --source; networks neither")
     names = read_list(photos)
     if limit:
         names = dict(list(names.items())[:limit])
@@ -64,6 +78,18 @@ def download(
     for name, reason in done.failed.items():
         say(f"failed: {name}: {reason}", err=True)
     say(f"{output}: {done.present} photos, {done.new} new, {len(done.failed)} failed")
+
+
+def _download_networks(name: str) -> None:
+    if Path(name).is_file():
+        fail(f"{name} is a list of photos; say --source and --output")
+    from perco_lite.evaluation.networks import fetch_networks
+
+    failed = fetch_networks((name,), lambda line: say(line, err=True))
+    for reason in failed.values():
+        tell(reason)
+    if failed:
+        raise typer.Exit(2)
 
 
 def read_list(path: str | Path) -> dict[str, str | None]:

@@ -25,14 +25,18 @@ from torch import Tensor
 from perco_lite import metrics
 from perco_lite.evaluation.datasets import PhotoSet, read_instances
 from perco_lite.evaluation.metrics.intervals import Score
+from perco_lite.evaluation.networks import fetch_networks
 from perco_lite.metrics import Unavailable
+from perco_lite.perceptual import may_download
 
 PhotoMetric = Callable[[Image.Image, Image.Image, str | None], float | None]
 
-PHOTO_METRICS = ("psnr", "ms_ssim", "lpips_alex", "lpips_vgg", "clip_score", "flat_colour_error")
-SET_METRICS = ("fid", "kid", "patch_frechet", "miou", "miou_masks")
-LOWER_IS_BETTER = ("lpips_alex", "lpips_vgg", "flat_colour_error", "fid", "kid", "patch_frechet")
-_PROBE_SIDE = 192  # enough for MS-SSIM
+PHOTO_METRICS = ("psnr", "ms_ssim", "lpips_alex", "lpips_vgg", "dists", "clip_score")
+PHOTO_METRICS += ("flat_colour_error",)
+DISTANCES = ("fid", "kid", "fid_256", "kid_256", "kid_512", "patch_frechet")  # of two sets
+SET_METRICS = (*DISTANCES, "miou", "miou_masks")
+LOWER_IS_BETTER = ("lpips_alex", "lpips_vgg", "dists", "flat_colour_error", *DISTANCES)
+_PROBE_SIDE = 256  # enough for MS-SSIM and for a patch of FID/256
 
 
 class Loaded(NamedTuple):
@@ -85,8 +89,13 @@ def _load(name: str) -> tuple[PhotoMetric, str]:
 
         clip = load_clip()
         return lambda a, b, caption: clip(b, caption or ""), clip.protocol
-    lpips = metrics.load_lpips(name.removeprefix("lpips_"))
-    return lambda a, b, caption: lpips(a, b), lpips.protocol
+    if name == "dists":
+        from perco_lite.evaluation.metrics.dists import load_dists
+
+        distance = load_dists()
+    else:
+        distance = metrics.load_lpips(name.removeprefix("lpips_"))
+    return lambda a, b, caption: distance(a, b), distance.protocol
 
 
 class SetScorer:
@@ -194,14 +203,32 @@ def _of_vectors(
 
 
 def _inception(dataset: PhotoSet) -> Family:
+    return _seen_by_inception("torchmetrics", ("fid", "kid"))
+
+
+def _inception_patches(dataset: PhotoSet) -> Family:
+    """As MS-ILLM."""
+    from perco_lite.evaluation.metrics.realism import PATCH
+
+    return _seen_by_inception("torchmetrics", ("fid_256", "kid_256"), patch=PATCH)
+
+
+def _inception_squashed(dataset: PhotoSet) -> Family:
+    """As the paper, as far as that is known."""
+    from perco_lite.evaluation.metrics.realism import SQUASH
+
+    return _seen_by_inception("clean-fid", ("kid_512",), squash=SQUASH)
+
+
+def _seen_by_inception(resize: str, names: tuple[str, ...], **how: int) -> Family:
     from perco_lite.evaluation.metrics import realism
 
-    network = realism.load_inception()
-    return _of_vectors(
-        partial(realism.photo_features, network=network),
-        fid=partial(realism.fid, network=network),
-        kid=partial(realism.kid, network=network),
-    )
+    if may_download():
+        fetch_networks(("inception",))
+    network = realism.load_inception(resize)
+    see = partial(realism.photo_features, network=network, **how)
+    scores = {name: partial(getattr(realism, name[:3]), network=network, **how) for name in names}
+    return _of_vectors(see, **scores)
 
 
 def _patches(dataset: PhotoSet) -> Family:
@@ -252,6 +279,8 @@ def _segmenter(
 
 _FAMILIES: dict[tuple[str, ...], Callable[[PhotoSet], Family]] = {
     ("fid", "kid"): _inception,
+    ("fid_256", "kid_256"): _inception_patches,
+    ("kid_512",): _inception_squashed,
     ("patch_frechet",): _patches,
     ("miou",): _labels,
     ("miou_masks",): _masks,

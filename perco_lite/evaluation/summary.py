@@ -31,7 +31,7 @@ from perco_lite.evaluation.scoring import LOWER_IS_BETTER, Loaded, SetScorer
 from perco_lite.evaluation.table import MADE_BY, EvaluationFiles, ResultTable
 from perco_lite.loading import device_name
 
-PACKAGES = "perco_lite torch numpy pillow diffusers transformers torchmetrics lpips bjontegaard"
+PACKAGES = "perco_lite torch numpy pillow diffusers transformers torchmetrics bjontegaard"
 BD_METRICS = ("psnr", "ms_ssim", "lpips_alex", "lpips_vgg")
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from perco_lite.evaluation import scoring
 from perco_lite.evaluation.datasets import open_dataset, read_instances
-from perco_lite.evaluation.metrics import realism, semantics
+from perco_lite.evaluation.metrics import dists, realism, semantics
 from perco_lite.evaluation.scoring import PHOTO_METRICS, SET_METRICS, SetScorer, load_photo_metrics
 from perco_lite.metrics import Unavailable
 
@@ -100,7 +100,7 @@ def test_fid_and_kid_share_one_look_at_each_photo(folder, tmp_path, monkeypatch)
             looks.append(len(batch))
             return batch.float().mean((2, 3))
 
-    monkeypatch.setattr(realism, "load_inception", Network)
+    monkeypatch.setattr(realism, "load_inception", lambda resize: Network())
     dataset = open_dataset(str(folder))
     images = {"a.png": Image.new("RGB", (16, 8), RED), "b.png": Image.new("RGB", (16, 8), BLUE)}
     found = score(dataset, ("fid", "kid"), images.__getitem__, tmp_path)
@@ -109,6 +109,42 @@ def test_fid_and_kid_share_one_look_at_each_photo(folder, tmp_path, monkeypatch)
     for name, metric in (("fid", realism.fid), ("kid", realism.kid)):
         expected = metric(originals, images.values(), Network())
         assert found[name].value == pytest.approx(expected.value)
+
+
+def test_patches_and_squashed_photos_go_through_the_network_as_their_protocols_say(
+    tmp_path, monkeypatch
+):
+    looks = []
+
+    class Network(nn.Module):
+        def __init__(self, resize):
+            super().__init__()
+            self.resize = resize
+
+        def forward(self, batch):
+            looks.append((self.resize, tuple(batch.shape)))
+            return batch.float().mean((2, 3))
+
+    monkeypatch.setattr(realism, "load_inception", Network)
+    grain = np.random.default_rng(0).integers(0, 256, (3, 384, 640, 3), np.uint8)
+    for number, pixels in enumerate(grain):
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    dataset = open_dataset(str(tmp_path))
+    names = ("fid_256", "kid_256", "kid_512")
+
+    def darker(name):
+        return Image.open(tmp_path / name).convert("RGB").point(lambda value: value // 2)
+
+    found = score(dataset, names, darker, tmp_path)
+    assert set(looks[2:]) == {("torchmetrics", (4, 3, 256, 256)), ("clean-fid", (1, 3, 512, 512))}
+    assert all(found[name].value > 1 for name in names)
+    assert "256-pixel patches of two shifted grids, as MS-ILLM" in found["fid_256"].protocol
+    assert "3 originals (12 vectors), 3 reconstructions (12)" in found["kid_256"].protocol
+    assert "whole photos squashed to 512x512" in found["kid_512"].protocol
+    Image.new("RGB", (640, 100)).save(tmp_path / "low.png")
+    found = score(open_dataset(str(tmp_path)), names, darker, tmp_path)
+    assert found["fid_256"].value is None and "photo of 640x100" in found["fid_256"].protocol
+    assert found["kid_512"].value is not None
 
 
 def test_a_metric_that_photos_do_not_allow_says_why(folder, tmp_path):
@@ -133,17 +169,19 @@ def test_what_does_not_load_is_a_reason(monkeypatch, folder):
     monkeypatch.setattr(semantics, "load_segmenter", unavailable("mIoU: no weights"))
     monkeypatch.setattr(realism, "load_inception", unavailable("Inception: no weights"))
     monkeypatch.setattr(scoring.metrics, "load_lpips", unavailable("LPIPS {}: none"))
+    monkeypatch.setattr(dists, "load_dists", unavailable("DISTS: none"))
     loaded = load_photo_metrics((*PHOTO_METRICS, *SET_METRICS))
     assert set(loaded.functions) == {"psnr", "ms_ssim", "flat_colour_error"}
     assert loaded.missing == {
         "lpips_alex": "LPIPS alex: none",
         "lpips_vgg": "LPIPS vgg: none",
+        "dists": "DISTS: none",
         "clip_score": "CLIP: no weights",
     }
     assert all(loaded.protocols[name] for name in loaded.functions)
     missing = SetScorer(SET_METRICS, open_dataset(str(folder)), folder).missing
     assert set(missing) == set(SET_METRICS) - {"patch_frechet"}
-    assert missing["kid"] == missing["fid"] == "Inception: no weights"
+    assert missing["kid"] == missing["fid_256"] == missing["kid_512"] == "Inception: no weights"
 
 
 def test_a_network_that_fails_on_its_first_photo_is_a_reason_too(monkeypatch, folder):

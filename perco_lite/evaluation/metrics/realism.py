@@ -7,16 +7,17 @@
 ``fid`` and ``kid`` take photos, or what ``photo_features`` made of them: keep that, and the
 originals go through the network once for all codecs.
 
+Two ways to look, of others: 256-pixel patches as MS-ILLM (FID/256), which are resized as
+torchmetrics does, and whole photos squashed to 512x512 and resized as clean-fid does.
+
 Paper: PerCo, Sec. 4.1 (FID and KID on 30,000 COCO photos at 512x512).
-Differs from the paper: its implementation is not known; network and kernel are torchmetrics', which
-antialiases the resize to 299x299. FID depends on the number of photos, so that figures of small
-sets compare with each other only; the protocol carries the number.
+Differs from the paper: its implementation is not known. FID is biased, the more the fewer the
+vectors, so that figures of small sets compare with each other only; KID is not. The protocol
+carries the numbers.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import cache
 from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,47 +25,27 @@ from PIL import Image
 from torch import Tensor, nn
 
 from perco_lite.evaluation.metrics.frechet import Moments, frechet_distance, shared_axes
+from perco_lite.evaluation.metrics.inception import Inception, load_inception
 from perco_lite.evaluation.metrics.intervals import Score, resampled_interval
-from perco_lite.metrics import Unavailable, first_line
-from perco_lite.perceptual import may_download
+from perco_lite.metrics import Unavailable
+from perco_lite.perceptual import DIGESTS, INCEPTION
 
 SMALL_SET = 500  # vectors of Inception; above it no interval, which would be narrow and slow
-INCEPTION_WEIGHTS = "weights-inception-2015-12-05-6726825d.pth"  # torch-fidelity's, 2048 features
+PATCH = 256  # of FID/256
+SQUASH = 512  # the paper's photos
 KID_SUBSET = 1000  # vectors; torchmetrics' default, as in the paper of KID
 KID_SUBSETS = 100
 
 PhotosOrFeatures = Iterable[Image.Image | Tensor]
 
 
-@cache
-def load_inception() -> nn.Module:
-    """Load Inception v3 as FID wants it; ``Unavailable`` where it does not load.
-
-    (B,3,H,W) uint8 -> (B,2048). The weights are read from torch.hub's cache and downloaded only if
-    ``PERCO_LITE_DOWNLOAD=1``.
-    """
-    try:
-        import torch_fidelity  # noqa: F401
-        from torchmetrics.image.fid import NoTrainInceptionV3
-    except (ImportError, OSError, RuntimeError) as error:
-        hint = 'pip install "perco_lite[metrics]", and the torchvision that belongs to torch'
-        reason = f"Inception: {first_line(error)}; {hint} {torch.__version__}"
-        raise Unavailable(reason) from error
-    weights = Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_WEIGHTS
-    if not weights.is_file() and not may_download():
-        raise Unavailable(
-            f"Inception: no weights at {weights}; PERCO_LITE_DOWNLOAD=1 downloads them"
-        )
-    path = str(weights) if weights.is_file() else None
-    try:
-        return NoTrainInceptionV3("inception-v3-compat", ["2048"], path)
-    except Exception as error:  # a damaged file raises anything from EOFError to UnpicklingError
-        raise Unavailable(f"Inception: the weights do not load ({first_line(error)})") from error
-
-
 @torch.inference_mode()
-def photo_features(photo: Image.Image, network: nn.Module, patch: int | None = None) -> Tensor:
+def photo_features(
+    photo: Image.Image, network: nn.Module, patch: int | None = None, squash: int | None = None
+) -> Tensor:
     """Feature vectors (P,F) float32 of one RGB photo: of the whole, or of its square patches.
+
+    ``squash``: side of the square that the photo is made first, by Pillow's bicubic.
 
     Patches of ``patch`` pixels as in HiFiC and MS-ILLM (FID/256): a grid from the top left, and,
     where both sides have 1.5 x ``patch`` pixels, a second one moved by half a patch. What does
@@ -72,6 +53,8 @@ def photo_features(photo: Image.Image, network: nn.Module, patch: int | None = N
     """
     if photo.mode != "RGB":
         raise ValueError(f"got a photo of mode {photo.mode}, expected RGB; use data.to_rgb")
+    if squash is not None:
+        photo = photo.resize((squash, squash), Image.Resampling.BICUBIC)
     pixels = torch.from_numpy(np.array(photo)).permute(2, 0, 1)  # (3,H,W) uint8
     batch = pixels[None] if patch is None else _patches(pixels, patch)
     device = next((parameter.device for parameter in network.parameters()), "cpu")
@@ -88,12 +71,13 @@ def fid(
     reconstructions: PhotosOrFeatures,
     network: nn.Module | None = None,
     patch: int | None = None,
+    squash: int | None = None,
 ) -> Score:
     """Fréchet Inception Distance; 0 for equal sets, more is worse.
 
     Photos are read one at a time; what is kept are means and covariances, and, up to ``SMALL_SET``
     vectors, the vectors, for the interval. ``network`` takes (B,3,H,W) uint8 and gives (B,F);
-    default: Inception. None with the reason where it does not load. ``patch`` as in
+    default: Inception. None with the reason where it does not load. ``patch`` and ``squash`` as in
     ``photo_features``. Raises ``ValueError`` for fewer than two vectors in a set.
     """
     try:
@@ -102,12 +86,12 @@ def fid(
         return Score(None, f"FID: {error}")
     sets, kept = [Moments(), Moments()], [[], []]
     for moments, few, photos in zip(sets, kept, (originals, reconstructions), strict=True):
-        for rows in _features(photos, network, patch):
+        for rows in _features(photos, network, patch, squash):
             moments.add(rows)
             if moments.count <= SMALL_SET:
                 few.append(rows)
     counts = [(moments.photos, moments.count) for moments in sets]
-    protocol, interval = _protocol("FID", network, patch, counts), None
+    protocol, interval = _protocol("FID", network, patch, squash, counts), None
     if all(vectors <= SMALL_SET for _, vectors in counts):
         kept = shared_axes(*kept)
         interval = _interval(*kept, _frechet_of_rows)
@@ -120,6 +104,7 @@ def kid(
     reconstructions: PhotosOrFeatures,
     network: nn.Module | None = None,
     patch: int | None = None,
+    squash: int | None = None,
 ) -> Score:
     """Kernel Inception Distance, torchmetrics' (cubic kernel, unbiased: may fall below 0).
 
@@ -131,9 +116,11 @@ def kid(
         network = network or load_inception()
     except Unavailable as error:
         return Score(None, f"KID: {error}")
-    kept = [list(_features(photos, network, patch)) for photos in (originals, reconstructions)]
+    kept = [
+        list(_features(photos, network, patch, squash)) for photos in (originals, reconstructions)
+    ]
     counts = [(len(rows), sum(map(len, rows))) for rows in kept]
-    protocol, interval = _protocol("KID", network, patch, counts), None
+    protocol, interval = _protocol("KID", network, patch, squash, counts), None
     if counts[0] == counts[1] and counts[0][1] <= SMALL_SET:
         interval = _interval(*kept, _kernel_distance)
     protocol += f", subsets of {min(KID_SUBSET, *(vectors for _, vectors in counts))}"
@@ -172,9 +159,9 @@ def _kernel_distance(originals: Tensor, reconstructions: Tensor) -> float:
     return float(torch.stack(values).mean())
 
 
-def _features(photos: PhotosOrFeatures, network: nn.Module, patch: int | None) -> Iterator[Tensor]:
+def _features(photos: PhotosOrFeatures, network: nn.Module, *how: int | None) -> Iterator[Tensor]:
     for photo in photos:
-        yield photo if isinstance(photo, Tensor) else photo_features(photo, network, patch)
+        yield photo if isinstance(photo, Tensor) else photo_features(photo, network, *how)
 
 
 def _patches(pixels: Tensor, patch: int) -> Tensor:
@@ -193,19 +180,21 @@ def _patches(pixels: Tensor, patch: int) -> Tensor:
     return torch.cat(grids)
 
 
-def _protocol(name: str, network: nn.Module, patch: int | None, counts: list) -> str:
+def _protocol(
+    name: str, network: nn.Module, patch: int | None, squash: int | None, counts: list
+) -> str:
     """How a figure is made; ``counts``: photos and vectors, two or more, of both sets."""
     for (_, vectors), which in zip(counts, ("originals", "reconstructions"), strict=True):
         if vectors < 2:
             raise ValueError(f"{name}: got {vectors} of {which}, expected at least 2; add photos")
-    backbone = type(network).__name__
-    resize = "resized by the network"
-    if backbone == "NoTrainInceptionV3":
-        kind = "antialiased" if getattr(network, "use_antialias", False) else "TensorFlow 1's"
-        backbone = f"Inception v3 (torch-fidelity {version('torch-fidelity')}, 2048 features)"
-        resize = f"squashed to 299x299 ({kind} bilinear)"
-    what = "whole photos" if patch is None else f"{patch}-pixel patches, as FID/256 of MS-ILLM"
+    backbone, resize = type(network).__name__, "resized by the network"
+    if isinstance(network, Inception):
+        backbone = f"Inception v3 2015-12-05 (weights {DIGESTS[INCEPTION]}), 2048 features"
+        resize = f"to 299x299 by {network.protocol}"
+    what = "whole photos" if squash is None else f"whole photos squashed to {squash}x{squash}"
+    what = what if patch is None else f"{patch}-pixel patches of two shifted grids, as MS-ILLM"
     (photos, vectors), (others, other_vectors) = counts
     number = f"{photos} originals ({vectors} vectors), {others} reconstructions ({other_vectors})"
+    bias = {"FID": "biased upwards, the more the fewer vectors", "KID": "unbiased, may be below 0"}
     library = f"torchmetrics {version('torchmetrics')}"
-    return f"{name}, {backbone}, {what}, {resize}, {number}, {library}"
+    return f"{name}, {backbone}, {what}, {resize}, {number}, {bias[name]}, {library}"

@@ -1,7 +1,5 @@
 """FID and KID with a small network of our own, against numpy and scipy."""
 
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -9,7 +7,7 @@ from PIL import Image
 from torch import nn
 
 from perco_lite.evaluation.metrics import realism
-from perco_lite.evaluation.metrics.realism import fid, kid, load_inception, photo_features
+from perco_lite.evaluation.metrics.realism import fid, kid, photo_features
 from perco_lite.metrics import Unavailable
 
 
@@ -194,55 +192,27 @@ def test_errors_say_what_to_do():
         fid(photos(3), photos(3), nn.Identity())
 
 
-@pytest.fixture
-def fresh():
-    load_inception.cache_clear()
-    yield
-    load_inception.cache_clear()
+def test_squashed_photos_are_pillows_bicubic():
+    seen = []
+
+    class Watch(Colours):
+        def forward(self, pixels):
+            seen.append(pixels[0])
+            return super().forward(pixels)
+
+    image = next(photos(1, size=(40, 24)))
+    score = kid([image] * 3, [image] * 3, Watch(), squash=16)
+    squashed = np.asarray(image.resize((16, 16), Image.Resampling.BICUBIC))
+    assert all(np.array_equal(pixels.permute(1, 2, 0), squashed) for pixels in seen)
+    assert "whole photos squashed to 16x16" in score.protocol
+    assert "unbiased" in score.protocol and "3 originals (3 vectors)" in score.protocol
+    assert "biased upwards" in fid([image] * 3, [image] * 3, Colours()).protocol
 
 
-def test_missing_package_is_a_reason(fresh, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch_fidelity", None)  # makes the import fail
+def test_missing_weights_are_a_reason(monkeypatch):
+    def missing():
+        raise Unavailable("Inception: no weights")
+
+    monkeypatch.setattr(realism, "load_inception", missing)
     for metric, name in ((fid, "FID"), (kid, "KID")):
-        score = metric(photos(3), photos(3))
-        assert score.value is None
-        assert score.protocol.startswith(name) and "perco_lite[metrics]" in score.protocol
-
-
-def test_inception_loads_from_torch_hubs_cache(fresh, monkeypatch, tmp_path):
-    fidelity = pytest.importorskip("torch_fidelity", reason="torch-fidelity is not installed")
-    assert fidelity
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    monkeypatch.delenv("PERCO_LITE_DOWNLOAD", raising=False)
-    with pytest.raises(Unavailable, match="PERCO_LITE_DOWNLOAD=1") as caught:
-        load_inception()
-    assert realism.INCEPTION_WEIGHTS in str(caught.value)
-    load_inception.cache_clear()
-    (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / realism.INCEPTION_WEIGHTS).write_bytes(b"cut")
-    with pytest.raises(Unavailable, match="do not load"):
-        load_inception()
-
-
-def test_random_inception_in_the_real_format(fresh, monkeypatch, tmp_path):
-    pytest.importorskip("torch_fidelity", reason="torch-fidelity is not installed")
-    from torch_fidelity import feature_extractor_inceptionv3 as inception
-
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    monkeypatch.setattr(  # its constructor wants weights: for once, let it keep its random ones
-        inception.FeatureExtractorInceptionV3, "load_state_dict", lambda self, state: None
-    )
-    monkeypatch.setattr(inception, "load_state_dict_from_url", lambda *args, **options: {})
-    random = inception.FeatureExtractorInceptionV3("inception-v3-compat", ["2048"])
-    monkeypatch.undo()
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    (tmp_path / "checkpoints").mkdir()
-    torch.save(random.state_dict(), tmp_path / "checkpoints" / realism.INCEPTION_WEIGHTS)
-    network = load_inception()
-    image = next(photos(1, size=(299, 299)))  # its own size: nothing to resize
-    theirs = random(torch.from_numpy(np.array(image)).permute(2, 0, 1)[None])[0]
-    assert photo_features(image, network).shape == (1, 2048)
-    assert torch.allclose(photo_features(image, network), theirs, atol=1e-4)
-    score = fid(photos(3), photos(3, seed=1))
-    assert score.value >= 0 and "Inception v3 (torch-fidelity" in score.protocol
-    assert "antialiased" in score.protocol
+        assert metric(photos(3), photos(3)) == (None, f"{name}: Inception: no weights", None)
