@@ -168,6 +168,24 @@ def build_telling_codec():
 
 
 @pytest.fixture
+def captioner():
+    """An untrained captioner of six words."""
+    import torch
+
+    from perco_lite.captioning.captioner import Captioner
+    from perco_lite.captioning.decoder import CaptionDecoder
+    from perco_lite.captioning.photo_features import PhotoFeatures
+
+    torch.manual_seed(0)
+    eyes, words = PhotoFeatures(), [" a", " dog", " runs", " on", " grass", "'s"]
+    for convolution in (m for m in eyes.modules() if isinstance(m, torch.nn.Conv2d)):
+        torch.nn.init.kaiming_normal_(convolution.weight)  # else a photo fades on its way
+    decoder = CaptionDecoder(len(words) + 2, width=16, heads=2, inner=24, longest=8)
+    decoder.bias.data[0] = -3  # it says something before it ends
+    return Captioner(eyes, decoder, words)
+
+
+@pytest.fixture
 def perco(capsys, monkeypatch):
     """Run the command in this process: (exit code, stdout, stderr); it writes no caption itself."""
     from perco_lite.cli import main

@@ -24,6 +24,7 @@ from perco_lite.training.shards import ShardPhoto, read_training_photos
 VIEWS = 2
 HELD_OUT = 32  # one photo in so many is for looking how far the training is
 _TOP, _AT_ONCE = 6.0, 16  # of ReLU6; photos
+_ABOUT, _FEATURES = "photos.json", "features.u8"
 
 
 class CaptionPhotos:
@@ -56,12 +57,11 @@ def cache_features(
     Read back from ``folder`` if it was made of the same photos by the same network. 1,000 photos
     take a core a minute. Raises ``ValueError`` where no photo has a caption.
     """
-    about, stored = folder / "photos.json", folder / "features.u8"
+    about, stored = folder / _ABOUT, folder / _FEATURES
     mark = {"network": _fingerprint(network), "data": str(data), "without": sorted(without)}
     with suppress(OSError, ValueError):  # none yet, or cut short
-        known = json.loads(about.read_bytes())
-        if known["mark"] == mark:
-            return CaptionPhotos(known["keys"], known["captions"], _open(stored, known["keys"]))
+        if json.loads(about.read_bytes())["mark"] == mark:
+            return open_features(folder)
     keys, captions, waiting = [], [], []
     with files.whole(stored) as fresh, fresh.open("wb") as stream:
         for photo in tqdm(read_training_photos(data), desc="features", unit="photo", mininterval=2):
@@ -77,11 +77,15 @@ def cache_features(
         raise ValueError(f"no photo with a caption in {data}; see data/README.md for the layout")
     known = {"mark": mark, "keys": keys, "captions": captions}
     files.write_whole(about, json.dumps(known, ensure_ascii=False).encode())
-    return CaptionPhotos(keys, captions, _open(stored, keys))
+    return open_features(folder)
 
 
-def _open(path: Path, keys: list[str]) -> np.ndarray:
-    return np.memmap(path, np.uint8, "r", shape=(len(keys), VIEWS, PLACES, CHANNELS))
+def open_features(folder: Path) -> CaptionPhotos:
+    """What ``cache_features`` has left in a folder; OSError or ValueError where it is not whole."""
+    known = json.loads((folder / _ABOUT).read_bytes())
+    shape = (len(known["keys"]), VIEWS, PLACES, CHANNELS)
+    features = np.memmap(folder / _FEATURES, np.uint8, "r", shape=shape)
+    return CaptionPhotos(known["keys"], known["captions"], features)
 
 
 def _views(photo: ShardPhoto) -> list[Image.Image]:

@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 
 from perco_lite.cli import pretrained as pretrained_cli
 from perco_lite.data import load_captions
-from perco_lite.full_scale.captioning import Captioner, _check_kind
+from perco_lite.full_scale.captioning import CAPTIONER, Captioner, _check_kind
 from perco_lite.full_scale.pretrained import WrongModel
 from perco_lite.full_scale.tiny_checkpoint import (
     SMALL,
@@ -149,7 +149,8 @@ def test_unreadable_photos_are_named_and_skipped(perco, blip, photos, tmp_path):
 
 
 def test_no_hub_is_one_line(perco, photos, tmp_path):
-    code, out, err = perco("caption", photos, "-o", tmp_path / "captions.json")
+    options = ("-o", tmp_path / "captions.json", "--model", CAPTIONER)
+    code, out, err = perco("caption", photos, *options)
     assert (code, out) == (2, "") and len(err.splitlines()) == 1
     assert "Salesforce/blip-image-captioning-base (not in the cache, and the hub was not" in err
     assert "or give the folder of a copy" in err
