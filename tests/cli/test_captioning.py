@@ -45,7 +45,7 @@ def test_a_photo_without_a_caption_gets_one_which_is_printed(perco, folder, phot
     assert (code, err) == (0, "")
     for name, line in zip("12", out.splitlines(), strict=True):
         caption = own(folder, photos / f"{name}.png")
-        assert caption and line.endswith(f" bpp, written: {caption}")
+        assert caption and line.endswith(f", caption written: {caption!r}")
         assert unpack((photos / f"{name}.perco").read_bytes()).caption == caption
 
 
