@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import json
 import os
 import signal
 import socket
@@ -36,6 +37,37 @@ TINY_AUTOENCODER = {
     "decoder_widths": (16, 16),
     "decoder_blocks": (1, 1),
 }
+
+
+# What notebooks are run with here in place of what their cell "Settings" says: readers see none of
+# it. "short" runs take seconds; "knobs" asks whether all holds for another photo, rate and seed.
+SETTINGS = Path(__file__).parent / "tests" / "course" / "settings.json"
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--settings",
+        choices=("short", "knobs", "full"),
+        default="short",
+        help="what notebooks are run with: tests/course/settings.json; full: as they are",
+    )
+
+
+def with_settings(source: str, settings: dict[str, str]) -> str:
+    """A cell of settings, and below it the values that take their place."""
+    return "\n".join([source, *(f"{name} = {value}" for name, value in settings.items())])
+
+
+def pytest_itemcollected(item):
+    """Put the run's settings into the cell of a notebook that is tagged ``parameters``."""
+    cell, run = getattr(item, "cell", None), item.config.getoption("--settings")
+    if cell is None or run == "full":
+        return
+    if run == "knobs":
+        item.options["check"] = "raises-exception" in cell.metadata.get("tags", [])
+    if "parameters" in cell.metadata.get("tags", []):
+        own = json.loads(SETTINGS.read_text(encoding="utf-8")).get(item.path.stem, {})
+        cell.source = with_settings(cell.source, own.get(run, {}))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -11,7 +11,7 @@ the metrics of one pair of photos; those of a set are in ``evaluation.metrics``.
 Paper: PerCo, Sec. 4.1 (MS-SSIM, LPIPS).
 Differs from the paper: PSNR as well; ``flat_colour_error`` is our own.
 
-Taught in notebook 13.
+Taught in notebooks 12 and 13.
 """
 
 import math

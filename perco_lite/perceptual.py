@@ -11,7 +11,7 @@ Paper: PerCo, Sec. 3.3 (an LPIPS auxiliary loss above 0.05 bpp).
 Differs from the paper: SqueezeNet 1.0's distance with uniform weights as well. It is **not** LPIPS
 and never reported under that name.
 
-Taught in notebook 11.
+Taught in notebooks 11 and 12.
 """
 
 import hashlib

@@ -3,7 +3,8 @@
 course.py address NOTEBOOK…   write the repository's address (pyproject.toml) into them
 course.py links NOTEBOOK…     write the links to the notebook before, the contents, the next
 course.py blank NOTEBOOK…     write exercise versions without solutions to blank/
-course.py tidy NOTEBOOK…      shorten stored error outputs to the cell and the message
+course.py tidy NOTEBOOK…      shorten stored error outputs to the cell and the message; write what
+                              a cell's metadata say of its figure ("alt") where screen readers look
 """
 
 import re
@@ -88,6 +89,15 @@ def short_errors(notebook: nbformat.NotebookNode) -> None:
                 output.traceback = [*output.traceback[:3], output.traceback[-1]]
 
 
+def describe_figures(notebook: nbformat.NotebookNode) -> None:
+    """Give every stored picture its cell's ``alt`` text, as nbconvert and JupyterLab read it."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            for kind in output.get("data", {}):
+                if kind.startswith("image/") and "alt" in cell.metadata:
+                    output.metadata[kind] = {"alt": cell.metadata.alt}
+
+
 def main(action: str, paths: list[Path]) -> None:
     for path in paths:
         notebook = nbformat.read(path, as_version=4)
@@ -95,6 +105,7 @@ def main(action: str, paths: list[Path]) -> None:
             path, notebook = path.parent / "blank" / path.name, blank(notebook)
         elif action == "tidy":
             short_errors(notebook)
+            describe_figures(notebook)
         elif action == "links":
             with_links(notebook, path)
         else:

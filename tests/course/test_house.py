@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "coding": {"coding"},  # and TORCH_FREE
     "core": {"core", "coding"},
     "captioning": {"captioning", "core", "coding"},
+    "course": {"course", "core", "coding"},  # notebooks import it, and nothing else
     "training": {"training", "captioning", "core", "coding"},
     "full_scale": {"full_scale", "training", "core", "coding"},
     "evaluation": {"evaluation", "captioning", "core", "coding"},

@@ -19,7 +19,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 HEADINGS = ["You will", "Set-up", "By hand", "The module", "See it", "What it costs"]
 HEADINGS += ["Where it breaks", "Differs from the paper", "Summary", "Exercises", "References"]
 HEADINGS += ["Solutions"]
-TAGS = {"nbval-skip", "nbval-check-output", "raises-exception", "kodak"}
+TAGS = {"nbval-skip", "nbval-check-output", "raises-exception", "kodak", "parameters"}
 CELLS, CODE_LINES, LONGEST_CELL, WORDS, KILOBYTES = (40, 70), 250, 30, (1000, 2000), 600
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -1,0 +1,111 @@
+"""``check`` an exercise's answer: a number by its digest, or a function that tries the answer out.
+
+    check("07.1", answer) ──► RULES["07.1"](answer) ──► None: right; else what is off
+
+Where an answer is a function, it is called with small inputs, and what is said names the input, not
+the result. The numbers' digests are made by ``answers.digest``.
+
+Paper: nothing on this.
+"""
+
+from collections.abc import Callable
+from numbers import Real
+
+import numpy as np
+
+from perco_lite.course.answers import Number
+
+Rule = Callable[[object], str | None]
+RULES: dict[str, Rule] = {}
+
+
+def rule(exercise: str) -> Callable[[Rule], Rule]:
+    """Register the function below as the test of an exercise."""
+
+    def register(function: Rule) -> Rule:
+        RULES[exercise] = function
+        return function
+
+    return register
+
+
+def number(exercise: str, digest: str, places: int, expects: str) -> None:
+    """Register an exercise whose answer is a number."""
+    RULES[exercise] = Number(exercise, digest, places, expects)
+
+
+def check(exercise: str, answer: object) -> bool:
+    """Print whether ``answer`` solves an exercise, and else what is off; return whether.
+
+    ``exercise`` is the notebook's number and the exercise's, "07.1". Raises ``ValueError`` for an
+    exercise that has no check.
+    """
+    if exercise not in RULES:
+        raise ValueError(
+            f"got exercise {exercise!r}, expected one of {', '.join(sorted(RULES))}; "
+            "the others have their check in the notebook"
+        )
+    off = RULES[exercise](answer)
+    print(f"{exercise} is right." if off is None else f"{exercise}, not yet: {off}.")
+    return off is None
+
+
+def tried(answer: object, *inputs: object) -> tuple[object, str | None]:
+    """What a function gives for ``inputs``, and what is off if it gives nothing."""
+    if not callable(answer):
+        return None, f"got a {type(answer).__name__}, expected a function: hand it over uncalled"
+    try:
+        return answer(*inputs), None
+    except Exception as error:  # whatever a student's function raises is the message
+        return None, f"the function raised {type(error).__name__}: {error}"
+
+
+number("07.1", "1041d5a69bda", 3, "the clean value")
+number("07.2", "690ca5006dda", 2, "how many times")
+
+
+@rule("07.3")
+def _median(answer: object) -> str | None:
+    for values in ([0.0, 0.0, 10.0], [1.0, 2.0, 3.0, 40.0], [-5.0]):
+        found, off = tried(answer, np.array(values))
+        if off:
+            return off
+        if not isinstance(found, Real):
+            return f"expected a number from the function, got a {type(found).__name__}"
+        error = np.abs(np.array(values) - np.asarray(found)).mean()
+        others = np.abs(np.array(values)[:, None] - np.linspace(-10, 50, 6001)).mean(axis=0)
+        if error > others.min() + 1e-6:
+            better = "the mean" if np.isclose(found, np.mean(values)) else "that"
+            return f"for {values} another guess has a smaller absolute error than {better}"
+    return None
+
+
+number("12.1", "21459fdef671", 3, "the share of the union")
+number("12.2", "94a2cfbba135", 3, "FID")
+
+
+@rule("12.3")
+def _cheat(answer: object) -> str | None:
+    from PIL import Image, ImageFilter
+
+    from perco_lite.metrics import psnr
+
+    noise = np.random.default_rng(0)
+    plain = np.kron(noise.integers(40, 216, (16, 16, 3)), np.ones((8, 8, 1)))
+    photo = Image.fromarray(
+        np.clip(plain + noise.normal(0, 6, plain.shape), 0, 255).astype("uint8")
+    )
+    photo = photo.filter(ImageFilter.GaussianBlur(0.7))
+    wave = 128 + 90 * np.sin(np.arange(128) * 2.1)[None, :, None] * np.ones((128, 1, 3))
+    other = Image.fromarray(wave.astype("uint8"))
+    found, off = tried(answer, photo, other)
+    if off:
+        return off
+    if not isinstance(found, Image.Image) or found.size != photo.size:
+        return "expected a PIL image of the photo's size"
+    if psnr(photo, found) <= psnr(photo, photo.filter(ImageFilter.GaussianBlur(2))):
+        return "the blur is still nearer to the photo"
+    borrowed = (np.asarray(found, float) - np.asarray(photo, float)) * (wave - 128)
+    if borrowed.mean() < 20:  # nothing of the other's texture: about 0
+        return "the other photo's texture is not to be seen in it"
+    return None

@@ -1,0 +1,97 @@
+"""check: right answers pass, wrong ones are told what is off and never the answer."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from perco_lite.course import check
+from perco_lite.course.answers import SLIPS, Number, digest
+from perco_lite.course.rules import RULES, tried
+from tests.course.conftest import ROOT
+
+QUARTER = Number("00.0", digest("00.0", 2.25, 2), 2, "bits")
+
+
+@pytest.mark.parametrize("right", [2.25, 2.254, np.float32(2.25), torch.tensor(2.25)])
+def test_a_right_number(right):
+    assert QUARTER(right) is None
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (18.0, "bytes were asked for"),
+        (2.25 / 8, "bits were asked for"),
+        (-2.25, "sign"),
+        (3.25, "one too many"),
+        (1.25, "one too few"),
+        (225, "no percentage"),
+        (2.25 * math.log(2), "base 2"),
+        (7.0, "not this number; asked for: bits, right to 2 decimals"),
+        ("2.25", "got '2.25', expected a number: bits"),
+        (True, "expected a number"),
+        (math.nan, "expected a number"),
+        (np.ones(3), "expected a number"),
+        (None, "expected a number"),
+    ],
+)
+def test_what_is_off(wrong, said):
+    off = QUARTER(wrong)
+    assert said in off and (isinstance(wrong, str) or "2.25" not in off)
+
+
+def test_zero_has_one_digest_and_breaks_no_slip():
+    nothing = Number("00.1", digest("00.1", -0.0, 1), 1, "bits")
+    assert nothing(0) is None and nothing(-0.01) is None and nothing(5) is not None
+    assert QUARTER(0) is not None and all("2.25" not in slip for slip in SLIPS)
+
+
+def test_check_says_so(capsys):
+    assert not check("07.1", 3.7)
+    assert capsys.readouterr().out.startswith("07.1, not yet: not this number")
+    with pytest.raises(ValueError, match="got exercise '99.1', expected one of .*07.1"):
+        check("99.1", 1)
+
+
+@pytest.mark.parametrize("exercise", RULES)
+@pytest.mark.parametrize("nonsense", [None, "words", [], {}, object(), lambda *_: None, 1e9])
+def test_nonsense_is_wrong_and_breaks_nothing(exercise, nonsense, capsys):
+    assert check(exercise, nonsense) is False
+    assert ", not yet: " in capsys.readouterr().out
+
+
+def test_what_a_function_raises_is_said():
+    said = "the function raised ZeroDivisionError: division by zero"
+    assert tried(lambda x: 1 / x, 0) == (None, said)
+    assert tried(2) == (None, "got a int, expected a function: hand it over uncalled")
+
+
+def test_the_median_is_found_by_its_error():
+    rule = RULES["07.3"]
+    assert rule(np.median) is None and rule(lambda values: sorted(values)[len(values) // 2]) is None
+    assert "than the mean" in rule(np.mean) and "than that" in rule(np.max)
+
+
+def test_cheats_that_do_not_cheat():
+    from PIL import ImageFilter
+
+    rule = RULES["12.3"]
+    assert "texture is not to be seen" in rule(lambda photo, other: photo)
+    assert "still nearer" in rule(lambda photo, other: other)
+    assert "size" in rule(lambda photo, other: photo.resize((3, 3)))
+    assert "nearer" in rule(lambda photo, _: photo.filter(ImageFilter.GaussianBlur(2)))
+
+
+def test_every_check_is_asked_for_and_solved():
+    """Each rule belongs to an exercise whose solution runs it, and no notebook asks for another."""
+    found = set()
+    for path in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb")):
+        text = path.read_text(encoding="utf-8")
+        solutions = text[text.index("Solutions") :]
+        asked = {name for name in RULES if f'check(\\"{name}\\"' in text}
+        assert asked == {name for name in RULES if f'assert check(\\"{name}\\"' in solutions}
+        assert all(name.startswith(path.name[:2]) for name in asked)
+        found |= asked
+    assert found == set(RULES)
