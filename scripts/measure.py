@@ -120,7 +120,7 @@ def fingerprint(root: Path = ROOT) -> str:
     ids = f"version {WRITTEN_VERSION} captions {caption_table_id()} prior {prior_table_id()}"
     digest = hashlib.sha256(ids.encode())
     for path in sorted((root / "perco_lite" / "weights").rglob("*")):
-        if path.suffix in (".safetensors", ".json"):
+        if path.suffix in (".safetensors", ".json") and path.parent.name != "captioner":
             digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 
 from perco_lite import __version__, loading
+from perco_lite.captioning.captioner import BUNDLED, FILE
+from perco_lite.files import PARTS
 from perco_lite.loading import device_name, find_device, weights_digest
 from perco_lite.sampling import choose_steps
 
@@ -20,15 +22,17 @@ def describe_installation(weights: str | None = None) -> dict[str, str]:
     facts |= {"perco_lite": __version__} | {name: version(name) for name in PACKAGES}
     facts |= {"device": str(find_device()), "threads": str(torch.get_num_threads())}
     folder = loading.BUNDLED if weights is None else Path(weights)
-    files = sorted(folder.rglob("*.safetensors")) if folder.is_dir() else []
+    own = {part: folder / part for part in PARTS}  # the captioner beside them is none of these
+    files = sorted(file for part in own.values() for file in part.glob("*.safetensors"))
     if weights is None and not files:
         return facts | {"weights": f"none in {folder}"}
     codec = loading.load_codec(weights, "cpu")
     facts["weights"] = str(weights or folder)
     if files:  # weights from the hub are in its cache
         digest = hashlib.sha256(b"".join(file.read_bytes() for file in files))
-        everything = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-        facts |= {"size": f"{everything / 2**20:.1f} MiB", "sha256": digest.hexdigest()}
+        everything = [file for part in own.values() for file in part.rglob("*") if file.is_file()]
+        size = sum(file.stat().st_size for file in [*everything, *folder.glob("*.*")])
+        facts |= {"size": f"{size / 2**20:.1f} MiB", "sha256": digest.hexdigest()}
     modules = [m for m in codec.components.values() if isinstance(m, torch.nn.Module)]
     facts["parameters"] = f"{sum(p.numel() for m in modules for p in m.parameters()):,}"
     facts["weights digest"] = weights_digest(codec)
@@ -38,4 +42,6 @@ def describe_installation(weights: str | None = None) -> dict[str, str]:
     facts["steps"] = ", ".join(
         f"{name}: {few.get(name, f'paper, {steps[name]}')}" for name in steps
     )
-    return facts | {"rates": ", ".join(codec.rates)}
+    captioner = BUNDLED / FILE
+    size = f"{captioner.stat().st_size / 2**20:.1f} MiB" if captioner.is_file() else "none"
+    return facts | {"rates": ", ".join(codec.rates), "captioner": size}

@@ -109,8 +109,10 @@ class CaptionerStage:
 
     def _drawn(self, chosen: list[int], features: Tensor) -> dict[str, Tensor]:
         """Captions drawn from what the decoder thinks, and how much better each is than others."""
-        device = self.captioner.decoder.places.device
-        captions = draw(self.captioner.decoder, features.to(device), CAPTIONS)
+        decoder, device = self.captioner.decoder, self.captioner.decoder.places.device
+        half = self.settings.mixed_precision == "bf16"  # a batch is outside of the loop's own
+        with torch.autocast(device.type, torch.bfloat16, enabled=half):
+            captions = draw(decoder, features.to(device), CAPTIONS)
         rewards = torch.tensor(
             [self.rewards.score(chosen[i // CAPTIONS], text) for i, text in enumerate(captions)]
         ).view(-1, CAPTIONS)
