@@ -78,31 +78,29 @@ def _blocks(channels: int, count: int) -> list[nn.Module]:
 class Autoencoder(ModelMixin, ConfigMixin):
     """Small convolutional autoencoder with f = 8 (SD 2.1's VAE has the same two functions).
 
-    Most of the work happens at 1/8 and 1/4 of the resolution (pixel-unshuffle by 4 comes first
-    and pixel-shuffle by 4 nearly last), which is what makes it fast on a CPU.
+    Most of the work happens at 1/8 and 1/4 of the resolution (pixel-unshuffle comes first and,
+    with a decoder of two levels, pixel-shuffle by 4 nearly last), which makes it fast on a CPU.
     """
 
     @register_to_config
     def __init__(
         self,
         latent_channels: int = 4,
-        encoder_widths: tuple[int, int] = (96, 128),  # channels at H/4 and at H/8
-        encoder_blocks: tuple[int, int] = (2, 3),
+        encoder_widths: tuple[int, ...] = (96, 128),  # channels at (H/2,) H/4 and H/8
+        encoder_blocks: tuple[int, ...] = (2, 3),
         decoder_widths: tuple[int, ...] = (160, 96),  # channels at H/8, H/4 and, if four, H/2, H
         decoder_blocks: tuple[int, ...] = (4, 3),
         decoder_detail: int = 24,  # of a decoder of two levels: channels at H/2
     ):
         super().__init__()
-        quarter, eighth = encoder_widths
-        self.encoder = nn.Sequential(
-            nn.PixelUnshuffle(4),
-            nn.Conv2d(48, quarter, 3, padding=1),
-            *_blocks(quarter, encoder_blocks[0]),
-            nn.Conv2d(quarter, eighth, 3, stride=2, padding=1),
-            *_blocks(eighth, encoder_blocks[1]),
-            nn.SiLU(),
-            nn.Conv2d(eighth, latent_channels, 3, padding=1),
-        )
+        width, fold = encoder_widths[0], FACTOR >> (len(encoder_widths) - 1)
+        layers = [nn.PixelUnshuffle(fold), nn.Conv2d(3 * fold**2, width, 3, padding=1)]
+        layers += _blocks(width, encoder_blocks[0])
+        for coarser, count in zip(encoder_widths[1:], encoder_blocks[1:], strict=True):
+            layers += [nn.Conv2d(width, coarser, 3, stride=2, padding=1), *_blocks(coarser, count)]
+            width = coarser
+        last = nn.Conv2d(width, latent_channels, 3, padding=1)
+        self.encoder = nn.Sequential(*layers, nn.SiLU(), last)
         width = decoder_widths[0]
         layers = [nn.Conv2d(latent_channels, width, 3, padding=1)]
         layers += _blocks(width, decoder_blocks[0])
@@ -121,8 +119,11 @@ class Autoencoder(ModelMixin, ConfigMixin):
     @property
     def encoder_reach(self) -> int:
         """How far the encoder sees beyond a latent's own 8×8 pixels, in latents to each side."""
-        quarter, eighth = self.config.encoder_blocks
-        return 2 * eighth + 1 + -(-(2 * quarter + 2) // 2)  # two 3×3 convolutions a block
+        steps, scale = 1.0, 1.0  # of a 3×3 convolution; two of them a block
+        for count in reversed(self.config.encoder_blocks):
+            steps += 2 * count * scale + scale / 2  # and the one that halves the resolution
+            scale /= 2
+        return math.ceil(steps + scale)  # the first one halves nothing: it sees twice as far
 
     @property
     def decoder_reach(self) -> int:

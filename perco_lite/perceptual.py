@@ -18,6 +18,7 @@ import hashlib
 import importlib.util
 import io
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -157,14 +158,25 @@ class Lpips(nn.Module):
 
     def forward(self, image: Tensor, target: Tensor) -> Tensor:
         """Distance (B,) of images (B,3,H,W) in [-1,1]."""
-        x, y = ((z.float() - self.shift) / self.scale for z in (image, target))
-        distance, heads = torch.zeros(len(x), device=x.device), iter(self.heads)
+        # map by map: all of a large photo's together are gigabytes
+        return self.between(self.features(image.float()), self.features(target.float()))
+
+    def features(self, image: Tensor) -> Iterator[Tensor]:
+        """What is compared of an image (B,3,H,W) in [-1,1]: maps (B,C,h,w), finest first."""
+        x = (image - self.shift) / self.scale
         for number, layer in enumerate(self.layers[: self.taps[-1] + 1]):
-            x, y = layer(x), layer(y)
+            x = layer(x)
             if number in self.taps:
-                # without the 1e-20 the gradient is not finite where nothing is seen
-                a, b = (z / (z.square().sum(1, keepdim=True) + 1e-20).sqrt() for z in (x, y))
-                distance = distance + F.conv2d((a - b).square(), next(heads)).mean((1, 2, 3))
+                yield x
+
+    def between(self, features: Iterable[Tensor], target: Iterable[Tensor]) -> Tensor:
+        """The same distance (B,), of features."""
+        distance = 0.0
+        for head, *pair in zip(self.heads, features, target, strict=True):
+            # without the 1e-20 the gradient is not finite where nothing is seen
+            pair = (z.float() for z in pair)
+            a, b = (z / (z.square().sum(1, keepdim=True) + 1e-20).sqrt() for z in pair)
+            distance = distance + F.conv2d((a - b).square(), head).mean((1, 2, 3))
         return distance
 
 

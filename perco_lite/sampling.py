@@ -199,7 +199,12 @@ def choose_steps(
         f"{rate}; sampler='paper' is made for more",
         stacklevel=2,
     )
-    return tuple(round(1000 * (steps - i) / steps) - 1 for i in range(steps))
+    return tuple(spread_steps(steps))
+
+
+def spread_steps(count: int, longest: int = 1000) -> list[int]:
+    """Timesteps of ``count`` few steps: evenly from the last one, pure noise, down."""
+    return [round(longest * (count - i) / count) - 1 for i in range(count)]
 
 
 def paint_latents(

@@ -95,6 +95,17 @@ def test_the_reach_of_a_decoder_of_four_levels_is_measured(blocks):
     assert -seen.min() == seen.max() == autoencoder.decoder_reach
 
 
+@pytest.mark.parametrize("blocks", [(2, 3, 3), (1, 1, 2)])
+def test_the_reach_of_an_encoder_of_three_levels_is_measured(blocks):
+    torch.manual_seed(0)
+    sizes = {"encoder_widths": (8, 8, 8), "encoder_blocks": blocks}
+    autoencoder = Autoencoder(**TINY_AUTOENCODER | sizes)
+    image = torch.randn(1, 3, 320, 320, requires_grad=True)
+    autoencoder.encode(image)[..., 20, 20].sum().backward()
+    seen = image.grad.abs().sum((0, 1)).nonzero() // 8 - 20
+    assert -seen.min() == seen.max() == autoencoder.encoder_reach
+
+
 @pytest.mark.parametrize("blocks", [(1, 1), (2, 3), (4, 3)])
 def test_the_reach_of_the_autoencoder_is_measured(blocks):
     torch.manual_seed(0)

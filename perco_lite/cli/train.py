@@ -27,6 +27,7 @@ from perco_lite.training.settings import (
     BaseCodecSettings,
     CaptionerSettings,
     CodecSettings,
+    FewStepSettings,
     LiteCodecSettings,
     PriorSettings,
     TextSettings,
@@ -92,7 +93,7 @@ def options_of(*kinds: type, only: str = "") -> Callable:
     AutoencoderSettings,
     only="data output steps minutes batch_size learning_rate optimizer crop perceptual "
     "perceptual_weight latent_noise seed mixed_precision start hold_latents decoder_of teacher "
-    "whole_decoder",
+    "whole",
 )
 def train_autoencoder(**options) -> None:
     """Stage 1: photos to latents and back."""
@@ -213,6 +214,19 @@ def train_codec(
         from perco_lite.training.codec import train_codec_recipe
 
         _train(train_codec_recipe, options)
+
+
+@train_app.command("fast")
+@options_of(
+    FewStepSettings,
+    only="data output steps minutes batch_size accumulation learning_rate optimizer crop seed "
+    "mixed_precision start few_steps adversarial_weight adversarial_from",
+)
+def train_fast(**options) -> None:
+    """Stage 3: a codec of stage 2 learns to paint in one to four steps."""
+    from perco_lite.training.few_steps import train_few_steps_recipe
+
+    _train(train_few_steps_recipe, options)
 
 
 @train_app.command("pack")

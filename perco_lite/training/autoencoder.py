@@ -180,9 +180,10 @@ def train_autoencoder_recipe(data: str | Path | None, output: Path, **options) -
 
 
 def _sizes(settings: AutoencoderSettings) -> dict:
-    """Of new weights: Autoencoder's own, or a decoder that works down to the pixels."""
-    whole = {"decoder_widths": (128, 96, 64, 24), "decoder_blocks": (3, 3, 3, 1)}
-    return whole if settings.whole_decoder else {}
+    """Of new weights: Autoencoder's own, or those that work closer to the pixels."""
+    whole = {"encoder_widths": (48, 96, 128), "encoder_blocks": (2, 3, 3)}
+    whole |= {"decoder_widths": (128, 96, 64, 24), "decoder_blocks": (3, 3, 3, 1)}
+    return whole if settings.whole else {}
 
 
 def load_autoencoder(path: str | Path) -> Autoencoder:

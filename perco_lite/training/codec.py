@@ -115,15 +115,16 @@ class CodecLoss(nn.Module):
         if self.perceptual is not None:  # at every step: the columns of the log are fixed
             losses["features"] = torch.zeros_like(loss)
         if step is None or step >= self.conditioner_warmup_steps:
-            losses |= self._denoise(latents, token_ids, condition.channels, point)
+            losses |= self.denoise(latents, token_ids, condition.channels, point)
             loss = loss + losses["velocity"]
             if "features" in losses:
                 loss = loss + self.perceptual_weight * losses["features"]
         return {"loss": loss, "rate": rate, **losses}
 
-    def _denoise(
+    def denoise(
         self, latents: Tensor, token_ids: Tensor, condition: Tensor, rate: RatePoint
     ) -> dict[str, Tensor]:
+        """The v-loss at random noise levels, ``velocity``; above 0.05 bpp ``features`` if asked."""
         timestep, noise, dropped = self.draw(latents)
         noisy = self.scheduler.add_noise(latents, noise, timestep)
         target = self.scheduler.get_velocity(latents, noise, timestep)

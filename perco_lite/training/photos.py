@@ -38,9 +38,13 @@ class PhotoStore:
 
     def crops(self, count: int, size: int, generator: torch.Generator) -> Tensor:
         """Random crops (count,3,size,size) in [-1,1], enlarged up to twofold, half flipped."""
+        return self.draw(count, size, generator)[0]
+
+    def draw(self, count: int, size: int, generator: torch.Generator) -> tuple[Tensor, list[int]]:
+        """The same, and the number of the photo of each."""
         chosen = torch.multinomial(self.weights, count, replacement=True, generator=generator)
-        crops = []
-        for index in chosen.tolist():
+        chosen, crops = chosen.tolist(), []
+        for index in chosen:
             photo = self.photos[index]
             draw = torch.rand(5, generator=generator).tolist()
             scale = 1.0 if draw[0] < 0.6 else 1 + draw[1]
@@ -53,4 +57,4 @@ class PhotoStore:
             if draw[4] < 0.5:
                 crop = crop.flip(-1)
             crops.append(crop)
-        return torch.cat(crops)
+        return torch.cat(crops), chosen

@@ -1,6 +1,7 @@
 """Settings of every training, with their defaults; the command line reads them here. No torch.
 
-    TrainingSettings ─┬─► AutoencoderSettings, TextSettings, CaptionerSettings      PriorSettings
+    TrainingSettings ─┬─► AutoencoderSettings, TextSettings, FewStepSettings, CaptionerSettings
+                      │                                                         PriorSettings
                       └─► CodecSettings ─┬─► LiteCodecSettings
                                          └─► BaseCodecSettings (around Stable Diffusion)
 
@@ -69,7 +70,7 @@ class AutoencoderSettings(TrainingSettings):
     hold_latents: float = option(0.0, "Weight of keeping to the latents of --start.", min=0)
     decoder_of: str | None = option(None, "Weights whose decoder is trained on; the encoder stays.")
     teacher: str | None = option(None, "Folder of TAESD's two files: latents, pictures to imitate.")
-    whole_decoder: bool = option(False, "New weights decode at H/2 and H too: sharper, slower.")
+    whole: bool = option(False, "New weights work at H/2 and H too: sharper, slower.")
 
 
 @dataclass(frozen=True)
@@ -153,6 +154,23 @@ class BaseCodecSettings(CodecSettings):
     quantizer_init: str = option("uniform", "uniform, data or kmeans.")
     revive: float = option(0.0, "Replace codes used less than this share of the mean.", min=0)
     per_shard: int = option(1000, "Photos to take at a visit.", min=1)
+
+
+@dataclass(frozen=True)
+class FewStepSettings(TrainingSettings):
+    """Stage 3, on a codec of stage 2."""
+
+    output: Path = Path("out/train/fast")
+    start: str | None = option(None, "A codec of stage 2; default: the bundled one.")
+    steps: int = option(6000, "Length of the schedule.")
+    batch_size: int = option(4, "Over all processes and passes.", min=1)
+    crop: int = option(192, "Pixels a side, a multiple of 64.", min=64)
+    learning_rate: float = 2e-4
+    optimizer: str = option("muon", "adamw, adamw8bit (less memory) or muon (fewer steps).")
+    ema_decay: float = 0.998
+    few_steps: str = option("0.0019:2", "RATE:STEPS, 1 to 4, comma-separated; others take 1.")
+    adversarial_weight: float = option(0.1, "Of the discriminator; 0: without.", min=0)
+    adversarial_from: int = option(300, "First step that has a discriminator.", min=0)
 
 
 @dataclass(frozen=True)

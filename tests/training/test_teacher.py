@@ -83,9 +83,7 @@ def test_the_command_trains_a_decoder_down_to_the_pixels_and_goes_on(teacher_fol
     for number in range(3):
         waves(48, 40, number).save(tmp_path / "train" / f"{number}.png")
     options = {"teacher": str(teacher_folder), "perceptual_weight": 0, "crop": 16, "batch_size": 2}
-    train_autoencoder_recipe(
-        tmp_path / "train", tmp_path / "one", whole_decoder=True, steps=2, **options
-    )
+    train_autoencoder_recipe(tmp_path / "train", tmp_path / "one", whole=True, steps=2, **options)
     one = load_autoencoder(tmp_path / "one/weights")
     assert list(one.config.decoder_widths) == [128, 96, 64, 24] and one.latent_std.eq(1).all()
     start = str(tmp_path / "one/weights")
