@@ -34,7 +34,7 @@ Rates = Annotated[
 Codecs = Annotated[
     str,
     typer.Option(
-        help="Comma-separated; also jpegxl, bpg, vtm (by their programs), "
+        help="Comma-separated; also jpegxl, jpegxl-shrunk, bpg, vtm (by their programs), "
         "factorized, hyperprior, mbt2018-mean, mbt2018, cheng2020 (compressai)."
     ),
 ]

@@ -27,7 +27,7 @@ from perco_lite.codec import PercoCodec
 from perco_lite.coding.bitstream import WRITTEN_VERSION
 from perco_lite.coding.entropy_coding import caption_table_id
 from perco_lite.coding.index_prior import find_prior, prior_table_id
-from perco_lite.evaluation.codecs import classical, external, learned
+from perco_lite.evaluation.codecs import classical, external, learned, shrunk
 from perco_lite.evaluation.codecs.ours import OURS, Ceiling, Decoding, Estimate, Perco, PercoFiles
 from perco_lite.evaluation.datasets import PhotoSet
 from perco_lite.evaluation.rows import (
@@ -47,7 +47,10 @@ from perco_lite.metrics import Unavailable
 from perco_lite.rates import get_rate
 
 BATCH = 4  # photos in memory
-KNOWN = (*OURS, *classical.CODECS, *external.EXTERNAL_CODECS, *learned.LEARNED_CODECS)
+MODULES = dict.fromkeys(classical.CODECS, classical)  # of codecs that search for a size
+MODULES |= dict.fromkeys(external.EXTERNAL_CODECS, external)
+MODULES |= dict.fromkeys(shrunk.SHRUNK_CODECS, shrunk)
+KNOWN = (*OURS, *MODULES, *learned.LEARNED_CODECS)
 
 
 def build_methods(
@@ -82,9 +85,11 @@ def build_methods(
             elif name in learned.LEARNED_CODECS:
                 method = learned.load_learned_family(name)
             else:
-                module = classical if name in classical.CODECS else external
+                module = MODULES[name]
                 module.check_available(name)
-                method = classical.Classical(name, rates, ladder, module.encode_near, files)
+                # on the ladder nothing needs to be shrunk
+                rungs = () if module is shrunk else ladder
+                method = classical.Classical(name, rates, rungs, module.encode_near, files)
             methods.append(method)
         except Unavailable as error:
             missing[name] = str(error)

@@ -1,12 +1,18 @@
 """Other formats at our bytes: they fit, they are of a sensible size, and no better one was left."""
 
+from pathlib import Path
+
 import pytest
 from PIL import Image
 
 from conftest import make_photo
+from perco_lite.evaluation.codecs import shrunk
 from perco_lite.evaluation.codecs.classical import available, encode_near
+from perco_lite.evaluation.codecs.ours import Decoding
 from perco_lite.evaluation.codecs.shrunk import SMALLEST, encode_shrunk, sizes
-from perco_lite.metrics import psnr
+from perco_lite.evaluation.datasets import Photo
+from perco_lite.evaluation.evaluate import build_methods
+from perco_lite.metrics import Unavailable, psnr
 
 needs = {
     codec: pytest.mark.skipif(not available()[codec], reason=f"this Pillow has no {codec}")
@@ -47,7 +53,7 @@ def test_the_size_is_the_one_of_highest_psnr():
     for size in sizes(photo.size):
         one = encode_near(photo.resize(size, Image.Resampling.LANCZOS), "webp", target)
         if one.reached:
-            scores[size] = psnr(photo, one.image.resize(photo.size, Image.Resampling.BICUBIC))
+            scores[size] = psnr(photo, one.image.resize(photo.size, Image.Resampling.LANCZOS))
     assert len(scores) > 3 and found.size == max(scores, key=scores.get)
     assert psnr(photo, found.result.image) == max(scores.values())
 
@@ -56,3 +62,36 @@ def test_the_size_is_the_one_of_highest_psnr():
 def test_where_nothing_fits_the_smallest_comes_back():
     found = encode_shrunk(make_photo(64, 64), "jpeg", 50)
     assert not found.result.reached and len(found.result.data) < 400
+
+
+@needs["webp"]
+def test_it_is_a_codec_of_an_evaluation(monkeypatch):
+    """At the bytes of each rate, none of which webp reaches unshrunk; each encode made once."""
+    (method,), missing = build_methods(
+        ["webp-shrunk"], None, ("0.0098", "0.1250"), (0.5,), Decoding()
+    )
+    assert method.points == ("0.0098", "0.1250") and not missing, "nothing to shrink on a ladder"
+    made, encode = [], shrunk.classical._ENCODERS["webp"]
+    monkeypatch.setitem(
+        shrunk.classical._ENCODERS,
+        "webp",
+        lambda image, quality: made.append((image.size, quality)) or encode(image, quality),
+    )
+    image = make_photo(320, 240, cells=(40, 60))
+    photo = Photo("a.png", Path("a.png"), "a photo of something")
+    few, many = method.run([(photo, image, ["0.0098", "0.1250"])])
+    assert len(made) == len(set(made))
+    for attempt in (few, many):
+        assert attempt.error is None and attempt.codec == "webp-shrunk" and attempt.reached
+        assert len(attempt.data) <= attempt.target_bytes and attempt.image.size == image.size
+        assert 0 < attempt.encode_seconds < 5 and 0 < attempt.decode_seconds < 5
+    assert few.quality < many.quality < 1, "the share of the side that is sent"
+    assert psnr(image, few.image) < psnr(image, many.image)
+    found = encode_shrunk(image, "webp", few.target_bytes)
+    assert found.result.data == few.data and found.size[0] == round(few.quality * 320)
+
+
+def test_what_is_not_here_is_named(monkeypatch):
+    monkeypatch.setattr(shrunk.external, "_find", lambda names: None)
+    with pytest.raises(Unavailable, match="jpegxl: no cjxl on PATH"):
+        shrunk.check_available("jpegxl-shrunk")
