@@ -9,7 +9,7 @@ Differs from the paper: the paper pays zlib.compress (``zlib_bytes``), which mak
 longer. We drop zlib's header and checksum, and start from a dictionary of common caption phrases.
 A table of English captions (``caption_model``) takes a seventh of the paper's bytes.
 
-Taught in notebook 05.
+Taught in notebooks 04 and 05.
 """
 
 import zlib

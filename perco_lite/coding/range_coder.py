@@ -12,7 +12,7 @@ Why not `constriction`, which the tests compare with: it takes probabilities as 
 whole words of 32 bits, which wastes about two bytes on a caption of eight. Here the end costs a
 third of a byte on average: no end mark, no length, and trailing zero bytes are not written.
 
-Taught in notebook 05.
+Taught in notebook 04.
 """
 
 import numpy as np

@@ -60,6 +60,59 @@ def tried(answer: object, *inputs: object) -> tuple[object, str | None]:
         return None, f"the function raised {type(error).__name__}: {error}"
 
 
+number("04.1", "cb68473f0af0", 3, "bits a letter")
+number("04.2", "472ad8fe34eb", 0, "bytes")
+
+
+@rule("04.3")
+def _decode(answer: object) -> str | None:
+    from fractions import Fraction
+
+    shares = {"!": Fraction(1, 13), "a": Fraction(11, 13), "h": Fraction(1, 13)}
+    for text in ("h", "aah!", "!haaa"):
+        low, width = Fraction(0), Fraction(1)
+        for letter in text:
+            low += width * sum(p for other, p in shares.items() if other < letter)
+            width *= shares[letter]
+        for number in (low, low + width / 2):
+            found, off = tried(answer, number, shares, len(text))
+            if off:
+                return off
+            if not isinstance(found, str) or len(found) != len(text):
+                return f"expected a text of {len(text)} letters, got {found!r}"
+            if found != text:
+                same = next(i for i, (a, b) in enumerate(zip(found, text, strict=True)) if a != b)
+                return f"{number} should give {len(text)} letters, of which {same} are right"
+    return None
+
+
+@rule("05.1")
+def _own_table(answer: object) -> str | None:
+    for sentence in ("a red barn beside a pond", "A quokka runs."):
+        if not hasattr(answer, "encode") or not hasattr(answer, "decode"):
+            return f"got a {type(answer).__name__}, expected what build_caption_model gives"
+        if answer.decode(answer.encode(sentence)) != sentence:
+            return f"it does not give {sentence!r} back"
+    return None
+
+
+number("05.2", "2833eb39795f", 3, "a share")
+
+
+@rule("05.3")
+def _drawn_sentence(answer: object) -> str | None:
+    from perco_lite.coding.caption_model import bundled
+    from perco_lite.coding.range_coder import RangeDecoder, RangeEncoder
+
+    for data in (bytes(range(60, 120)), b"\x07" * 80):
+        found, off = tried(answer, data)
+        if off:
+            return off
+        if found != bundled().decode_from(RangeDecoder(data), RangeEncoder()):
+            return "that is not the sentence that the table reads in these bytes"
+    return None
+
+
 number("07.1", "1041d5a69bda", 3, "the clean value")
 number("07.2", "690ca5006dda", 2, "how many times")
 
