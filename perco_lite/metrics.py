@@ -24,9 +24,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from perco_lite.data import image_to_tensor
 from perco_lite.perceptual import LPIPS_BACKBONES, Lpips, may_download
 
 LPIPS_MIN_SIDE = 32  # AlexNet has no feature left to compare in a smaller photo
+KEPT_PIXELS = 2**20  # of a photo whose features are kept; some 200 MB by VGG16
 PROTOCOLS = {
     "bits_per_pixel": "8 x bytes of the whole file / (width x height)",
     "psnr": "PSNR, dB, 8-bit RGB, peak 255, one mean square over pixels and channels",
@@ -89,24 +91,39 @@ def load_lpips(net: str = "alex") -> PhotoDistance:
         if net not in LPIPS_BACKBONES:
             raise
         raise Unavailable(f"LPIPS: {first_line(error)}") from error
-    return lpips_from(model, f"LPIPS 0.1 ({net}), RGB, not resized, weights {model.digest}")
+    protocol = f"LPIPS 0.1 ({net}), RGB, not resized, weights {model.digest}"
+
+    def see(photo: Image.Image) -> list[Tensor]:
+        return list(model.features(image_to_tensor(photo)))
+
+    return distance_of_features(see, model.between, LPIPS_MIN_SIDE, protocol)
 
 
-def lpips_from(model: torch.nn.Module, protocol: str) -> PhotoDistance:
-    """Turn a distance of tensors (1,3,H,W) in [-1, 1] into a function of photos.
+def distance_of_features(
+    see: Callable[[Image.Image], list[Tensor]],
+    compare: Callable[[list[Tensor], list[Tensor]], Tensor],
+    min_side: int,
+    protocol: str,
+) -> PhotoDistance:
+    """A function (original, reconstruction) -> float of what a network ``see``s in each.
 
-    It returns None for sides under ``LPIPS_MIN_SIDE`` pixels, and carries ``protocol``.
+    What it saw in the last original is kept, up to KEPT_PIXELS: one photo is compared with what
+    many codecs made of it. None for sides under ``min_side``; the function carries ``protocol``.
     """
+    last: list = [None, None]  # an original, its features
 
     @torch.inference_mode()
-    def lpips(original: Image.Image, reconstruction: Image.Image) -> float | None:
-        a, b = _pair(original, reconstruction)
-        if min(original.size) < LPIPS_MIN_SIDE:
+    def distance(original: Image.Image, reconstruction: Image.Image) -> float | None:
+        check_pair(original, reconstruction)
+        if min(original.size) < min_side:
             return None
-        return float(model(_tensor(a) / 127.5 - 1, _tensor(b) / 127.5 - 1))
+        seen = last[1] if original is last[0] else see(original)
+        if original.width * original.height <= KEPT_PIXELS:
+            last[:] = original, seen
+        return float(compare(seen, see(reconstruction)))
 
-    lpips.protocol = protocol
-    return lpips
+    distance.protocol = protocol
+    return distance
 
 
 def flat_colour_error(original: Image.Image, reconstruction: Image.Image) -> float | None:

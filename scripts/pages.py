@@ -64,6 +64,7 @@ COLUMNS = {  # name in the report: (heading, format)
     "bytes": ("bytes", "{:,.1f}"),
     "psnr": ("PSNR", "{:.2f} dB"),
     "ms_ssim": ("MS-SSIM", "{:.3f}"),
+    "lpips": ("LPIPS (alex)", "{:.3f}"),
     "feature_distance": ("feature distance", "{:.2f}"),
     "flat_colour_error": ("flat areas off by", "{:.1f} of 255"),
     "psnr_of_estimate": ("PSNR without diffusion", "{:.2f} dB"),
@@ -77,10 +78,11 @@ SENTENCES = {  # shown where the report has the figure of that name
     "words from `data/captions.json`, {settings}; every byte of the file counts.",
     "autoencoder_psnr": " The autoencoder alone, the ceiling of all rates: "
     "{autoencoder_psnr:.2f} dB",
+    "autoencoder_lpips": ", LPIPS {autoencoder_lpips:.3f}",
     "autoencoder_feature_distance": ", feature distance {autoencoder_feature_distance:.2f} "
     "(SqueezeNet features as in our training loss, not LPIPS; lower is better)",
     "settings": ".",
-    "lpips": " LPIPS: not measured, its weights were not at hand.",
+    "lpips": " LPIPS: not measured, its weights were not at hand (`perco download metrics`).",
     "encode_s": " On {machine}: encode {encode_s:.2f} s, decode {decode_s:.2f} s with guidance, "
     "peak memory {peak_memory_gb:.2f} GB, cold start {cold_start_s:.1f} s.",
     "v_loss_gain": " The caption: over {caption_photos} held-out photos at 0.0019 the v-loss is "

@@ -133,15 +133,31 @@ def test_lpips_missing_weights_are_a_reason(fresh_lpips, monkeypatch, tmp_path):
         metrics.load_lpips()
 
 
-def test_lpips_gives_the_model_photos_in_its_range():
-    def model(a, b):
-        assert a.shape == b.shape == (1, 3, 32, 48)
-        return (a - b).abs().mean()
+def test_a_distance_of_features_looks_at_each_original_once(monkeypatch):
+    looks = []
 
-    distance = metrics.lpips_from(model, "stand-in")
-    assert distance(flat(255, (48, 32)), flat(0, (48, 32))) == 2.0
-    assert distance.protocol == "stand-in"
-    assert distance(flat(0, (31, 48)), flat(0, (31, 48))) is None
+    def see(photo):
+        looks.append(photo)
+        return [torch.from_numpy(np.array(photo, np.float32))]
+
+    def distance():
+        return metrics.distance_of_features(
+            see, lambda a, b: (a[0] - b[0]).abs().mean(), 32, "stand-in"
+        )
+
+    measure, white, other = distance(), flat(255, (48, 32)), flat(200, (48, 32))
+    blacks = [flat(0, (48, 32)) for _ in range(3)]
+    assert [measure(white, black) for black in blacks] == [255.0] * 3
+    assert len(looks) == 4 and looks[0] is white and measure.protocol == "stand-in"
+    assert measure(other, blacks[0]) == 200.0 and measure(white, blacks[0]) == 255.0
+    assert measure(flat(0, (31, 48)), flat(0, (31, 48))) is None
+    monkeypatch.setattr(metrics, "KEPT_PIXELS", 100)
+    measure = distance()
+    looks.clear()
+    measure(white, blacks[0]), measure(white, blacks[1])
+    assert len(looks) == 4, "a large photo's features are not kept"
+    with pytest.raises(ValueError, match="photos of 48x32 and 64x64"):
+        measure(white, flat(0))
 
 
 def test_lpips_by_hand_on_a_random_backbone_in_the_real_format(fresh_lpips, monkeypatch, tmp_path):

@@ -44,12 +44,12 @@ def test_table_summary_and_pictures(perco, folder, tmp_path):
     assert code == 0, err
     rows = read_table(output)
     assert {row["codec"] for row in rows} == set(DEFAULT_CODECS)
-    assert len(rows) == 2 * (6 * 2 + 1) and {row["steps"] for row in rows} == {"2", ""}
+    assert len(rows) == 2 * (9 * 2 + 1) and {row["steps"] for row in rows} == {"2", ""}
     summary = json.loads(output.with_suffix(".json").read_text())
     assert summary["finished"] and "evaluate" not in summary["notes"]
     lines = out.splitlines()
     assert lines[0].split()[:5] == ["codec", "rate", "photos", "reached", "bytes"]
-    assert len(lines) == 1 + 13 + 1 and lines[-1].endswith("out.json")
+    assert len(lines) == 1 + 19 + 1 and lines[-1].endswith("out.json")
     perco_line = next(line.split() for line in lines if line.startswith("perco "))
     assert perco_line[:3] == ["perco", "0.0019", "2"]
     assert len(list((tmp_path / "made" / "out_pictures").rglob("*.png"))) == len(rows)

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from conftest import make_photo
-from perco_lite import perceptual
+from perco_lite import metrics, perceptual
 from perco_lite.cli.main import app
 from perco_lite.codec import PercoCodec
 from perco_lite.evaluation import bench
@@ -49,7 +49,12 @@ def photos(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_quality_is_the_mean_over_the_photos(tiny_codec, photos):
+def test_quality_is_the_mean_over_the_photos(tiny_codec, photos, monkeypatch):
+    def lpips(original, reconstruction):  # in place of a network
+        return 100 - psnr(original, reconstruction)
+
+    lpips.protocol = "LPIPS"
+    monkeypatch.setattr(metrics, "load_lpips", lambda net: lpips)
     samples = bench.kodak_photos()
     result = bench.measure_kodak(tiny_codec, samples, quiet=True)
     assert result["kodak_photos"] == 2
@@ -60,15 +65,18 @@ def test_quality_is_the_mean_over_the_photos(tiny_codec, photos):
         expected = {
             "bytes": np.mean([len(file) for file in files]),
             "psnr": np.mean([psnr(*pair) for pair in pairs]),
+            "lpips": np.mean([lpips(*pair) for pair in pairs]),
             "flat_colour_error": np.mean([flat_colour_error(*pair) for pair in pairs]),
         }
         for name, value in expected.items():
             assert result[f"{name}_{rate}"] == pytest.approx(value, abs=3e-3), (name, rate)
         assert f"ms_ssim_{rate}" not in result, "undefined for so small a photo"
         assert 0 < result[f"psnr_of_estimate_{rate}"] < 40
+        assert result[f"lpips_of_estimate_{rate}"] > 60
     assert 0 < result["autoencoder_psnr"] < 40
+    assert result["autoencoder_lpips"] == pytest.approx(100 - result["autoencoder_psnr"])
     targets = {name.rsplit("_", 1)[0] for name in bench.TARGETS if name.endswith("0.0019")}
-    assert targets == {"psnr", "flat_colour_error", "codes_used"}
+    assert targets == {"psnr", "lpips", "flat_colour_error", "codes_used"}
 
 
 def test_settings_are_those_of_the_weights(tiny_stable_diffusion, tiny_codec, photos):

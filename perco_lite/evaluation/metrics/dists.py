@@ -11,7 +11,6 @@ Differs from the paper: the formula is the authors' code's, whose torchmetrics v
 torchvision to be imported; a test holds both equal.
 """
 
-from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import version
 
@@ -21,11 +20,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from perco_lite.data import image_to_tensor
-from perco_lite.metrics import PhotoDistance, Unavailable, check_pair, first_line
+from perco_lite.metrics import PhotoDistance, Unavailable, distance_of_features, first_line
 from perco_lite.perceptual import load_backbone, may_download, read_torchmetrics
 
 WEIGHTS = "dists_models/weights.pt", "f5e65c96"  # of torchmetrics, and its SHA-256
-CHANNELS = (3, 64, 128, 256, 512, 512)  # of the photo itself and of each stage
 _STAGES = ((0, 4), (5, 9), (10, 16), (17, 23), (24, 30))  # VGG16's layers between its pools
 MIN_SIDE = 16  # of which four poolings leave one feature
 
@@ -33,7 +31,8 @@ MIN_SIDE = 16  # of which four poolings leave one feature
 class Dists(nn.Module):
     """Distance (B,) of images (B,3,H,W) in [0,1]; frozen. ``vgg``: VGG16's 31 layers of features.
 
-    ``alpha``, ``beta`` (1,1475,1,1): weights of texture and structure.
+    ``alpha``, ``beta`` (1,1475,1,1): weights of texture and structure, of the photo's 3 channels
+    and of the 64, 128, 256, 512 and 512 of each stage.
     """
 
     def __init__(self, vgg: nn.Sequential, alpha: Tensor, beta: Tensor):
@@ -48,23 +47,24 @@ class Dists(nn.Module):
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
         self.requires_grad_(False).eval()
 
-    def maps(self, image: Tensor) -> Iterator[Tensor]:
-        """The image and its features after each stage, with as many channels as CHANNELS says."""
-        yield image
+    def features(self, image: Tensor) -> list[Tensor]:
+        """The image (B,3,H,W) in [0,1] and its features after each stage, (B,C,H*W) each."""
         x = (image - self.mean) / self.std
+        found = [image.flatten(2)]
         for number, stage in enumerate(self.stages):
             x = stage(self._pool(x) if number else x)
-            yield x
+            found.append(x.flatten(2))
+        return found
 
     def _pool(self, x: Tensor) -> Tensor:
         """Root of the windowed mean square: no aliasing, unlike VGG16's own maximum."""
         window = self.window.expand(x.shape[1], 1, 3, 3)
         return (F.conv2d(x.square(), window, stride=2, padding=1, groups=x.shape[1]) + 1e-12).sqrt()
 
-    def forward(self, image: Tensor, target: Tensor) -> Tensor:
+    def between(self, ours: list[Tensor], theirs: list[Tensor]) -> Tensor:
+        """Distance (B,) of two images' features."""
         textures, structures = [], []
-        for x, y in zip(self.maps(image), self.maps(target), strict=True):
-            x, y = x.flatten(2), y.flatten(2)
+        for x, y in zip(ours, theirs, strict=True):
             mean_x, mean_y = x.mean(2), y.mean(2)
             textures.append((2 * mean_x * mean_y + 1e-6) / (mean_x**2 + mean_y**2 + 1e-6))
             spread = x.var(2, correction=0) + y.var(2, correction=0)
@@ -72,6 +72,9 @@ class Dists(nn.Module):
             structures.append((2 * together + 1e-6) / (spread + 1e-6))
         alike = torch.cat(textures, 1) @ self.alpha + torch.cat(structures, 1) @ self.beta
         return 1 - alike
+
+    def forward(self, image: Tensor, target: Tensor) -> Tensor:
+        return self.between(self.features(image), self.features(target))
 
 
 @cache
@@ -87,16 +90,12 @@ def load_dists() -> PhotoDistance:
     except (OSError, ValueError, RuntimeError, TypeError) as error:
         raise Unavailable(f"DISTS: {first_line(error)}") from error
 
-    @torch.inference_mode()
-    def dists(original: Image.Image, reconstruction: Image.Image) -> float | None:
-        check_pair(original, reconstruction)
-        if min(original.size) < MIN_SIDE:
-            return None
-        pair = ((image_to_tensor(image) + 1) / 2 for image in (original, reconstruction))
-        return float(model(*pair))
-
-    dists.protocol = (
+    protocol = (
         "DISTS, VGG16, RGB, not resized, weights of its authors in torchmetrics "
         f"{version('torchmetrics')}"
     )
-    return dists
+
+    def see(photo: Image.Image) -> list[Tensor]:
+        return model.features((image_to_tensor(photo) + 1) / 2)
+
+    return distance_of_features(see, model.between, MIN_SIDE, protocol)
