@@ -61,6 +61,14 @@ Rounds = Annotated[
     int | None, typer.Option(help="Of closed-loop encoding; 0 = nearest codes, as in the paper.")
 ]
 
+Controls = Annotated[
+    bool,
+    typer.Option(
+        "--controls",
+        help="Measure pictures known to be wrong, too, and say which measures they fool.",
+    ),
+]
+
 
 def evaluate_command(
     dataset: Dataset,
@@ -80,6 +88,7 @@ def evaluate_command(
     anchor: Anchor = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     rounds: Rounds = None,
+    controls: Controls = False,
     batch: Annotated[int, typer.Option(help="Photos in memory at a time.", min=1)] = 4,
     keep: Annotated[bool, typer.Option(help="Leave the pictures; set metrics need them.")] = True,
     weights: Weights = None,
@@ -98,7 +107,12 @@ def evaluate_command(
 
     found = open_dataset(dataset, folder, captions, names, resize, photos)
     wanted = _split(codecs, "--codecs")
+    if controls:
+        from perco_lite.evaluation.codecs.controls import CONTROLS
 
+        wanted = [*wanted, *CONTROLS]
+
+    from perco_lite.evaluation.codecs.controls import OTHER_TEXTURE
     from perco_lite.evaluation.codecs.ours import OURS, Decoding
     from perco_lite.evaluation.evaluate import evaluate
     from perco_lite.evaluation.scoring import PHOTO_METRICS, SET_METRICS, check_names
@@ -107,7 +121,7 @@ def evaluate_command(
     every = (*PHOTO_METRICS, *SET_METRICS)
     scores = every if metrics == "all" else _split(metrics, "--metrics", empty=True)
     check_names(scores)  # before weights are loaded
-    codec = _load(weights, device) if set(OURS) & set(wanted) else None
+    codec = _load(weights, device) if {*OURS, OTHER_TEXTURE} & set(wanted) else None
     rungs = [_number(text) for text in _split(ladder or "", "--ladder", empty=True)]
     chosen = [rate.name for rate in RATES] if codec is None else codec.rates
     chosen = chosen if rates is None else _split(rates, "--rates")
@@ -116,7 +130,16 @@ def evaluate_command(
     common = found, output, wanted, scores, chosen, codec, rungs, how, rounds, keep, batch
     summary = evaluate(*common, quiet=as_json, say=lambda line: say(line, err=True))
     if summary:  # else another process of the same run tells
+        if controls:
+            summary["controls"] = _judged(output)
         _answer(summary, output, as_json)
+
+
+def _judged(output: Path) -> list[str]:
+    from perco_lite.evaluation.controls import judge_controls
+    from perco_lite.evaluation.results import load_results
+
+    return [verdict.text() for verdict in judge_controls(load_results(output.stem, output.parent))]
 
 
 def _load(weights: str | None, device: str | None):
@@ -151,6 +174,8 @@ def _answer(summary: dict, output: Path, as_json: bool) -> None:
         for name, reason in summary["codecs"].items():
             if reason != "measured":
                 say(f"not measured: {name} ({reason})")
+        for line in summary.get("controls", ()):
+            say(f"controls: {line}")
         say(f"{output}, {output.with_suffix('.json')}")
     for one in summary["skipped"]:
         tell(f"{' '.join(filter(None, (one['photo'], one['codec'], one['rate'])))}: {one['error']}")

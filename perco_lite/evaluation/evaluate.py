@@ -27,7 +27,7 @@ from perco_lite.codec import PercoCodec
 from perco_lite.coding.bitstream import WRITTEN_VERSION
 from perco_lite.coding.entropy_coding import caption_table_id
 from perco_lite.coding.index_prior import find_prior, prior_table_id
-from perco_lite.evaluation.codecs import classical, external, learned, shrunk
+from perco_lite.evaluation.codecs import classical, controls, external, learned, shrunk
 from perco_lite.evaluation.codecs.ours import OURS, Ceiling, Decoding, Estimate, Perco, PercoFiles
 from perco_lite.evaluation.datasets import PhotoSet
 from perco_lite.evaluation.rows import (
@@ -50,7 +50,7 @@ BATCH = 4  # photos in memory
 MODULES = dict.fromkeys(classical.CODECS, classical)  # of codecs that search for a size
 MODULES |= dict.fromkeys(external.EXTERNAL_CODECS, external)
 MODULES |= dict.fromkeys(shrunk.SHRUNK_CODECS, shrunk)
-KNOWN = (*OURS, *MODULES, *learned.LEARNED_CODECS)
+KNOWN = (*OURS, *MODULES, *learned.LEARNED_CODECS, *controls.CONTROLS)
 
 
 def build_methods(
@@ -84,6 +84,8 @@ def build_methods(
                 method = (Perco if name == "perco" else Estimate)(files, rates, decoding)
             elif name in learned.LEARNED_CODECS:
                 method = learned.load_learned_family(name)
+            elif name in controls.CONTROLS:
+                method = controls.build_control(name, files, rates)
             else:
                 module = MODULES[name]
                 module.check_available(name)

@@ -28,9 +28,9 @@ OPTIONS = {  # capitals: arguments, by place
     "demo": "--output --photos --steps --weights -o",
     "download": "--limit --output --source --workers -o PHOTOS",
     "evaluate": (
-        "--anchor --batch --captions --codecs --device --folder --guidance --json --keep "
-        "--ladder --list --metrics --no-keep --output --photos --rates --resize --rounds --seed "
-        "--steps --temperature --weights -o DATASET"
+        "--anchor --batch --captions --codecs --controls --device --folder --guidance --json "
+        "--keep --ladder --list --metrics --no-keep --output --photos --rates --resize --rounds "
+        "--seed --steps --temperature --weights -o DATASET"
     ),
     "info": "--json --weights",
     "inspect": "--json FILES",

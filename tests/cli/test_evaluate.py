@@ -195,3 +195,15 @@ def test_a_line_break_in_a_name_stops_nobody(perco, folder, tmp_path):
     code, out, err = perco(folder, "-o", tmp_path / "a.csv", "--codecs", "jpeg", *QUICK)
     assert code == 2 and "its name has a line break; rename it" in err and "gone.png" in err
     assert {row["photo"] for row in read_table(tmp_path / "a.csv")} == {f"{n}.png" for n in "1234"}
+
+
+def test_controls_are_measured_and_judge_the_measures(perco, folder, tmp_path):
+    common = (folder, "-o", tmp_path / "o.csv", *QUICK, "--photos", 3, "--rates", "0.0019")
+    code, out, err = perco(*common, "--codecs", "perco-estimate", "--controls")
+    assert code == 0, err
+    codecs = {row["codec"] for row in read_table(tmp_path / "o.csv")}
+    assert {"control-blur-1", "control-tiles", "control-other-texture"} < codecs
+    (line,) = [line for line in out.splitlines() if line.startswith("controls: ")]
+    assert line.startswith("controls: psnr: knows ")
+    code, out, err = perco(*common, "--codecs", "perco-estimate", "--controls", "--json")
+    assert code == 0 and json.loads(out)["controls"][0] == line.removeprefix("controls: ")
