@@ -15,7 +15,7 @@ BIN := .venv/bin
 NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab test test-oldest notebooks notebooks-blank train caption-model bench evidence clean distclean
+.PHONY: help demo app lab test test-oldest notebooks notebooks-blank train caption-model bench evidence clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ help: ## list the targets
 
 demo: .venv/.core ## compress and decode the sample photos; files and pictures in out/demo/
 	$(BIN)/perco demo
+
+app: .venv/.app ## open the codec in a browser: photo, file, picture
+	$(BIN)/perco app
 
 lab: .venv/.notebooks ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab $(wildcard notebooks)

@@ -2,7 +2,7 @@
 
     perco compress PHOTO…  ──► PHOTO.perco        perco inspect | rates | info
     perco decompress FILE… ──► FILE.png           perco demo | bench
-    train, evaluate, claims, compare, download: the files of these names
+    app, train, evaluate, claims, compare, download: files of these names
     caption, convert: pretrained.py
 
 Every command imports what it needs when it runs: `perco --help` must not wait for torch.
@@ -17,6 +17,7 @@ from typing import Annotated
 
 import typer
 
+from perco_lite.cli.app import app_command
 from perco_lite.cli.claims import claims
 from perco_lite.cli.compare import compare
 from perco_lite.cli.download import download
@@ -271,5 +272,6 @@ def bench(
 
 
 app.command("evaluate")(evaluate_command)
+app.command("app")(app_command)
 for command in (compare, caption, convert, download, claims):
     app.command()(command)

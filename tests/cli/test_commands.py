@@ -6,6 +6,7 @@ import typer
 from perco_lite.cli.main import app
 
 OPTIONS = {  # capitals: arguments, by place
+    "app": "--browser --device --dtype --host --max-pixels --no-browser --port --weights",
     "bench": "--json --no-quality --no-speed --photos --quality --speed --weights",
     "caption": "--batch-size --beams --device --model --output -o PHOTOS",
     "claims": (

@@ -28,7 +28,8 @@ MAY_IMPORT = {
     "full_scale": {"full_scale", "training", "core", "coding"},
     "evaluation": {"evaluation", "captioning", "core", "coding"},
     "claims": {"claims", "evaluation", "training", "core", "coding"},
-    "cli": {"cli", "claims", "evaluation", "full_scale", "training"}
+    "app": {"app", "captioning", "evaluation", "core", "coding"},
+    "cli": {"cli", "app", "claims", "evaluation", "full_scale", "training"}
     | {"captioning", "core", "coding"},
 }
 TORCH_FREE = {"rates", "files"}  # of the core
