@@ -5,6 +5,7 @@ bytes of a file ──read_file──► the same bytes, known to be a `.perco` 
 """
 
 import io
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from PIL import Image
 
 from perco_lite.coding.bitstream import BitstreamError, UnpackedFile, unpack
 from perco_lite.data import Sample, skimage_photos
+from perco_lite.files import explain
 from perco_lite.pixels import FORMATS, PhotoError, decode_photo
 
 MAX_BYTES = 20_000_000  # of an upload
@@ -86,12 +88,13 @@ def check_caption(caption: str) -> str:
 
 
 def find_captioner() -> Callable[[Image.Image], str] | None:
-    """What writes a photo's caption offline, or None: then captions are typed."""
+    """What writes a photo's caption offline; None, with a warning of why, where it is not there."""
     try:
         from perco_lite.captioning import Captioner
 
         return Captioner.from_pretrained()
-    except (ImportError, OSError):  # not installed, or without its weights
+    except (ImportError, OSError, ValueError) as error:
+        warnings.warn(f"captions are typed: no captioner ({explain(error)})", stacklevel=2)
         return None
 
 
