@@ -9,7 +9,6 @@ one call to the next: the page holds the photo and the file, and sends them alon
 
 import base64
 import binascii
-import math
 import time
 from collections.abc import Callable, Iterator
 
@@ -25,7 +24,7 @@ from perco_lite.evaluation.codecs.classical import uniform_bytes
 from perco_lite.metrics import Unavailable, bits_per_pixel, load_lpips, psnr
 
 MAX_STEPS = 100
-MAX_GUIDANCE = 20.0
+MAX_GUIDANCE = 20
 _SPREAD_TOP = 64  # of 255: drawn white
 Parts = dict[str, object]
 
@@ -172,7 +171,7 @@ class Answers:
         """The file with bits flipped, and what a decoder says to that."""
         if not file:
             raise ValueError("there is no file yet; compress a photo first, or open a file")
-        _, _, seed = check_options(1, 1, seed)
+        *_, seed = check_options(0, 0, seed)
         data = decode_file(file)
         damaged, places = flip_bits(data, int(count), seed)
         said = what_follows(damaged, self.painter.model_id)
@@ -203,17 +202,19 @@ class Answers:
             )
 
 
-def check_options(steps: int, guidance: float, seed: int) -> tuple[int, float, int]:
-    """Steps, guidance and seed as numbers that can be painted with; ValueError for others."""
-    if not isinstance(steps, int | float) or not 1 <= steps <= MAX_STEPS:
-        raise ValueError(f"got {steps!r:.40} steps, expected 1 to {MAX_STEPS}; 20 is usual")
-    if not isinstance(guidance, int | float) or not math.isfinite(guidance):
-        raise ValueError(f"got guidance {guidance!r:.40}, expected a number; 1 is off")
-    if not 0 <= guidance <= MAX_GUIDANCE:
-        raise ValueError(f"got guidance {guidance}, expected 0 to {MAX_GUIDANCE:.0f}; 1 is off")
-    if not isinstance(seed, int | float) or not 0 <= seed < 2**53 or seed != int(seed):
-        raise ValueError(f"got seed {seed!r:.40}, expected a whole number from 0 to 2^53 - 1")
-    return int(steps), float(guidance), int(seed)
+Options = tuple[int | None, float | None, int]  # steps and guidance: None = what suits the weights
+
+
+def check_options(steps: int, guidance: float, seed: int) -> Options:
+    """Steps, guidance (0: what suits the weights) and seed, to paint with; else ValueError."""
+    for name, value, most, example in (
+        ("steps", steps, MAX_STEPS, "20 is usual"),
+        ("guidance", guidance, MAX_GUIDANCE, "1 is off"),
+        ("seed", seed, 2**53 - 1, "0 will do"),  # larger numbers are none of a browser's
+    ):
+        if not isinstance(value, int | float) or not 0 <= value <= most:
+            raise ValueError(f"got {name} {value!r:.40}, expected 0 to {most:,}; {example}")
+    return int(steps) or None, float(guidance) or None, int(seed)
 
 
 def encode_file(data: bytes) -> str:

@@ -74,7 +74,9 @@ class _Connector:
         """
         parts = outputs.split()
         filled = [getattr(self.box, part) for part in parts]
-        options = {"api_name": name, "api_visibility": "public" if name else "private"}
+        # a private answer takes no public one's name
+        options = {"api_name": name or f"page_{answer.__name__}"}
+        options |= {"api_visibility": "public" if name else "private"}
         if queue:
             options |= {"concurrency_id": queue, "concurrency_limit": AT_ONCE}
             options |= {"show_progress": "minimal", "show_progress_on": filled[0]}

@@ -36,18 +36,10 @@ PICK = """element.addEventListener('click', event => {
 });"""
 
 
-def load_gradio():
-    """Gradio, or ``ImportError`` that names the extra."""
-    try:
-        import gradio
-    except ImportError as error:
-        raise ImportError("the page needs gradio: pip install 'perco_lite[app]'") from error
-    return gradio
-
-
 def build_page(answers: Answers):
     """The page as ``gradio.Blocks``, to be launched."""
-    gr = load_gradio()
+    import gradio as gr
+
     box = SimpleNamespace()  # every part of the page, by the name that answers give it
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=SWEEP) as page:
         gr.Markdown(INTRODUCTION)
@@ -81,10 +73,10 @@ def _lay_out_input(gr, box: SimpleNamespace, answers: Answers) -> None:
         box.about_file = gr.HTML()
         box.paint = gr.Button("Paint it", variant="primary")
     with gr.Accordion("How it is painted", open=False):
-        box.steps = gr.Slider(1, 50, 20, step=1, label="Steps")
-        usual = answers.painter.codec.config.guidance_scale
-        label = "Guidance: weight of the caption; 1 is off, and twice as fast"
-        box.guidance = gr.Slider(0, MAX_GUIDANCE, usual, step=0.5, label=label)
+        label = "Steps; 0: as many as suit these weights"
+        box.steps = gr.Slider(0, 50, 0, step=1, label=label)
+        label = "Guidance: weight of the caption; 0: what suits these weights, 1: off"
+        box.guidance = gr.Slider(0, MAX_GUIDANCE, 0, step=0.5, label=label)
         box.seed = gr.Number(0, precision=0, minimum=0, label="Seed")
 
 

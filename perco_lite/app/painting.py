@@ -54,12 +54,12 @@ class Painter:
         return self._threads.submit(self.codec.compress, image, caption, rate).result()
 
     def paint(
-        self, file: PercoFile, steps: int, guidance: float, seeds: list[int]
+        self, file: PercoFile, steps: int | None, guidance: float | None, seeds: list[int]
     ) -> Iterator[Progress | list[Image.Image]]:
         """Yield the progress of the painting and, last, a picture a seed.
 
-        Closing the iterator stops the painting at its next step. Raises as
-        ``PercoCodec.decompress``, before any step.
+        Steps and guidance None: what suits the weights. Closing the iterator stops the painting at
+        its next step. Raises as ``PercoCodec.decompress``, before any step.
         """
 
         def work(report: Callable[[int, int], None]) -> list[Image.Image]:

@@ -1,6 +1,6 @@
 """What AVIF and WebP make of the same photo: in the same bytes, and at their smallest.
 
-    photo, a number of bytes ──shrunk_near, smallest──► files ──► figures side by side, HTML
+    photo, a number of bytes ──encode_shrunk, smallest──► files ──► figures side by side, HTML
 
 Each figure is the rival's own file, which the browser decodes; where it was shrunk, the browser
 enlarges it.
@@ -13,7 +13,7 @@ from PIL import Image
 
 from perco_lite.app.panels import data_uri, gallery
 from perco_lite.evaluation.codecs.classical import BaselineResult, available, smallest
-from perco_lite.evaluation.codecs.shrunk import floor_bytes, shrunk_near
+from perco_lite.evaluation.codecs.shrunk import encode_shrunk
 from perco_lite.metrics import psnr
 
 RIVALS = {"avif": "AVIF", "webp": "WebP"}
@@ -29,17 +29,15 @@ def draw_rivals(photo: Image.Image, target_bytes: int) -> Iterator[str]:
         if not available()[codec]:
             figures.append(_missing(f"{name}: this Pillow cannot write it"))
             continue
-        same = shrunk_near(photo, codec, target_bytes)
-        if same is None:
-            floor = floor_bytes(codec)
-            figures.append(
-                _missing(f"{name} in {target_bytes:,} bytes: none; one grey pixel takes {floor:,}")
-            )
-        else:
-            small = same.size != photo.size
-            how = f", shrunk to {same.size[0]}×{same.size[1]}" if small else ""
-            label = f"{name} in {len(same.result.data):,} bytes{how}: {same.psnr:.2f} dB"
+        same = encode_shrunk(photo, codec, target_bytes)
+        size, pixels = len(same.result.data), f"{same.size[0]}×{same.size[1]}"
+        if same.result.reached:
+            how = f", shrunk to {pixels}" if same.size != photo.size else ""
+            label = f"{name} in {size:,} bytes{how}: {psnr(photo, same.result.image):.2f} dB"
             figures.append(_figure(photo, same.result, label))
+        else:
+            none = f"{name} in {target_bytes:,} bytes: none; {pixels} pixels take it {size:,}"
+            figures.append(_missing(none))
         yield gallery(figures)
         least = smallest(photo, codec)
         size, times = len(least.data), len(least.data) / target_bytes

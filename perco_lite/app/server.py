@@ -6,6 +6,7 @@ Nothing goes out: a Content-Security-Policy keeps the browser here, and Gradio's
 history are off. Uploads lie for seconds in a folder that ends with the server.
 """
 
+import importlib.util
 import os
 import signal
 import socket
@@ -19,7 +20,7 @@ from contextlib import suppress
 
 from perco_lite.app.answers import Answers
 from perco_lite.app.intake import MAX_BYTES
-from perco_lite.app.page import STYLE, build_page, load_gradio
+from perco_lite.app.page import STYLE, build_page
 from perco_lite.app.painting import Painter
 from perco_lite.codec import PercoCodec
 
@@ -59,12 +60,12 @@ def serve(
     ``port`` 0: any that is free. ``max_pixels`` of what is painted. Raises ``ImportError`` without
     Gradio, ``OSError`` for an address that cannot be had, each in one line.
     """
+    check_gradio()
     port = free_port(host, port)
     with tempfile.TemporaryDirectory(prefix="perco_app_") as folder, _terminated_as_interrupted():
         # read when Gradio is imported
         os.environ |= {"GRADIO_TEMP_DIR": folder, "GRADIO_ANALYTICS_ENABLED": "False"}
         os.environ |= {"GRADIO_RUN_HISTORY": "False", "DO_NOT_TRACK": "1"}
-        load_gradio()
         warnings.simplefilter("ignore")  # they would quote captions of visitors
         painter = Painter(codec, **({} if max_pixels is None else {"max_pixels": max_pixels}))
         page = build_page(Answers(painter, describe))
@@ -90,6 +91,12 @@ def serve(
             pass
         finally:
             page.close(verbose=False)
+
+
+def check_gradio() -> None:
+    """Raise ``ImportError`` that names the extra, where there is no Gradio; does not import it."""
+    if importlib.util.find_spec("gradio") is None:
+        raise ImportError("the page needs gradio: pip install 'perco_lite[app]'")
 
 
 def free_port(host: str, port: int) -> int:

@@ -25,10 +25,10 @@ def app_command(
     # threads that wait in a loop slow each other down where two visitors share the cores
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from perco_lite.app.intake import find_captioner
-    from perco_lite.app.server import free_port, load_gradio, open_browser, serve
+    from perco_lite.app.server import check_gradio, free_port, open_browser, serve
     from perco_lite.loading import load_codec
 
-    load_gradio()
+    check_gradio()
     port = free_port(host, port)  # before the weights are loaded
 
     def ready(address: str) -> None:
