@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 
 from perco_lite.captioning import Captioner
+from perco_lite.captioning.captioner import BEAMS
 from perco_lite.captioning.photo_features import squash
 from perco_lite.coding.caption_model import bundled
 from perco_lite.data import find_data
@@ -48,7 +49,7 @@ def main() -> None:
     if options.features:
         near = nearest(captioner, photos, open_features(options.features))
         rows.append(row("of the nearest training photo", near, references))
-    for beams in (1, 3):
+    for beams in (1, BEAMS):
         name = "ours, greedy" if beams == 1 else f"ours, {beams} beams"
         parts = [photos[i : i + AT_ONCE] for i in range(0, len(photos), AT_ONCE)]
         lines = [x for part in parts for x in captioner.describe([p.image for p in part], beams)]

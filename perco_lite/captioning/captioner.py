@@ -24,7 +24,7 @@ from perco_lite.coding.ngram_model import END
 
 BUNDLED = Path(__file__).parent.parent / "weights" / "captioner"
 FILE, CONFIG = "captioner.safetensors", "config.json"
-BEAMS = 3
+BEAMS = 5
 
 
 class Captioner:

@@ -36,7 +36,7 @@ def photos(tmp_path):
     return tmp_path / "photos"
 
 
-def own(folder, path, beams=3):
+def own(folder, path, beams=captioner_module.BEAMS):
     return captioner_module.Captioner.from_pretrained(folder)(load_photo(path), beams)
 
 

@@ -41,7 +41,7 @@ def test_a_row_for_each_writer(photos, captioner, load_script, monkeypatch, caps
     assert list(rows)[1:] == [
         "of the nearest training photo",
         "ours, greedy",
-        "ours, 3 beams",
+        "ours, 5 beams",
         "people, against the other four",
     ]
     assert all(int(row["photos"]) == 3 for row in rows.values())
