@@ -60,6 +60,47 @@ def tried(answer: object, *inputs: object) -> tuple[object, str | None]:
         return None, f"the function raised {type(error).__name__}: {error}"
 
 
+@rule("03.1")
+def _decibels(answer: object) -> str | None:
+    try:
+        first, second, third = (float(value) for value in answer)
+    except (TypeError, ValueError):
+        return "expected three PSNRs, for K = 16, 64 and 256"
+    if not 10 < first < 40:
+        return "a PSNR of patches in [-1, 1] lies between 10 and 40 dB; the peak is 2"
+    if not first < second < third:
+        return "more bits, and yet no smaller error: is each codebook revived?"
+    return None
+
+
+@rule("03.2")
+def _who_wins(answer: object) -> str | None:
+    if answer not in ("random", "trained"):
+        return 'expected "random" or "trained"'
+    return None if answer == "random" else "so one would think; run it"
+
+
+@rule("03.3")
+def _no_codebook(answer: object) -> str | None:
+    import torch
+
+    features = torch.randn(32, 64, 1, 1, generator=torch.Generator().manual_seed(0)) * 3
+    features.requires_grad_()
+    found, off = tried(answer, features)
+    if off:
+        return off
+    if not isinstance(found, tuple) or len(found) != 2:
+        return "expected the quantized features and the indices"
+    quantized, indices = found
+    if not isinstance(quantized, torch.Tensor) or quantized.shape != features.shape:
+        return "what comes back has another shape than the features"
+    if indices.is_floating_point() or indices.min() < 0 or indices.max() > 255:
+        return "four levels of four channels are whole numbers from 0 to 255"
+    if not quantized.requires_grad or torch.autograd.grad(quantized.sum(), features)[0].norm() == 0:
+        return "no gradient reaches the features"
+    return None
+
+
 number("04.1", "cb68473f0af0", 3, "bits a letter")
 number("04.2", "472ad8fe34eb", 0, "bytes")
 
@@ -130,6 +171,42 @@ def _median(answer: object) -> str | None:
         if error > others.min() + 1e-6:
             better = "the mean" if np.isclose(found, np.mean(values)) else "that"
             return f"for {values} another guess has a smaller absolute error than {better}"
+    return None
+
+
+@rule("08.1")
+def _decided(answer: object) -> str | None:
+    try:
+        one, *_, twenty = shares = [float(value) for value in answer]
+    except (TypeError, ValueError):
+        return "expected the shares at 1, 2, 5 and 20 steps"
+    if len(shares) != 4 or not all(0 <= share <= 1 for share in shares):
+        return "expected four shares from 0 to 1"
+    if one > 0.2:
+        return "one step cannot decide: it paints the mean of both directions"
+    return None if twenty > 0.6 else "twenty steps decide most pictures: was the model trained?"
+
+
+number("08.2", "16d5bc128afb", 3, "the velocity")
+
+
+@rule("08.3")
+def _widened(answer: object) -> str | None:
+    import torch
+
+    torch.manual_seed(0)
+    conv = torch.nn.Conv2d(3, 5, 3, padding=1)
+    wide, off = tried(answer, conv, 2)
+    if off:
+        return off
+    if not isinstance(wide, torch.nn.Conv2d) or wide.in_channels != 5:
+        return "expected a convolution with two more input channels"
+    image = torch.randn(1, 5, 6, 6)
+    if not torch.allclose(wide(image), conv(image[:, :3]), atol=1e-5):
+        return "its output is not the old one"
+    wide(image).square().sum().backward()
+    if wide.weight.grad is None or not wide.weight.grad[:, 3:].any():
+        return "the new weights get no gradient, so they would never learn"
     return None
 
 

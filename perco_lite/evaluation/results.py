@@ -16,6 +16,7 @@ of another.
 """
 
 import csv
+import importlib.metadata
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -86,17 +87,27 @@ class Results:
 def data_folder(places: Iterable[str | Path] = ()) -> Path:
     """Folder ``data/`` of the repository: beside the package, or seen from where we are.
 
-    Looks in ``places`` first. A package installed by pip brings no data; on such a machine clone
-    the repository as ``repository/``. Raises ``FileNotFoundError``.
+    Looks in ``places`` first, and last where pip puts the tables of an installed package. Raises
+    ``FileNotFoundError``.
     """
     near = (_BESIDE, *(Path(name) for name in ("data", "../data", "repository/data")))
-    for place in (*map(Path, places), *near):
+    for place in (*map(Path, places), *near, *_installed()):
         if (place / "results").is_dir():
             return place
     raise FileNotFoundError(
-        "no data/results here, and a package from pip does not bring it; get it with "
+        "no data/results here, nor beside an installed package; get it with "
         "`git clone --depth 1 https://github.com/perco-lite/perco_lite repository`"
     )
+
+
+def _installed() -> list[Path]:
+    """Where pip put the folder, if it did: data files of a wheel lie in the environment's share."""
+    try:
+        files = importlib.metadata.files("perco_lite") or ()
+    except importlib.metadata.PackageNotFoundError:
+        return []
+    folder = "share/perco_lite/data/captions.json"
+    return [Path(f.locate()).parent for f in files if f.as_posix().endswith(folder)]
 
 
 def load_results(name: str, folder: str | Path | None = None) -> Results:
@@ -146,16 +157,17 @@ def published_points(
     """Published points, in the order of the file; those of some ``photos`` and ``metric`` only.
 
     ``metric`` is compared with what stands before the protocol: "FID" finds "FID (256 patches)".
-    Raises ``FileNotFoundError`` where the file is not there (a package installed without its
-    repository has none), ``ValueError`` for unknown photos and for a row that makes no sense.
+    Raises ``FileNotFoundError`` where the file is not there, ``ValueError`` for unknown photos and
+    for a row that makes no sense.
     """
     if photos is not None and photos not in _PHOTOS.values():
         raise ValueError(f"got photos {photos!r}, expected one of {', '.join(_PHOTOS.values())}")
-    path = Path(path or _BESIDE / "reference_points.csv")
+    known = [folder / "reference_points.csv" for folder in (_BESIDE, *_installed())]
+    path = Path(path or next(filter(Path.is_file, known), known[0]))
     if not path.is_file():
         raise FileNotFoundError(
-            f"no published figures at {path}; they are in data/ of the repository, which a package "
-            "does not bring: git clone it, or give the path"
+            f"no published figures at {path}; they are in data/ of the project: git clone it, or "
+            "give the path"
         )
     points = []
     with path.open(encoding="utf-8", newline="") as file:

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.course.conftest import PROJECT, ROOT
+from tests.course.conftest import PROJECT, PYPROJECT, ROOT
 
 EXTRAS = set(PROJECT["optional-dependencies"])
 # compressai wants numpy below 2, which has no wheels for newer Pythons: an environment of its own
@@ -62,3 +62,11 @@ def test_requirements_are_lower_bounds(name):
         assert re.fullmatch(r"[\w-]+>=[\d.]+", requirement) or requirement == "nbval==0.11.*", (
             f"{requirement}: a lower bound only, so that Colab keeps the versions it comes with"
         )
+
+
+def test_a_wheel_brings_every_table():
+    """What notebooks read of data/, so that nobody has to clone; checkpoints stay behind."""
+    patterns = PYPROJECT["tool"]["setuptools"]["data-files"]
+    brought = {file for each in patterns.values() for one in each for file in ROOT.glob(one)}
+    files = (file for file in (ROOT / "data").rglob("*") if file.is_file())
+    assert brought == {file for file in files if "checkpoints" not in file.parts}

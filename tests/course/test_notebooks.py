@@ -1,6 +1,7 @@
 """What readers rely on in every notebook and nbval cannot see: template, sizes, install cell."""
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -71,6 +72,7 @@ def test_sizes(path):
     assert max(lengths) <= LONGEST_CELL and sum(lengths) <= CODE_LINES
     prose = " ".join(cell.source for cell in cells(path, "markdown"))
     prose = re.sub(r"^.*\[Contents\]\(.*$", "", prose, flags=re.M)  # links are no prose
+    prose = re.sub(r"<details>.*?</details>", "", prose, flags=re.S)  # hints are folded away
     assert WORDS[0] <= len(prose.split()) <= WORDS[1], len(prose.split())
     assert path.stat().st_size <= 1024 * KILOBYTES, "shrink the stored figures"
 
@@ -89,6 +91,19 @@ def test_outputs_are_of_one_full_run(path):
             assert "nbval-check-output" in tags(cell), f"cell {number}"
         counts.append(cell.execution_count)
     assert counts == list(range(1, len(counts) + 1)), "run all cells in order: make notebooks"
+
+
+@each_notebook
+def test_readers_see_no_short_run(path):
+    """One cell of settings, as they are meant; conftest.py puts in what tests run with."""
+    assert "SMOKE" not in path.read_text(encoding="utf-8")
+    settings = [cell.source for cell in cells(path, "code") if "parameters" in tags(cell)]
+    assert len(settings) == 1, "one cell is tagged parameters"
+    runs = json.loads((ROOT / "tests/course/settings.json").read_text(encoding="utf-8"))[path.stem]
+    assert set(runs) == {"short", "knobs"}
+    for names in (name for run in runs.values() for name in run):
+        for name in names.split(", "):
+            assert re.search(rf"^(\w+(, | = ))*{name}\b.* = ", settings[0], re.M), name
 
 
 @each_notebook
@@ -157,6 +172,8 @@ def test_install_cell_as_on_colab(path, monkeypatch, tmp_path):
     exec(source, {"run_pip": called.append})
     (arguments,) = called
     assert f"git+{repository()}" in arguments and "torch" not in arguments.lower()
+    assert "notebooks" not in arguments, "no such extra: Colab has its own ipykernel, and pins it"
+    assert "git clone" not in path.read_text(encoding="utf-8"), "the wheel brings the tables"
     assert "-U" not in arguments.split() and "--upgrade" not in arguments
 
 

@@ -3,6 +3,7 @@
 The published figures parse, say where they come from, and hold those the paper is known by.
 """
 
+import importlib.metadata
 import json
 from types import SimpleNamespace
 
@@ -90,11 +91,26 @@ def test_what_is_not_there_or_not_ours(folder, tmp_path):
 def test_a_package_without_its_repository_says_where_the_data_is(tmp_path, monkeypatch):
     assert (data_folder() / "results").is_dir()
     monkeypatch.setattr("perco_lite.evaluation.results._BESIDE", tmp_path / "none")
+    monkeypatch.setattr("importlib.metadata.files", lambda name: None)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError, match="git clone"):
         data_folder()
     (tmp_path / "repository" / "data" / "results").mkdir(parents=True)
     assert data_folder().resolve() == tmp_path / "repository" / "data"
+
+
+def test_an_installed_package_brings_the_tables(tmp_path, monkeypatch):
+    folder = tmp_path / "share" / "perco_lite" / "data"
+    (folder / "results").mkdir(parents=True)
+    (folder / "reference_points.csv").write_bytes(
+        (data_folder() / "reference_points.csv").read_bytes()
+    )
+    kept = importlib.metadata.PackagePath("share/perco_lite/data/captions.json")
+    kept.dist = SimpleNamespace(locate_file=lambda path: tmp_path / path)
+    monkeypatch.setattr("importlib.metadata.files", lambda name: [kept])
+    monkeypatch.setattr("perco_lite.evaluation.results._BESIDE", tmp_path / "none")
+    monkeypatch.chdir(tmp_path)
+    assert data_folder() == folder and published_points("kodak")
 
 
 STORED = [  # not those of other commands
