@@ -56,14 +56,18 @@ class FewStepLoss(nn.Module):
     ):
         super().__init__()
         self.diffusion = CodecLoss(codec, freeze_codes=True, text_dropout=text_dropout)
-        self.autoencoder = codec.autoencoder
-        self.autoencoder.decoder.requires_grad_(True)
+        codec.autoencoder.decoder.requires_grad_(True)
         self.diffusion.text_encoder.requires_grad_(False)
         self.discriminator = Discriminator()
         self.lpips = [lpips]  # in a list: frozen, and no part of what is saved
-        self.timesteps = timesteps
+        self.rates, self.timesteps = self.diffusion.rates, timesteps
         self.adversarial_weight, self.adversarial_from = adversarial_weight, adversarial_from
         self.register_buffer("hinge", torch.tensor(1.0))
+
+    @property
+    def autoencoder(self) -> nn.Module:
+        """Encoder, frozen, and decoder; saved once, with ``diffusion``."""
+        return self.diffusion.autoencoder
 
     def forward(
         self, image: Tensor, token_ids: Tensor, rate: Tensor, step: int | None = None
@@ -72,7 +76,7 @@ class FewStepLoss(nn.Module):
 
         Raises FloatingPointError when the discriminator has collapsed.
         """
-        point = self.diffusion.rates[int(rate)]
+        point = self.rates[int(rate)]
         with torch.no_grad():
             latents = self.autoencoder.encode(image).float()
         condition = self.diffusion.conditioner(latents, point.name, freeze_codes=True)
@@ -147,8 +151,8 @@ class FewStepStage(RateStage):
 
     def __init__(self, codec: PercoCodec, module: FewStepLoss, store: PhotoStore, crop: int = 192):
         """``crop`` in pixels. Raises ValueError for one that holds no whole indices."""
-        super().__init__(codec, module.diffusion, crop // 8, preview_sheet)
-        self.module, self.rates, self.store = module, module.diffusion.rates, store
+        super().__init__(codec, module, crop // 8, preview_sheet)
+        self.store = store
         self.token_ids = [tokenize(codec.tokenizer, texts or [""]) for texts in store.captions]
 
     def photos(self, step: int, count: int, generator: torch.Generator, number: int) -> dict:
