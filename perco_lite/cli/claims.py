@@ -2,6 +2,7 @@
 
 perco claims guidance steps -o data/results/claims ──► guidance.csv, guidance.json, …
 perco claims --table -o data/results/claims        ──► the claims and their verdicts
+perco claims --list                                ──► data/claims.yaml: what would decide each
 """
 
 from pathlib import Path
@@ -26,6 +27,10 @@ def claims(
     table: Annotated[
         bool, typer.Option("--table", help="Measure nothing; print claims and verdicts.")
     ] = False,
+    dated: Annotated[
+        bool,
+        typer.Option("--list", help="Print the dated list of claims, and what would decide each."),
+    ] = False,
     photos: Annotated[int, typer.Option(help="At most so many; 0 = all.", min=0)] = 0,
     crop: Annotated[int, typer.Option(help="Pixels a side of each photo's middle.")] = 256,
     steps: DenoisingSteps = 20,
@@ -40,6 +45,9 @@ def claims(
 
     A quarter of an hour on two cores. What is finished is not measured again.
     """
+    if dated:
+        _print_list()
+        return
     if table:
         from perco_lite.claims.claim_list import CLAIMS
         from perco_lite.claims.table import judge, markdown
@@ -53,3 +61,19 @@ def claims(
     settings = ClaimSettings(photos, crop, steps, seeds, draws, training_steps, training_photos)
     codec = load_codec(weights, device)
     run_experiments(names or [], output, codec, settings, say, weights)
+
+
+def _print_list() -> None:
+    from perco_lite.claims.dated import load_list, missing_metrics
+
+    found = load_list()
+    say(f"{found.dated}, {found.sha256}: {len(found.claims)} claims of the paper, and ours")
+    for claim in (*found.claims, *found.ours):
+        added = f"; added {claim.added}" if claim.added else ""
+        say(f"{claim.id}: {claim.claim} ({claim.where}; {claim.surely}{added})")
+        limit = "at least" if claim.says == "more" else "within ±"
+        say(f"  {claim.metric}, {claim.photos}: {claim.comparison}")
+        say(f"  {limit} {claim.matters:g} {claim.unit}: {claim.why}")
+        say(f"  refuted by: {claim.refuted_by}")
+    for name, reason in missing_metrics((*found.claims, *found.ours)).items():
+        say(f"cannot be measured here: {name} ({reason})")

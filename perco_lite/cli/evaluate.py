@@ -107,12 +107,8 @@ def evaluate_command(
 
     found = open_dataset(dataset, folder, captions, names, resize, photos)
     wanted = _split(codecs, "--codecs")
-    if controls:
-        from perco_lite.evaluation.codecs.controls import CONTROLS
 
-        wanted = [*wanted, *CONTROLS]
-
-    from perco_lite.evaluation.codecs.controls import OTHER_TEXTURE
+    from perco_lite.evaluation.codecs.controls import CONTROLS, OTHER_TEXTURE
     from perco_lite.evaluation.codecs.ours import OURS, Decoding
     from perco_lite.evaluation.evaluate import evaluate
     from perco_lite.evaluation.scoring import PHOTO_METRICS, SET_METRICS, check_names
@@ -121,6 +117,7 @@ def evaluate_command(
     every = (*PHOTO_METRICS, *SET_METRICS)
     scores = every if metrics == "all" else _split(metrics, "--metrics", empty=True)
     check_names(scores)  # before weights are loaded
+    wanted += CONTROLS if controls else ()
     codec = _load(weights, device) if {*OURS, OTHER_TEXTURE} & set(wanted) else None
     rungs = [_number(text) for text in _split(ladder or "", "--ladder", empty=True)]
     chosen = [rate.name for rate in RATES] if codec is None else codec.rates

@@ -14,6 +14,7 @@ Differs from the paper: its mIoU rests on a ViT-Adapter; here it is any segmente
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -200,7 +201,12 @@ def _load(metric: str, path: str, model: str, processor: str) -> tuple:
     """Instances of two classes of transformers; ``Unavailable`` where one does not load."""
     try:
         import transformers
+        from huggingface_hub import try_to_load_from_cache
 
+        if not (may_download() or Path(path).exists()):
+            # transformers would ask the hub all the same, again and again
+            if not try_to_load_from_cache(path, "config.json"):
+                raise FileNotFoundError("it is not in the hub's cache")
         classes = getattr(transformers, model), getattr(transformers, processor)
         here = {"local_files_only": not may_download()}
         network, prepare = (kind.from_pretrained(path, **here) for kind in classes)

@@ -220,10 +220,10 @@ def test_coco_instances_become_a_label_map():
 
 @pytest.mark.parametrize("load", [load_clip, load_segmenter])
 @pytest.mark.parametrize(("setting", "offline"), [("0", True), ("1", False)])
-def test_nothing_is_downloaded_unasked(load, setting, offline, monkeypatch):
+def test_nothing_is_downloaded_unasked(load, setting, offline, monkeypatch, tmp_path):
     fake, auto = MagicMock(), ("AutoModelForSemanticSegmentation", "AutoImageProcessor")
     for name in ("CLIPModel", "CLIPProcessor", *auto):
         monkeypatch.setattr(f"transformers.{name}.from_pretrained", fake)
     monkeypatch.setenv("PERCO_LITE_DOWNLOAD", setting)
-    load("a folder")
+    load(str(tmp_path))
     assert [call.kwargs for call in fake.call_args_list] == 2 * [{"local_files_only": offline}]
