@@ -3,8 +3,8 @@
     event ──inputs──► Answers ──{part: value}──► outputs
                          └── whatever goes wrong ──► one sentence, and the server goes on
 
-What was uploaded is read at once, outside the queue, since it is swept seconds later. Painting
-waits for one of a few painters; rivals, which take as long, have a queue of their own.
+What was uploaded is read at once, since it is swept seconds later. Painting waits for one of a few
+painters; rivals, which take as long, have a queue of their own.
 """
 
 import contextlib
@@ -18,6 +18,7 @@ from perco_lite.app.intake import Photo, samples, shrink
 from perco_lite.app.painting import AT_ONCE
 from perco_lite.files import explain
 
+QUEUES = {"painting": AT_ONCE, "rivals": AT_ONCE, "none": None}  # visitors served at once
 TAKEN = "photo about caption result details rivals seeds damage file"
 OPENED = "file about_file result details rivals seeds damage"
 MADE = "status file rates result details"
@@ -38,19 +39,19 @@ def connect_events(gr, box: SimpleNamespace, answers: Answers) -> None:
         connect([painted.success], answers.rivals, [box.photo, box.file], "rivals", queue="rivals")
 
     photo = [box.photo, box.full_size]
-    take = connect([box.photo.input], answers.take_photo, photo, TAKEN, queue=None)
-    pick = connect([box.tray.pick], _picker(gr, answers), [], TAKEN, queue=None)
+    take = connect([box.photo.input], answers.take_photo, photo, TAKEN, queue="none")
+    pick = connect([box.tray.pick], _picker(gr, answers), [], TAKEN, queue="none")
     paint_photo([take.success])
     paint_photo([pick.success])
     paint_photo([box.compress.click, box.caption.submit, box.rate.release], name="compress")
 
     file = [box.file, *knobs]
-    take = connect([box.upload.upload], answers.take_file, [box.upload], OPENED, queue=None)
+    take = connect([box.upload.upload], answers.take_file, [box.upload], OPENED, queue="none")
     connect([take.success], answers.paint, file, "status result details")
     connect([box.paint.click], answers.paint, file, "status result details", name="paint")
     connect([box.more.click], answers.seeds, [*file, box.count], "status seeds", name="seeds")
     flip = [box.file, box.bits, box.which]
-    connect([box.flip.click], answers.damage, flip, "damage", queue=None, name="damage")
+    connect([box.flip.click], answers.damage, flip, "damage", queue="none", name="damage")
 
 
 class _Connector:
@@ -65,10 +66,10 @@ class _Connector:
         answer: Callable,
         inputs: list,
         outputs: str,
-        queue: str | None = "painting",
+        queue: str = "painting",
         name: str | None = None,
     ):
-        """``outputs``: names of parts, progress is shown on the first; ``queue`` None: at once.
+        """``outputs``: names of parts, progress is shown on the first; ``queue``: one of QUEUES.
 
         ``name``: of the answer in the page's API; by default it has none.
         """
@@ -77,12 +78,9 @@ class _Connector:
         # a private answer takes no public one's name
         options = {"api_name": name or f"page_{answer.__name__}"}
         options |= {"api_visibility": "public" if name else "private"}
-        if queue:
-            options |= {"concurrency_id": queue, "concurrency_limit": AT_ONCE}
-            options |= {"show_progress": "minimal", "show_progress_on": filled[0]}
-            options |= {"trigger_mode": "always_last"}
-        else:
-            options |= {"queue": False, "show_progress": "hidden"}
+        options |= {"concurrency_id": queue, "concurrency_limit": QUEUES[queue]}
+        options |= {"show_progress": "minimal" if QUEUES[queue] else "hidden"}
+        options |= {"show_progress_on": filled[0], "trigger_mode": "always_last"}
         told = self._told(answer, parts)
         if len(events) == 1:  # gr.on knows no events of one's own, such as the tray's
             return events[0](told, inputs, filled, **options)

@@ -17,7 +17,7 @@ from perco_lite.data import Sample, skimage_photos
 from perco_lite.files import explain
 from perco_lite.pixels import FORMATS, PhotoError, decode_photo
 
-MAX_BYTES = 20_000_000  # of an upload
+MAX_BYTES = 20 * 2**20  # of an upload
 MAX_PIXELS = 40_000_000  # of a photo, before it is shrunk
 USUAL_PIXELS = 768 * 512  # a Kodak photo: what the weights were measured on
 MAX_CAPTION = 10_000  # letters
@@ -44,7 +44,7 @@ def read_photo(data: bytes, full_size: bool = False) -> Photo:
     """
     if len(data) > MAX_BYTES:
         raise PhotoError(
-            f"the photo has {len(data) / 1e6:.1f} MB, at most {MAX_BYTES // 10**6} are taken; "
+            f"the photo has {len(data) / 2**20:.1f} MB, at most {MAX_BYTES >> 20} are taken; "
             "save it smaller, as JPEG"
         )
     if not data:

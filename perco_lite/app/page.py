@@ -29,7 +29,7 @@ INTRODUCTION = f"""# {TITLE}
 A photo becomes a grid of numbers and a caption, some 70 to 4,500 bytes, and a small diffusion model
 paints it back from these. **What comes back is a painting with the right layout and colours, not
 the photo.** Photos stay on this server for seconds and nobody looks at them; at most
-{MAX_BYTES // 10**6} MB and {MAX_PIXELS // 10**6} megapixels each."""
+{MAX_BYTES >> 20} MB and {MAX_PIXELS // 10**6} megapixels each."""
 PICK = """element.addEventListener('click', event => {
   const button = event.target.closest('button');
   if (button) trigger('pick', {number: +button.value});

@@ -21,7 +21,7 @@ from perco_lite.files import printable
 from perco_lite.widgets import PART_COLOURS
 
 _MAX_CELLS = 40_000  # of an index map that can be hovered
-_SHOWN_BYTES = 1024  # of a file in hexadecimal
+_SHOWN_LINES = 64  # of a file in hexadecimal
 
 
 def data_uri(data: bytes, kind: str) -> str:
@@ -180,15 +180,23 @@ def gallery(figures: Sequence[str]) -> str:
 
 
 def hexadecimal(data: bytes, marked: Iterable[int] = ()) -> str:
-    """The bytes of a file, 16 a line; ``marked`` are the places of bytes that stand out."""
-    marked, lines = set(marked), []
-    for start in range(0, min(len(data), _SHOWN_BYTES), 16):
-        row = data[start : start + 16]
-        cells = (
-            f"<mark>{byte:02x}</mark>" if start + i in marked else f"{byte:02x}"
-            for i, byte in enumerate(row)
-        )
-        lines.append(f"<span>{start:04x}</span>  {' '.join(cells)}")
-    if len(data) > _SHOWN_BYTES:
-        lines.append(f"… {len(data) - _SHOWN_BYTES:,} bytes more")
+    """The bytes of a file, 16 a line; ``marked`` are the places of bytes that stand out.
+
+    Of a long file, its first lines and those around the marked bytes.
+    """
+    marked, count = set(marked), -(-len(data) // 16)
+    shown = set(range(count))
+    if count > _SHOWN_LINES:
+        near = {place // 16 + i for place in marked for i in (-1, 0, 1)}
+        shown &= {0, 1, *sorted(near)[:_SHOWN_LINES]}
+    lines = []
+    for line in range(count):
+        if line in shown:
+            places = range(16 * line, min(16 * line + 16, len(data)))
+            cells = (
+                f"<mark>{data[i]:02x}</mark>" if i in marked else f"{data[i]:02x}" for i in places
+            )
+            lines.append(f"<span>{16 * line:04x}</span>  {' '.join(cells)}")
+        elif line - 1 in shown:
+            lines.append("…")
     return f'<pre class="perco-hex">{chr(10).join(lines)}</pre>'

@@ -53,9 +53,9 @@ def serve(
     port: int = PORT,
     max_pixels: int | None = None,
     describe: Callable | None = None,
-    ready: Callable[[str], None] = print,
+    ready: Callable[[str], None] | None = None,
 ) -> None:
-    """Serve the page until Ctrl-C or SIGTERM; calls ``ready`` with its address.
+    """Serve the page until Ctrl-C or SIGTERM; calls ``ready`` with its address, or prints it.
 
     ``port`` 0: any that is free. ``max_pixels`` of what is painted. Raises ``ImportError`` without
     Gradio, ``OSError`` for an address that cannot be had, each in one line.
@@ -85,7 +85,7 @@ def serve(
                 state_session_capacity=SESSIONS,
                 app_kwargs={"middleware": [(OnlyHere, (), {})]},  # as Starlette unpacks them
             )
-            ready(address)
+            ready(address) if ready else print(address, flush=True)
             threading.Event().wait()
         except KeyboardInterrupt:
             pass

@@ -41,8 +41,9 @@ class Server:
             stderr=self.log.open("w"),
             text=True,
         )
-        line = self.process.stdout.readline()  # none, where it ends before it serves
-        self.address = (re.findall(r"http://\S+", line) or [""])[0]
+        # none, where it ends before it serves
+        lines = (re.findall(r"http://\S+", line) for line in self.process.stdout)
+        self.address = next((found[0] for found in lines if found), "")
 
     def stop(self) -> int:
         """End it as a system does; its exit code."""

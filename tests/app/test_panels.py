@@ -110,4 +110,7 @@ def test_a_heat_map_by_hand():
 def test_hexadecimal():
     text = panels.hexadecimal(bytes(range(18)), marked=[17])
     assert "<span>0000</span>  00 01" in text and "<span>0010</span>  10 <mark>11</mark>" in text
-    assert "976 bytes more" in panels.hexadecimal(bytes(2000))
+    long = panels.hexadecimal(bytes(6000), marked=[4000])
+    starts = re.findall(r"<span>(\w+)</span>|(…)", long)
+    assert [a or b for a, b in starts] == "0000 0010 … 0f90 0fa0 0fb0 …".split()
+    assert long.count("<mark>") == 1

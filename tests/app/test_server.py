@@ -111,7 +111,7 @@ def test_bad_files_and_options_are_a_sentence(client, server):
 def test_large_uploads_are_refused(server):
     body = (
         b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
-        + bytes(20_000_001)
+        + bytes(20 * 2**20 + 1)
         + b"\r\n--x--\r\n"
     )
     head = {"Content-Type": "multipart/form-data; boundary=x"}
