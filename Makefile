@@ -11,11 +11,12 @@ MINUTES ?= 60
 # two processes, one thread each; a notebook or a file of tests stays in one of them
 PYTEST_ARGS ?= -n 2 --dist loadfile
 EVIDENCE_ARGS ?=
+SITE_ARGS ?=
 BIN := .venv/bin
 NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo app lab test test-oldest notebooks notebooks-blank train caption-model bench evidence clean distclean
+.PHONY: help demo app lab test site site-check types wheel-check test-oldest notebooks notebooks-blank train caption-model bench evidence clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +37,18 @@ lab: .venv/.notebooks ## open the notebooks in JupyterLab
 test: .venv/.test ## check the style, then run the tests (all that CI does)
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+site: .venv/.site ## build the site of course and code: build/site/html (SITE_ARGS="--photos 1")
+	$(BIN)/python scripts/build_site.py $(SITE_ARGS)
+
+site-check: site ## build the site, then try its links and pages, in a browser if there is one
+	$(BIN)/python -m pytest -p no:cacheprovider tests/site
+
+types: .venv/.dev ## check the types of core and coding
+	$(BIN)/mypy
+
+wheel-check: .venv/.dev ## build wheel and sdist, install each into an environment of its own, use them there
+	$(BIN)/python scripts/try_wheel.py
 
 test-oldest: .venv-oldest/.installed ## run the tests with the lowest releases that pyproject.toml allows
 	.venv-oldest/bin/python -m pytest $(PYTEST_ARGS) tests

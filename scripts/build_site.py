@@ -39,6 +39,7 @@ SECTIONS = {  # of the contents, with their pages in order; missing ones are lef
     "The code": ("api/core.md", "api/coding.md"),
     "The project": ("CONTRIBUTING.md", "CHANGELOG.md", "docs/*.md", "data/checkpoints/README.md"),
 }
+MADE = {"notebooks/blank": ("README.md", "the-course")}  # by the reader: what tells how
 HIDDEN = (f"{RESULTS}/README.md", f"{RESULTS}/claims/README.md")  # below tables/index.md
 
 
@@ -82,6 +83,8 @@ def link(target: str, page: str) -> str:
     if not path or re.match(r"[a-z]+:", path):
         return target.replace(f"#{anchor}", f"#{anchor.lower()}") if not path else target
     place = os.path.normpath((Path(page).parent / path).as_posix())
+    if place in MADE:
+        place, anchor = MADE[place]
     anchor = f"#{anchor.lower()}" if anchor else ""
     if (ROOT / place / "README.md").is_file() and f"{place}/README.md" in every_page():
         place = f"{place}/README.md"
@@ -201,17 +204,16 @@ def write_gallery(photos: int) -> None:
 
 
 def write_api() -> None:
-    import perco_lite
-
-    homes = list(dict.fromkeys(perco_lite._HOMES.values()))
-    core = [p.stem for p in sorted((ROOT / "perco_lite").glob("[a-z]*.py"))]
-    core = [*homes, *(name for name in core if name not in homes)]
+    house = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## The house")[2]
+    listed = re.findall(r"^  (?:(\w+)\.py)(?:, (\w+)\.py)? ", house, re.M)  # as data flows
+    core = [name for names in listed for name in names if name]
+    core += sorted({p.stem for p in (ROOT / "perco_lite").glob("[a-z]*.py")} - set(core))
     coding = [f"coding.{p.stem}" for p in sorted((ROOT / "perco_lite/coding").glob("[a-z]*.py"))]
     titles = {
         "core": "The core: what the notebooks teach",
         "coding": "Coding: what a `.perco` file is made of",
     }
-    names = {"core": [n for n in core if "." not in n], "coding": coding}
+    names = {"core": core, "coding": coding}
     for room, modules in names.items():
         for name in modules:
             write(

@@ -18,16 +18,16 @@ from perco_lite.files import write_whole
 from perco_lite.loading import BUNDLED
 
 PHOTO = """<div class="gallery-photo">
-<div class="photo-pair"><img src="{picture}" alt="" width="{width}" height="{height}">
-<img class="above" src="{original}" alt="" width="{width}" height="{height}">
-<div class="line"></div></div>
-<label>Left: what is compared; right: perco_lite
-<input type="range" min="0" max="100" value="50"></label>
 <fieldset><legend>Bytes</legend>{rates}</fieldset>
 <fieldset><legend>Compared with</legend>
 <label><input type="radio" name="{name}-other" value="original" checked> the original</label>
 <label><input type="radio" name="{name}-other" value="avif"> AVIF of the same bytes</label>
 </fieldset>
+<div class="photo-pair"><img src="{picture}" alt="" width="{width}" height="{height}">
+<img class="above" src="{original}" alt="" width="{width}" height="{height}">
+<div class="line"></div></div>
+<label>Left of the line what it is compared with, right of it perco_lite
+<input type="range" min="0" max="100" value="50"></label>
 <p class="about" aria-live="polite"></p>
 <script type="application/json">{files}</script>
 </div>"""
@@ -93,7 +93,7 @@ def _keep(image: Image.Image, path: Path) -> str:
 def gallery_text(row: dict) -> str:
     """One photo: a slider between two pictures, and what to choose between."""
     files = {"original": row["original"]}
-    radios = []
+    radios, shown_first = [], list(row["files"])[len(row["files"]) // 2]
     for rate, one in row["files"].items():
         size = "×".join(map(str, one["avif_size"]))
         avif = f"AVIF: {one['avif_bytes']:,} bytes, sent as {size} pixels and enlarged."
@@ -105,13 +105,13 @@ def gallery_text(row: dict) -> str:
         files[rate]["alt"] = f"{row['caption']}, painted by perco_lite from {one['bytes']:,} bytes"
         files[rate]["avif"] = {"picture": one["avif"], "text": avif}
         files[rate]["avif"]["alt"] = f"{row['caption']}, as AVIF of {one['avif_bytes']:,} bytes"
-        checked = " checked" * (not radios)
+        checked = " checked" * (rate == shown_first)
         radios.append(
             f'<label><input type="radio" name="{row["name"]}-rate" value="{rate}"{checked}> '
             f"{one['bytes']:,}</label>"
         )
-    first = next(iter(row["files"].values()))
+    first = row["files"][shown_first]
     shown = {key: row[key] for key in ("name", "width", "height", "original")}
     shown |= {"picture": first["picture"], "rates": " ".join(radios)}
-    block = PHOTO.format(**shown, files=json.dumps(files).replace("</", "<\\/"))
+    block = PHOTO.format(**shown, files=json.dumps(files, ensure_ascii=False).replace("</", "<\\/"))
     return f"## {row['caption'][:1].upper()}{row['caption'][1:]}\n\n{block}\n"

@@ -1,6 +1,6 @@
 """Tables of data/results as pages of the site: how each was made, its means, every row.
 
-NAME.csv, NAME.json ──results_text──► Markdown with tables in HTML, which tables.js sorts
+NAME.csv, NAME.json ──results_text──► Markdown with tables in HTML, which site.js sorts
 """
 
 import csv
@@ -19,7 +19,7 @@ def table_page(path: Path) -> str:
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
-    """HTML of a table; tables.js makes it sort."""
+    """HTML of a table; site.js makes it sort."""
     lines = ["<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in rows]
     top = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in head)
     body = "\n".join(lines)

@@ -31,7 +31,7 @@ copybutton_exclude = ".linenos, .gp, .go"
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
-autodoc_default_options = {"members": True, "undoc-members": True, "show-inheritance": True}
+autodoc_default_options = {"members": True}
 python_use_unqualified_type_names = True
 default_role = "code"
 
@@ -39,13 +39,15 @@ html_theme = "sphinx_book_theme"
 html_title = "perco_lite"
 html_static_path = [str(Path(__file__).parent / "static"), str(SOURCE / "_vendor")]
 html_css_files = ["site.css"]
-html_js_files = [("tables.js", {"defer": "defer"}), ("gallery.js", {"defer": "defer"})]
+html_js_files = [("site.js", {"defer": "defer"}), ("gallery.js", {"defer": "defer"})]
 html_show_sourcelink = False
 html_copy_source = True  # the download button
+html_context = {"default_mode": "auto"}
 html_theme_options = {
     "repository_url": repository(),
     "repository_branch": "main",
     "path_to_docs": "",
+    "navbar_persistent": [],  # the contents have the search field
     "use_repository_button": True,
     "use_issues_button": True,
     "use_download_button": True,
@@ -66,6 +68,7 @@ def as_rest(app, what, name, obj, options, lines: list[str]) -> None:
     text = re.sub(r"(?<!`)(``.*?``)", lambda m: m[0].replace("\\", ""), text, flags=re.S)
     text = re.sub(r"(?<!`)(`[^`]+`)(?!`)", lambda m: f"`{m[0].replace(chr(92), '')}`", text)
     text = re.sub(r"(``[^`]+``)([\w(]?)", lambda m: rf"{m[1]}\ {m[2]}" if m[2] else m[1], text)
+    text = re.sub(r"^(Paper|Differs from the paper): ", r"\n**\1:** ", text, flags=re.M)
     blocks = []
     for block in re.split(r"\n{2,}", text):
         head, *rest = block.split("\n")

@@ -17,13 +17,14 @@ function sort(table, column, descending) {
   body.append(...rows.map(([, row]) => row));
 }
 
+let count = 0;
 for (const table of document.querySelectorAll(".bd-article table")) {
   if (table.closest(".cell_output")) continue;
   const box = document.createElement("div");
   box.className = "table-scroll";
   box.tabIndex = 0; // arrow keys scroll it
   box.setAttribute("role", "region");
-  box.setAttribute("aria-label", "Table");
+  box.setAttribute("aria-label", `Table ${(count += 1)}`);
   table.replaceWith(box);
   box.append(table);
   const heads = table.tHead ? [...table.tHead.rows[0].cells] : [];
@@ -41,4 +42,10 @@ for (const table of document.querySelectorAll(".bd-article table")) {
       sort(table, column, descending);
     });
   });
+}
+
+// What opens a part of the contents has no name of its own: the part's.
+for (const summary of document.querySelectorAll(".bd-sidenav summary")) {
+  const part = summary.closest("li").querySelector("a").textContent.trim();
+  summary.setAttribute("aria-label", `Pages of: ${part}`);
 }
