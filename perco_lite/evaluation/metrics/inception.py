@@ -140,7 +140,10 @@ class Inception(Block):
     """(B,3,H,W) uint8 -> (B,2048) float32; frozen, always as trained.
 
     ``resize``: one of RESIZES. Under names and shapes of torch-fidelity's, without its classifier.
+    torchmetrics' FID and KID take it as their ``feature``.
     """
+
+    num_features = 2048  # as torchmetrics asks
 
     def __init__(self, resize: str = "torchmetrics"):
         if resize not in RESIZES:

@@ -18,6 +18,7 @@ from perco_lite.evaluation.metrics.inception import (
     resize_antialiased,
     resize_clean,
 )
+from perco_lite.evaluation.metrics.realism import kid
 from perco_lite.metrics import Unavailable
 
 
@@ -108,6 +109,22 @@ def test_weights_that_are_missing_or_foreign_are_a_reason(fresh, monkeypatch):
     )
 
 
+def test_torchmetrics_takes_it():
+    from torchmetrics.image.kid import KernelInceptionDistance
+
+    torch.manual_seed(0)
+    network, dark, light = Inception(), grain(3, 3, 64, 48, high=90), grain(3, 3, 64, 48)
+    library = KernelInceptionDistance(feature=network, subset_size=3, subsets=1)
+    for photos, real in ((dark, True), (light, False)):
+        library.update(photos, real=real)
+    sets = (
+        [Image.fromarray(p.permute(1, 2, 0).numpy()) for p in photos] for photos in (dark, light)
+    )
+    ours = kid(*sets, network)
+    assert ours.value == pytest.approx(float(library.compute()[0]), rel=1e-2)
+    assert "Inception v3 2015-12-05" in ours.protocol and "antialiased bilinear" in ours.protocol
+
+
 def test_it_is_torch_fidelitys(monkeypatch):
     pytest.importorskip("torch_fidelity", reason="torch-fidelity is not installed")
     from torch_fidelity import feature_extractor_inceptionv3 as theirs
@@ -158,7 +175,7 @@ def test_fid_of_the_first_64_features(published):
     assert frechet_distance(*moments) == pytest.approx(12.6388, abs=2e-3)
 
 
-def test_kid(published):
+def test_kid_of_2048_features(published):
     from torchmetrics.image.kid import KernelInceptionDistance
 
     class Rows(nn.Module):
@@ -168,11 +185,11 @@ def test_kid(published):
             return rows
 
     network, *sets = published
-    kid = KernelInceptionDistance(feature=Rows(), subset_size=50)
+    library = KernelInceptionDistance(feature=Rows(), subset_size=50)
     state = torch.get_rng_state()
     for photos, real in zip(sets, (True, False), strict=True):
-        kid.update(see(photos, network), real=real)
+        library.update(see(photos, network), real=real)
     torch.set_rng_state(state)
-    mean, deviation = kid.compute()
+    mean, deviation = library.compute()
     assert mean.item() == pytest.approx(0.0312, abs=1e-4)
     assert deviation.item() == pytest.approx(0.0025, abs=2e-4)
