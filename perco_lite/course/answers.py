@@ -35,7 +35,7 @@ SLIPS = {
 
 @dataclass(frozen=True)
 class Number:
-    """An exercise whose answer is a number: ``places`` decimals count, and one unit more or less.
+    """An exercise whose answer is a number: ``places`` decimals count, the last one roughly.
 
     ``expects`` names the unit for the message to whoever gives something else.
     """
@@ -62,7 +62,8 @@ class Number:
         if not math.isfinite(value):
             return False
         unit = 10.0**-self.places
-        near = (value + step * unit for step in (-1, 0, 1))
+        steps = (-1, 0, 1) if self.places else (0,)  # a count is right or wrong
+        near = (value + step * unit for step in steps)
         return any(digest(self.exercise, number, self.places) == self.digest for number in near)
 
 

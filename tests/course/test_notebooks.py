@@ -107,6 +107,32 @@ def test_readers_see_no_short_run(path):
 
 
 @each_notebook
+def test_figures_are_told_to_who_cannot_see_them(path):
+    """Each stored picture has the ``alt`` text of its cell, where nbconvert and JupyterLab look."""
+    if int(path.stem[:2]) > 12:
+        pytest.skip("its figures are drawn anew with the evidence")
+    for number, cell in enumerate(cells(path, "code")):
+        for output in cell.outputs:
+            for kind in output.get("data", {}):
+                if kind.startswith("image/"):
+                    alt = output.metadata.get(kind, {}).get("alt", "")
+                    assert len(alt) > 20 and alt == cell.metadata.alt, f"code cell {number}: {alt}"
+
+
+@each_notebook
+def test_solutions_are_folded(path):
+    """The code under the heading Solutions; blank versions have none of it."""
+    if int(path.stem[:2]) > 12:
+        pytest.skip("its exercises are written anew with the evidence")
+    every = read(path).cells
+    start = next(i for i, cell in enumerate(every) if re.search("^## Solutions", cell.source, re.M))
+    code = [cell for cell in every[start:] if cell.cell_type == "code"]
+    assert code and all(cell.metadata.get("jupyter", {}).get("source_hidden") for cell in code)
+    exercises = "".join(cell.source for cell in every[:start] if cell.cell_type == "markdown")
+    assert exercises.count("<summary>Hint") == exercises.count("<summary>Second hint") == 3
+
+
+@each_notebook
 def test_no_photo_of_others_is_stored(path):
     for number, cell in enumerate(cells(path, "code")):
         if "kodak" in tags(cell) or re.search("kodak_photos|coco", cell.source):

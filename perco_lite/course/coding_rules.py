@@ -1,0 +1,82 @@
+"""Exercises of notebooks 04 to 06: bits, words, priors.
+
+Paper: nothing on this.
+"""
+
+from numbers import Real
+
+import numpy as np
+
+from perco_lite.course.rules import number, rule, tried
+
+number("04.1", "cb68473f0af0", 3, "bits a letter")
+number("04.2", "472ad8fe34eb", 0, "bytes")
+
+
+@rule("04.3")
+def _decode(answer: object) -> str | None:
+    from fractions import Fraction
+
+    shares = {"!": Fraction(1, 13), "a": Fraction(11, 13), "h": Fraction(1, 13)}
+    for text in ("h", "aah!", "!haaa"):
+        low, width = Fraction(0), Fraction(1)
+        for letter in text:
+            low += width * sum(p for other, p in shares.items() if other < letter)
+            width *= shares[letter]
+        for point in (low, low + width / 2):
+            found, off = tried(answer, point, shares, len(text))
+            if off:
+                return off
+            if not isinstance(found, str) or len(found) != len(text):
+                return f"expected a text of {len(text)} letters, got {found!r}"
+            if found != text:
+                same = next(i for i, (a, b) in enumerate(zip(found, text, strict=True)) if a != b)
+                return f"{point} should give {len(text)} letters, of which {same} are right"
+    return None
+
+
+@rule("05.1")
+def _own_table(answer: object) -> str | None:
+    for sentence in ("a red barn beside a pond", "A quokka runs."):
+        if not hasattr(answer, "encode") or not hasattr(answer, "decode"):
+            return f"got a {type(answer).__name__}, expected what build_caption_model gives"
+        if answer.decode(answer.encode(sentence)) != sentence:
+            return f"it does not give {sentence!r} back"
+    return None
+
+
+number("05.2", "2833eb39795f", 3, "a share")
+
+
+@rule("05.3")
+def _drawn_sentence(answer: object) -> str | None:
+    from perco_lite.coding.caption_model import bundled
+    from perco_lite.coding.range_coder import RangeDecoder, RangeEncoder
+
+    for data in (bytes(range(60, 120)), b"\x07" * 80):
+        found, off = tried(answer, data)
+        if off:
+            return off
+        if found != bundled().decode_from(RangeDecoder(data), RangeEncoder()):
+            return "that is not the sentence that the table reads in these bytes"
+    return None
+
+
+number("06.2", "2f2dcf9ef4dc", 4, "bits an index")
+
+
+@rule("06.3")
+def _counted(answer: object) -> str | None:
+    for grid, size in (([[0, 0], [0, 1]], 2), ([[3, 1, 2]], 4)):
+        found, off = tried(answer, np.array(grid), size)
+        if off:
+            return off
+        seen, bits = [1] * size, 0.0
+        for index in np.array(grid).flatten():
+            bits -= np.log2(seen[index] / sum(seen))
+            seen[index] += 1
+        if not isinstance(found, Real) or abs(found - bits) > 1e-6:
+            fixed = np.size(grid) * np.log2(size)
+            why = "they never learn" if found == fixed else "is each counted after it is paid?"
+            return f"not the bits of {grid} with {size} codes; {why}"
+    return None

@@ -1,0 +1,182 @@
+"""Exercises of the other notebooks: networks, painters, judges.
+
+Paper: nothing on this.
+"""
+
+from numbers import Real
+
+import numpy as np
+
+from perco_lite.course.rules import number, rule, tried
+
+
+@rule("01.1")
+def _folded(answer: object) -> str | None:
+    try:
+        mean, std = (np.asarray(values, dtype=float) for values in answer)
+    except (TypeError, ValueError):
+        return "expected two: the means and the deviations"
+    if not np.allclose(std, 1):
+        return "the deviations still divide"
+    return None if np.allclose(mean, 0) else "the means still shift"
+
+
+number("01.2", "a6c4241d6972", 0, "places")
+
+
+@rule("01.3")
+def _overlap(answer: object) -> str | None:
+    import torch
+
+    from perco_lite.autoencoder import Autoencoder
+    from perco_lite.codec import BUNDLED
+
+    if isinstance(answer, bool) or not isinstance(answer, int) or not 0 <= answer < 100:
+        return "expected a whole number of latents"
+    model = Autoencoder.from_pretrained(BUNDLED / "autoencoder").float().eval()
+    if answer > model.decoder_reach:
+        return "less will do: no pixel sees that far"
+    latents = torch.randn(1, 4, 6, 40, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        left = model.decode(latents[..., : 20 + answer])[..., :160]
+        seam = (left - model.decode(latents)[..., :160]).abs().max().item()
+    return "a seam is left that can be seen" if seam * 127.5 > 0.5 else None
+
+
+number("02.1", "d638c5c147f4", 1, "how many times fewer")
+number("02.3", "13ae34ba3bdb", 0, "bytes")
+
+
+@rule("03.1")
+def _decibels(answer: object) -> str | None:
+    try:
+        first, second, third = (float(value) for value in answer)
+    except (TypeError, ValueError):
+        return "expected three PSNRs, for K = 16, 64 and 256"
+    if not 10 < first < 40:
+        return "a PSNR of patches in [-1, 1] lies between 10 and 40 dB; the peak is 2"
+    if not first < second < third:
+        return "more bits, and yet no smaller error: is each codebook revived?"
+    return None
+
+
+@rule("03.2")
+def _who_wins(answer: object) -> str | None:
+    if answer not in ("random", "trained"):
+        return 'expected "random" or "trained"'
+    return None if answer == "random" else "so one would think; run it"
+
+
+@rule("03.3")
+def _no_codebook(answer: object) -> str | None:
+    import torch
+
+    features = torch.randn(32, 64, 1, 1, generator=torch.Generator().manual_seed(0)) * 3
+    features.requires_grad_()
+    found, off = tried(answer, features)
+    if off:
+        return off
+    if not isinstance(found, tuple) or len(found) != 2:
+        return "expected the quantized features and the indices"
+    quantized, indices = found
+    if not isinstance(quantized, torch.Tensor) or quantized.shape != features.shape:
+        return "what comes back has another shape than the features"
+    if indices.is_floating_point() or indices.min() < 0 or indices.max() > 255:
+        return "four levels of four channels are whole numbers from 0 to 255"
+    if not quantized.requires_grad or torch.autograd.grad(quantized.sum(), features)[0].norm() == 0:
+        return "no gradient reaches the features"
+    return None
+
+
+number("07.1", "1041d5a69bda", 3, "the clean value")
+number("07.2", "690ca5006dda", 2, "how many times")
+
+
+@rule("07.3")
+def _median(answer: object) -> str | None:
+    for values in ([0.0, 0.0, 10.0], [1.0, 2.0, 3.0, 40.0], [-5.0]):
+        found, off = tried(answer, np.array(values))
+        if off:
+            return off
+        if not isinstance(found, Real):
+            return f"expected a number from the function, got a {type(found).__name__}"
+        error = np.abs(np.array(values) - np.asarray(found)).mean()
+        others = np.abs(np.array(values)[:, None] - np.linspace(-10, 50, 6001)).mean(axis=0)
+        if error > others.min() + 1e-6:
+            better = "the mean" if np.isclose(found, np.mean(values)) else "that"
+            return f"for {values} another guess has a smaller absolute error than {better}"
+    return None
+
+
+@rule("08.1")
+def _decided(answer: object) -> str | None:
+    try:
+        one, *_, twenty = shares = [float(value) for value in answer]
+    except (TypeError, ValueError):
+        return "expected the shares at 1, 2, 5 and 20 steps"
+    if len(shares) != 4 or not all(0 <= share <= 1 for share in shares):
+        return "expected four shares from 0 to 1"
+    if one > 0.2:
+        return "one step cannot decide: it paints the mean of both directions"
+    return None if twenty > 0.6 else "twenty steps decide most pictures: was the model trained?"
+
+
+number("08.2", "16d5bc128afb", 3, "the velocity")
+
+
+@rule("08.3")
+def _widened(answer: object) -> str | None:
+    import torch
+
+    torch.manual_seed(0)
+    conv = torch.nn.Conv2d(3, 5, 3, padding=1)
+    wide, off = tried(answer, conv, 2)
+    if off:
+        return off
+    if not isinstance(wide, torch.nn.Conv2d) or wide.in_channels != 5:
+        return "expected a convolution with two more input channels"
+    image = torch.randn(1, 5, 6, 6)
+    if not torch.allclose(wide(image), conv(image[:, :3]), atol=1e-5):
+        return "its output is not the old one"
+    wide(image).square().sum().backward()
+    if wide.weight.grad is None or not wide.weight.grad[:, 3:].any():
+        return "the new weights get no gradient, so they would never learn"
+    return None
+
+
+number("09.2", "400003250a9f", 0, "a squared error")
+number("09.3", "2a58efd510cf", 0, "bits")
+
+
+number("11.2", "3ca55439f9ab", 7, "a share")
+
+
+number("12.1", "21459fdef671", 3, "the share of the union")
+number("12.2", "94a2cfbba135", 3, "FID")
+
+
+@rule("12.3")
+def _cheat(answer: object) -> str | None:
+    from PIL import Image, ImageFilter
+
+    from perco_lite.metrics import psnr
+
+    noise = np.random.default_rng(0)
+    plain = np.kron(noise.integers(40, 216, (16, 16, 3)), np.ones((8, 8, 1)))
+    photo = Image.fromarray(
+        np.clip(plain + noise.normal(0, 6, plain.shape), 0, 255).astype("uint8")
+    )
+    photo = photo.filter(ImageFilter.GaussianBlur(0.7))
+    wave = 128 + 90 * np.sin(np.arange(128) * 2.1)[None, :, None] * np.ones((128, 1, 3))
+    other = Image.fromarray(wave.astype("uint8"))
+    found, off = tried(answer, photo, other)
+    if off:
+        return off
+    if not isinstance(found, Image.Image) or found.size != photo.size:
+        return "expected a PIL image of the photo's size"
+    if psnr(photo, found) <= psnr(photo, photo.filter(ImageFilter.GaussianBlur(2))):
+        return "the blur is still nearer to the photo"
+    borrowed = (np.asarray(found, float) - np.asarray(photo, float)) * (wave - 128)
+    if borrowed.mean() < 20:  # nothing of the other's texture: about 0
+        return "the other photo's texture is not to be seen in it"
+    return None
