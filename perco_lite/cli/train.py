@@ -131,7 +131,7 @@ def train_captions(
 @options_of(
     CaptionerSettings,
     only="data output steps minutes batch_size learning_rate seed mixed_precision reward_steps "
-    "dropout label_smoothing rarest features start",
+    "warmup_steps dropout label_smoothing rarest features start",
 )
 def train_captioner(**options) -> None:
     """What writes captions by itself: a small transformer, from photos and their captions."""

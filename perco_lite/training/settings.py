@@ -88,14 +88,14 @@ class CaptionerSettings(TrainingSettings):
     """The captioner's decoder, around frozen image features."""
 
     output: Path = Path("out/train/captioner")
-    steps: int = option(3000, "Length of the schedule.")
-    batch_size: int = option(32, "Photos a step, five captions each.", min=1)
-    learning_rate: float = 6e-4
+    steps: int = option(6800, "Length of the schedule.")
+    batch_size: int = option(16, "Photos a step, five captions each.", min=1)
+    learning_rate: float = 8e-4
     warmup_steps: int = 150
     weight_decay: float = 0.05
     checkpoint_minutes: float = 10.0
-    reward_steps: int = option(600, "Last steps: learn from CIDEr of its own captions.", min=0)
-    dropout: float = option(0.2, min=0, max=1)
+    reward_steps: int = option(1300, "Last steps: learn from CIDEr of its own captions.", min=0)
+    dropout: float = option(0.1, min=0, max=1)
     label_smoothing: float = option(0.1, min=0, max=1)
     rarest: int = option(5, "Words seen less often in the captions are never said.", min=1)
     features: str | None = option(

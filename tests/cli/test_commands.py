@@ -43,7 +43,8 @@ OPTIONS = {  # capitals: arguments, by place
     ),
     "train captioner": (
         "--batch-size --data --dropout --features --label-smoothing --learning-rate --minutes "
-        "--mixed-precision --output --rarest --reward-steps --seed --start --steps -o"
+        "--mixed-precision --output --rarest --reward-steps --seed --start --steps --warmup-steps "
+        "-o"
     ),
     "train captions": "--data --output -o",
     "train codec": (
