@@ -175,10 +175,10 @@ class PercoCodec(DiffusionPipeline):
             if len(captions) != len(image):
                 counts = f"{len(captions)} captions for {len(image)} images"
                 raise ValueError(f"got {counts}; pass one for each")
-            return [self.compress(i, c, rate, rounds) for i, c in zip(image, captions, strict=True)]
+            return [self.compress(i, c, rate, rounds) for i, c in zip(image, captions, strict=True)]  # type: ignore[misc]
         indices, size = self.encode(image, rate, rounds)[0].cpu().numpy(), upright_size(image)
-        data = pack(PercoFile(self.rate(rate), *size, caption, indices, self.model_id))
-        warn_of_unheard(self.tokenizer, caption)
+        data = pack(PercoFile(self.rate(rate), *size, caption, indices, self.model_id))  # type: ignore[arg-type]
+        warn_of_unheard(self.tokenizer, caption)  # type: ignore[arg-type]
         return data
 
     def decompress(
@@ -216,7 +216,7 @@ class PercoCodec(DiffusionPipeline):
         """
         single = not isinstance(data, (list, tuple))
         limits = self.model_id, max_pixels, num_inference_steps, sampler  # the id takes a while
-        files = [self._parsed(d, *limits) for d in ([data] if single else data)]
+        files = [self._parsed(d, *limits) for d in ([data] if single else data)]  # type: ignore[arg-type,union-attr]
         seeds = seed if generator is None else generator
         seeds = list(seeds) if isinstance(seeds, (list, tuple)) else [seeds] * len(files)
         if len(seeds) != len(files):
@@ -229,7 +229,7 @@ class PercoCodec(DiffusionPipeline):
             painted = self.paint(condition, texts, rates, *options, anchor, temperature, sampler)
             for i, image in zip(group, painted, strict=True):
                 images[i] = image.crop((0, 0, files[i].width, files[i].height))
-        return images[0] if single else images
+        return images[0] if single else images  # type: ignore[return-value]
 
     __call__ = decompress
 
@@ -287,13 +287,13 @@ class PercoCodec(DiffusionPipeline):
             part = [i for i in range(count) if steps[i] == chosen]
             given = [[one[i] for i in part] for one in (captions, rates, seeds)]
             options = chosen, guidance_scale, anchor, temperature
-            latents = paint_latents(self, condition[part], *given, *options)
+            latents = paint_latents(self, condition[part], *given, *options)  # type: ignore[call-arg,arg-type]
             for i, image in zip(part, self._decode(latents), strict=True):
                 images[i] = image
         self.maybe_free_model_hooks()
-        return images
+        return images  # type: ignore[return-value]
 
     def _decode(self, latents: Tensor) -> list[Image.Image]:
         """One image after the other: a decoder takes more memory than all that comes before."""
         parts = latents.to(self.autoencoder.dtype).split(1)
-        return [tensor_to_image(decode_latents(self.autoencoder, p, self.tiling)) for p in parts]
+        return [tensor_to_image(decode_latents(self.autoencoder, p, self.tiling)) for p in parts]  # type: ignore[misc]

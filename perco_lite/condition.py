@@ -190,6 +190,7 @@ class LocalConditioner(ModelMixin, ConfigMixin):
 
 def regression_loss(condition: Condition, latents: Tensor) -> Tensor:
     """Squared error of the estimate, (), in units of the latents' variance; there must be one."""
+    assert condition.estimate is not None
     return F.mse_loss(condition.estimate.float(), latents.float())
 
 
@@ -199,6 +200,7 @@ def coarse_loss(condition: Condition, latents: Tensor, cell: int = 4) -> Tensor:
     A single code is never quite the colour of a wall or a sky, and equal codes side by side are all
     wrong in the same way. This asks the hyper-encoder to choose neighbours whose mean is right.
     """
+    assert condition.estimate is not None
     error = condition.estimate.float() - latents.float()
     return F.avg_pool2d(error, cell).pow(2).mean()
 

@@ -95,12 +95,12 @@ def list_folder(folder: Path, suffixes: frozenset[str]) -> tuple[list[Path], str
     entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     files = [f for f in entries if f.suffix.lower() in suffixes and (f.is_file() or not f.exists())]
     other = [f for f in entries if f.is_dir() or f.suffix.lower() not in known]
-    other = [f.name + "/" * f.is_dir() for f in other]
-    if not other:
+    names = [f.name + "/" * f.is_dir() for f in other]
+    if not names:
         return files, ""
-    some = ", ".join(printable(name, 80) for name in other[:5])
-    note = f"{folder}: {len(other)} not read: {some}{', …' if len(other) > 5 else ''}"
-    if any(name.lower().endswith((".heic", ".heif")) for name in other):
+    some = ", ".join(printable(name, 80) for name in names[:5])
+    note = f"{folder}: {len(names)} not read: {some}{', …' if len(names) > 5 else ''}"
+    if any(name.lower().endswith((".heic", ".heif")) for name in names):
         note += "; for .heic pip install 'perco_lite[heic]'"
     return files, note
 

@@ -54,7 +54,7 @@ DIGESTS = {  # of published networks, by the names of their files (`digest`)
 # Their layers, in torchvision's order: (channels, kernel, stride, padding) of a convolution with
 # ReLU, the narrow channels of a fire module, or POOL. VGG16, and SqueezeNet 1.1.
 POOL = "pool"
-BACKBONES = {
+BACKBONES: dict[str, list] = {
     "alex": [(64, 11, 4, 2), POOL, (192, 5, 1, 2), POOL, (384, 3, 1, 1)]
     + [(256, 3, 1, 1), (256, 3, 1, 1), POOL],
     "squeeze": [(64, 3, 2), POOL, 16, 16, POOL, 32, 32, POOL, 48, 48, 64, 64],
@@ -174,8 +174,8 @@ class Lpips(nn.Module):
         distance = 0.0
         for head, *pair in zip(self.heads, features, target, strict=True):
             # without the 1e-20 the gradient is not finite where nothing is seen
-            pair = (z.float() for z in pair)
-            a, b = (z / (z.square().sum(1, keepdim=True) + 1e-20).sqrt() for z in pair)
+            exact = (z.float() for z in pair)
+            a, b = (z / (z.square().sum(1, keepdim=True) + 1e-20).sqrt() for z in exact)
             distance = distance + F.conv2d((a - b).square(), head).mean((1, 2, 3))
         return distance
 
@@ -255,7 +255,9 @@ def read_torchmetrics(file: str, sha256: str) -> dict[str, Tensor]:
 
     torchmetrics itself, which takes seconds to import, is not. ValueError for another file.
     """
-    folder = Path(importlib.util.find_spec("torchmetrics").origin).parent / "functional" / "image"
+    spec = importlib.util.find_spec("torchmetrics")
+    assert spec is not None and spec.origin is not None  # it is a requirement
+    folder = Path(spec.origin).parent / "functional" / "image"
     data = (folder / file).read_bytes()
     if not hashlib.sha256(data).hexdigest().startswith(sha256):
         raise ValueError(f"{folder / file} is not the published one; reinstall torchmetrics")

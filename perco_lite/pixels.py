@@ -14,7 +14,7 @@ import io
 import struct
 import warnings
 import zlib
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageCms
@@ -99,7 +99,7 @@ def _load(data: bytes, name: str) -> Image.Image:
     Image.init()  # Image.open knows only the formats that were imported
     white_is_zero = False
     try:
-        image = Image.open(io.BytesIO(data), formats=formats)
+        image: Any = Image.open(io.BytesIO(data), formats=formats)
     except Image.UnidentifiedImageError:  # of 16 bits, big end first: Pillow knows only black is 0
         image = Image.open(io.BytesIO(_black_is_zero(data)), formats=["TIFF"])
         white_is_zero = True
@@ -136,7 +136,7 @@ def _bare_png(data: bytes, kept: tuple[bytes, ...]) -> bytes:
     return b"".join(parts)
 
 
-def _photo_of_tiff(image: Image.Image, data: bytes, name: str) -> Image.Image:
+def _photo_of_tiff(image: Any, data: bytes, name: str) -> Image.Image:
     """The page that is the photo: the first, unless it is marked, or looks, like a thumbnail.
 
     A page of at least four times the first one's pixels is the photo. A DNG has it in a page below
@@ -165,14 +165,14 @@ def _photo_of_tiff(image: Image.Image, data: bytes, name: str) -> Image.Image:
     return image
 
 
-def _is_reduced(page: Image.Image) -> bool:
+def _is_reduced(page: Any) -> bool:
     """Whether a TIFF page says it is a smaller version of another one, or a mask of it."""
     return bool(page.tag_v2.get(_SUBFILE, 0) & 0b101) or page.tag_v2.get(_OLD_SUBFILE) == 2
 
 
 def _page_at(data: bytes, offset: int) -> Image.Image | None:
     """The TIFF page whose directory is at ``offset``, as if it were the first; None if raw."""
-    order = {b"II*\0": "<I", b"MM\0*": ">I"}.get(data[:4])
+    order = {b"II*\0": "<I", b"MM\0*": ">I"}.get(data[:4], "")
     try:
         moved = data[:4] + struct.pack(order, offset) + data[8:]
         return Image.open(io.BytesIO(moved), formats=["TIFF"])
@@ -263,7 +263,7 @@ def _to_srgb(image: Image.Image, profile: bytes, name: str) -> Image.Image:
             moved = np.asarray(ImageCms.applyTransform(cube, transform)).astype(int)
             if np.abs(moved - np.asarray(cube)).max() <= 2:
                 return image.copy()
-        return ImageCms.applyTransform(image, transform)
+        return ImageCms.applyTransform(image, transform) or image
     except Exception as error:  # LittleCMS's own, and what a broken header leads to
         reason = " ".join(str(error).split())[:200]
         warnings.warn(

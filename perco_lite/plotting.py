@@ -114,12 +114,11 @@ def show_photos(
     from IPython.display import Image as Picture
 
     if isinstance(images[0], Image.Image):
-        images, labels = [images], [labels]
-    labels = labels or [()] * len(images)
-    rows = [
-        [Tile(image, text) for image, text in zip(row, list(texts) or [""] * len(row), strict=True)]
-        for row, texts in zip(images, labels, strict=True)
-    ]
+        images, labels = [images], [labels]  # type: ignore
+    rows = []
+    for row, texts in zip(images, labels or [()] * len(images), strict=True):
+        texts = list(texts) or [""] * len(row)  # type: ignore[arg-type]
+        rows.append([Tile(*pair) for pair in zip(row, texts, strict=True)])  # type: ignore
     file, sheet = io.BytesIO(), contact_sheet(rows, tile_width, title, font_size=14)
     sheet.save(file, "JPEG", quality=72)
     return Picture(data=file.getvalue(), format="jpeg")

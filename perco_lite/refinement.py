@@ -47,7 +47,8 @@ def refine(conditioner: LocalConditioner, latents: Tensor, rate: str, rounds: in
         return indices
     error = local_error(latents - estimate, indices.shape[-2:])
     phases = 2 if rounds < 4 else 4
-    turns = _turns(*indices.shape[-2:], phases).to(latents.device)
+    h, w = indices.shape[-2:]
+    turns = _turns(h, w, phases).to(latents.device)
     for number in range(rounds):
         # neighbours must not all answer the same call: they would overshoot together
         pushed = conditioner.encode(latents + coarse(latents - estimate, CELL), rate)

@@ -118,7 +118,7 @@ def denoise(
         inputs = torch.cat([noisy, noisy]) if guided else noisy
         velocity = map_tiles(tiling, look, inputs, condition)
         if guided:
-            velocity = guide(*velocity.chunk(2), guidance_scale)
+            velocity = guide(*velocity.chunk(2), guidance_scale)  # type: ignore[call-arg]
         if estimate is not None and anchor:
             alpha_bar = scheduler.alphas_cumprod[int(timestep)].to(noisy)
             velocity = anchor_velocity(velocity, noisy, alpha_bar, estimate, anchor)
@@ -222,6 +222,7 @@ def paint_latents(
 
     ``steps``: a number, or few steps' timesteps. None: what suits these weights and steps.
     """
+    count = steps if isinstance(steps, int) else len(steps)
     fast = not isinstance(steps, int)
     if anchor is None:  # few steps are trained with neither
         anchor = 0.0 if fast else DEFAULT_ANCHOR
@@ -230,13 +231,13 @@ def paint_latents(
     guidance_scale = codec.config.guidance_scale if guidance_scale is None else guidance_scale
     condition = condition.to(codec._execution_device, codec.unet.dtype)
     shape = codec.autoencoder.config.latent_channels, *condition.shape[-2:]
-    noise = temperature * draw_noise((len(steps), *shape) if fast else shape, seeds)
+    noise = temperature * draw_noise((count, *shape) if fast else shape, seeds)
     embeddings = embed_captions(codec.tokenizer, codec.text_encoder, [*captions, ""])
     rate_ids = [RATES.index(get_rate(name)) for name in rates]
-    inputs = noise.to(condition), condition, embeddings[:-1], embeddings[-1:]
-    inputs = *inputs, torch.tensor(rate_ids, device=condition.device)
+    numbers = torch.tensor(rate_ids, device=condition.device)
+    inputs = noise.to(condition), condition, embeddings[:-1], embeddings[-1:], numbers
     options = steps, guidance_scale, codec.conditioner.estimate(condition), anchor, codec.tiling
-    with codec.progress_bar(total=len(steps) if fast else steps) as bar:
+    with codec.progress_bar(total=count) as bar:
         for step in denoise(codec.unet, codec.scheduler, *inputs, *options):
             latents = step.latents
             bar.update()

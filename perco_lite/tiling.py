@@ -98,9 +98,10 @@ class Tiling:
         grid, tile = GRID // FACTOR, self.tile_pixels // FACTOR
         shared = self.overlap // FACTOR if reach is None else _up(2 * reach, grid)
         if shared >= tile:
+            sees = (reach or 0) * FACTOR
             raise ValueError(
                 f"tile_pixels is {self.tile_pixels}, expected at least "
-                f"{(shared + grid) * FACTOR} for a network that sees {reach * FACTOR} pixels far"
+                f"{(shared + grid) * FACTOR} for a network that sees {sees} pixels far"
             )
         if length <= tile:
             return [Span(0, length)]
@@ -134,7 +135,7 @@ class Tiling:
         float32. Only one tile is worked on at a time. ``reach`` as in ``spans``.
         """
         height, width = (side // zoom_in for side in inputs[0].shape[-2:])
-        joined = None
+        joined: Tensor | None = None
         for down in self.spans(height, reach):
             for right in self.spans(width, reach):
                 part = function(*(x[down.cut(right, zoom_in)] for x in inputs))
@@ -143,6 +144,7 @@ class Tiling:
                     joined = torch.zeros(shape, dtype=torch.float32, device=part.device)
                 weight = down.weights(zoom_out)[:, None] * right.weights(zoom_out)
                 joined[down.cut(right, zoom_out)] += weight.to(part.device) * part
+        assert joined is not None  # there is a tile
         return joined.to(part.dtype)
 
 

@@ -71,6 +71,7 @@ class VectorQuantizer(nn.Module):
         self.project_in = nn.Linear(dim, code_dim)
         self.project_out = nn.Linear(code_dim, dim)
         codebook = _unit(torch.rand(codebook_size, code_dim) * 2 - 1)
+        self.codebook: Tensor
         self.register_buffer("codebook", codebook)
         # Moving averages over training steps: how many vectors chose a code, and their sum.
         self.register_buffer("cluster_size", torch.ones(codebook_size))

@@ -72,8 +72,8 @@ class CodecExplorer:
         self.view = ipywidgets.Image(format="jpeg")
         self.knobs = (self.rate, self.steps, self.guidance, self.seed, self.caption)
         self.box = ipywidgets.VBox([*self.knobs, self.message, self.view])
-        for knob in self.knobs:
-            knob.observe(self._redraw, names="value")
+        for one in self.knobs:
+            one.observe(self._redraw, names="value")
         self._redraw()
 
     def _redraw(self, change=None) -> None:
@@ -84,7 +84,7 @@ class CodecExplorer:
             how = {"num_inference_steps": self.steps.value, "guidance_scale": self.guidance.value}
             # the file is our own, so a photo of any size is painted
             how |= {"seed": self.seed.value, "max_pixels": None}
-            picture = self.codec.decompress(data, **how)
+            picture = self.codec.decompress(data, **how)  # type: ignore[arg-type]
         except ValueError as error:
             if change is None:
                 raise
@@ -92,7 +92,7 @@ class CodecExplorer:
             self.message.value = f"<b>not drawn:</b> {html.escape(str(error))}"
             return
         self.data, self.picture = data, picture
-        self.sheet = draw_sheet(self.image, picture, data)
+        self.sheet = draw_sheet(self.image, picture, data)  # type: ignore[arg-type]
         stream = io.BytesIO()
         self.sheet.save(stream, "JPEG", quality=85)
         self.view.value = stream.getvalue()

@@ -41,6 +41,7 @@ html_static_path = [str(Path(__file__).parent / "static"), str(SOURCE / "_vendor
 html_css_files = ["site.css"]
 html_js_files = [("site.js", {"defer": "defer"}), ("gallery.js", {"defer": "defer"})]
 html_show_sourcelink = False
+html_show_search_summary = False  # it would fetch the pages, which a file:// address cannot
 html_copy_source = True  # the download button
 html_context = {"default_mode": "auto"}
 html_theme_options = {

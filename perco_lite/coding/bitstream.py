@@ -91,16 +91,18 @@ class UnpackedFile(PercoFile):
         model: -log2 of the probability our models gave what was sent, before rounding to bytes;
         actual: on disk, 8 times ``ledger``.
         """
-        actual = {name: 8 * count for name, count in self.ledger.items()}
+        actual: dict[str, float] = {name: 8 * count for name, count in self.ledger.items()}
         indices = self.indices.size * self.rate.bits_per_index
-        nominal = {"header": 0, "caption": 0, "indices": indices}
+        nominal: dict[str, float] = {"header": 0, "caption": 0, "indices": indices}
         if self.caption:
             nominal["caption"] = 8 * zlib_bytes(self.caption)
         model = actual | {"indices": indices}
         if self.method == TABLE:
             model["caption"] = sum(bits for _, bits in caption_costs(self.caption))
         if self.header.prior_coded:
-            shares = find_prior(self.model_id, self.rate.name).walk(self.indices)
+            prior = find_prior(self.model_id, self.rate.name)
+            assert prior is not None  # it was read with it
+            shares = prior.walk(self.indices)
             model["indices"] = sum(math.log2(total / size) for _, size, total in shares)
         kinds = {"nominal": nominal, "model": model, "actual": actual}
         return {part: {kind: of[part] for kind, of in kinds.items()} for part in actual}
@@ -142,7 +144,7 @@ def pack(file: PercoFile, version: int = WRITTEN_VERSION) -> bytes:
     together = _pack_together(file, model_id) if table_coded else None
     prior_coded = together is not None and len(together) < len(payload)
     body = write_header(2, file.rate, width, height, model_id, 0, table_coded, prior_coded)
-    body += together if prior_coded else payload
+    body += together if together is not None and prior_coded else payload
     used = table_coded * caption_table_id(), prior_coded * prior_table_id()
     return body + checksum(body, mixed_id(*used))
 
@@ -211,7 +213,7 @@ def _split(header: Header, body: bytes) -> tuple[int, bytes, bytes]:
     if header.version == 1:
         if header.method == TABLE:  # a method of version 2
             raise damaged("caption method 3, version 1 has 0 to 2")
-        return header.method, body[: len(body) - count], body[len(body) - count :]
+        return header.method or 0, body[: len(body) - count], body[len(body) - count :]
     indices, caption = body[:count], body[count:]
     if header.table_coded:
         return TABLE, caption, indices

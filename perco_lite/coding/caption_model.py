@@ -140,7 +140,8 @@ class CaptionModel:
         def read(sizes: np.ndarray) -> int:
             return decoder.read(np.cumsum(sizes), again)
 
-        style, words, letters, known = read(self.styles), [], 0, False
+        words: list[str] = []
+        style, letters, known = read(self.styles), 0, False
         state = self.by_word.start()
         while symbol := read(self.by_word.shares(state)):
             if len(words) == MAX_WORDS:

@@ -15,6 +15,7 @@ Taught in notebooks 04 and 05.
 import zlib
 from functools import cache
 from importlib import resources
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -90,7 +91,7 @@ def unpack_indices(data: bytes, count: int, codebook_size: int) -> np.ndarray:
     else:
         bits = np.unpackbits(np.frombuffer(data, dtype=np.uint8))
         spare, bits = np.split(bits, [8 * size - count * width])
-        out_of_range = spare.any()
+        out_of_range = bool(spare.any())
         padded = np.zeros((count, 32), dtype=np.uint8)
         padded[:, 32 - width :] = bits.reshape(count, width)
         digits = np.packbits(padded, axis=1).view(">u4").reshape(-1).astype(np.int64)
@@ -201,13 +202,14 @@ _RAW_WINDOW = -15
 
 def deflate(raw: bytes, behind: bytes = b"") -> bytes:
     """Raw deflate at its strongest; it may point back to what is ``behind`` the first byte."""
-    options = {"zdict": behind} if behind else {}
-    deflater = zlib.compressobj(level=9, wbits=_RAW_WINDOW, memLevel=9, **options)
+    options: dict[str, Any] = {"zdict": behind} if behind else {}
+    options |= {"level": 9, "wbits": _RAW_WINDOW, "memLevel": 9}
+    deflater = zlib.compressobj(**options)
     return deflater.compress(raw) + deflater.flush()
 
 
 def _inflate(data: bytes, behind: bytes = b"") -> bytes:
-    options = {"zdict": behind} if behind else {}
+    options: dict[str, Any] = {"zdict": behind} if behind else {}
     inflater = zlib.decompressobj(wbits=_RAW_WINDOW, **options)
     try:
         raw = inflater.decompress(data, MAX_CAPTION_BYTES + 1)  # one more, to notice a longer one

@@ -37,7 +37,7 @@ _MAGIC = 0b10110  # byte 0 = 0xB1 or 0xB2: starts no text in UTF-8, and none of 
 _FIXED = 4  # bytes before the size
 _MIN_BYTES = _FIXED + CHECKSUM_BYTES  # what a prior is sure of takes no byte between them
 
-_SIGNATURES = {
+_SIGNATURES: dict[str, bytes | tuple[bytes, ...]] = {
     "a PNG image": b"\x89PNG",
     "a JPEG image": b"\xff\xd8",
     "a GIF image": b"GIF8",

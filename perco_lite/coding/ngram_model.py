@@ -120,13 +120,13 @@ def count_ngrams(sequences: Iterable[Sequence[int]], size: int, order: int) -> N
     Deterministic: depends on the sequences alone, not on their order. Raises ``ValueError`` for a
     size above 65,536 or no sequence.
     """
-    sequences = [(START, *sequence, END) for sequence in sequences]
-    if size > 1 << 16 or not sequences:
+    whole = [(START, *sequence, END) for sequence in sequences]
+    if size > 1 << 16 or not whole:
         raise ValueError(
-            f"got {len(sequences)} sequences of symbols below {size}, expected some and at most "
+            f"got {len(whole)} sequences of symbols below {size}, expected some and at most "
             "65536: give more text, or a smaller vocabulary"
         )
-    seen = [_count(sequences, length) for length in range(1, order + 1)]
+    seen = [_count(whole, length) for length in range(1, order + 1)]
     levels = []
     for k, counts in enumerate(seen):
         if k + 1 < order:  # Kneser-Ney: in how many contexts, not how often
