@@ -8,8 +8,9 @@ Networks come from ``transformers``: a folder, or a hub id that is in the hub's 
 downloaded unless ``PERCO_LITE_DOWNLOAD=1``; what does not load is a reason, not a figure.
 
 Paper: PerCo, Sec. 4.1 (CLIP score, ViT-B/32; mIoU).
-Differs from the paper: its mIoU rests on a ViT-Adapter; here it is any segmenter of
-``transformers``, by default a small SegFormer, so that figures compare with our own only.
+Differs from the paper: its mIoU rests on a ViT-Adapter; here it is DeepLab (``deeplab``) or any
+segmenter of ``transformers``, by default a small SegFormer, so that figures compare with our own
+only.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,6 +21,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
+from perco_lite.evaluation.metrics.deeplab import DeepLab, load_deeplab
 from perco_lite.evaluation.metrics.intervals import Score, percentiles
 from perco_lite.metrics import Unavailable, first_line
 from perco_lite.perceptual import may_download
@@ -86,8 +88,21 @@ def load_clip(path: str = CLIP) -> ClipScore:
     return clip_score
 
 
-def load_segmenter(path: str = SEGMENTER) -> Segmenter:
-    """Load a segmenter of ``transformers``; ``Unavailable`` where it does not load."""
+def load_segmenter(path: str | None = None) -> Segmenter | DeepLab:
+    """Load a segmenter; ``Unavailable`` where none loads.
+
+    ``path``: a folder or a hub's name, of one of ``transformers``. Default: DeepLab, where it is on
+    this machine, else SEGMENTER.
+    """
+    if path is None:
+        try:
+            return load_deeplab()
+        except Unavailable as error:
+            first = error
+        try:
+            return load_segmenter(SEGMENTER)
+        except Unavailable as error:
+            raise Unavailable(f"{first}. {error}") from error
     parts = _load("mIoU", path, "AutoModelForSemanticSegmentation", "AutoImageProcessor")
     return Segmenter(*parts, path if path == SEGMENTER else f"weights of {path}")
 
