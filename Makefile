@@ -41,7 +41,7 @@ test: .venv/.test ## check the style, then run the tests (all that CI does)
 site: .venv/.site ## build the site of course and code: build/site/html (SITE_ARGS="--photos 1")
 	$(BIN)/python scripts/build_site.py $(SITE_ARGS)
 
-site-check: site ## build the site, then try its links and pages, in a browser if there is one
+site-check: .venv/.test site ## build the site, then try its links and pages, in a browser if there is one
 	$(BIN)/python -m pytest -p no:cacheprovider tests/site
 
 types: .venv/.dev ## check the types of core and coding

@@ -5,6 +5,7 @@ perco claims --table -o data/results/claims        ──► the claims and thei
 perco claims --list                                ──► data/claims.yaml: what would decide each
 """
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -40,6 +41,9 @@ def claims(
     training_photos: Annotated[int, typer.Option(help="Photos to train on.", min=1)] = 400,
     weights: Weights = None,
     device: Device = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="With --table: claims and verdicts in JSON.")
+    ] = False,
 ) -> None:
     """Test the paper's claims on this codec: tables, and a verdict for each claim.
 
@@ -52,7 +56,8 @@ def claims(
         from perco_lite.claims.claim_list import CLAIMS
         from perco_lite.claims.table import judge, markdown
 
-        emit(markdown(judge(output, CLAIMS)))
+        judged = judge(output, CLAIMS)
+        emit(json.dumps([_row(one) for one in judged], indent=1) if as_json else markdown(judged))
         return
     from perco_lite.claims.run import run_experiments
     from perco_lite.claims.workbench import ClaimSettings
@@ -61,6 +66,15 @@ def claims(
     settings = ClaimSettings(photos, crop, steps, seeds, draws, training_steps, training_photos)
     codec = load_codec(weights, device)
     run_experiments(names or [], output, codec, settings, say, weights)
+
+
+def _row(one) -> dict:
+    """A judgement as JSON-ready values; ``value`` and ``interval`` null where nothing decides."""
+    row = {"key": one.claim.key, "claim": one.claim.words, "where": one.claim.where}
+    row |= {"experiment": one.claim.experiment, "ours": one.figure, "verdict": one.verdict}
+    effect = one.effect
+    row |= {"value": effect and effect.value, "interval": effect and list(effect.interval)}
+    return row | {"why": one.why}
 
 
 def _print_list() -> None:

@@ -144,6 +144,13 @@ def _print_table(rows: list[dict]) -> None:
         )
 
 
+def as_table(rows: list[dict]) -> list[dict]:
+    """The rows as JSON-ready values: those of demo.csv, and the names of file and picture."""
+    shown = ("photo", "rate", *FORMATS)
+    paths = ("file", "decoded")
+    return [{n: row[n] for n in shown} | {n: str(row[n]) for n in paths} for row in rows]
+
+
 def _mean(values) -> float | None:
     values = [v for v in values if v is not None]
     return sum(values) / len(values) if values else None

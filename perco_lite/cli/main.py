@@ -12,6 +12,7 @@ import json
 import logging
 import math
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
@@ -242,11 +243,15 @@ def demo(
     ] = 6,
     steps: OwnSteps = None,
     weights: Weights = None,
+    as_json: Json = False,
 ) -> None:
     """Compress the sample photos at every rate, decode them in another process, compare."""
-    from perco_lite.cli.demo import run_demo
+    from perco_lite.cli.demo import as_table, run_demo
 
-    run_demo(output, photos, steps, weights)
+    with redirect_stdout(sys.stderr if as_json else sys.stdout):
+        rows = run_demo(output, photos, steps, weights)
+    if as_json:
+        emit(json.dumps(as_table(rows), indent=1))
 
 
 @app.command()

@@ -74,3 +74,7 @@ def test_the_command(tiny_weights, photos, capsys):
     shown = run(app, ["claims", "--table", "-o", str(photos / "out")])
     assert shown.exit_code == 0 and "at most 0 bytes off" in shown.output
     assert "not measured yet" in shown.output
+    told = json.loads(run(app, ["claims", "--table", "--json", "-o", str(photos / "out")]).output)
+    assert len(told) > 30 and {"key", "claim", "where", "ours", "verdict", "why"} <= set(told[0])
+    measured = [row for row in told if row["verdict"] != "not measured yet"]
+    assert measured and all(row["interval"] is None for row in told if row not in measured)

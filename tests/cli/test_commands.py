@@ -26,7 +26,7 @@ OPTIONS = {  # capitals: arguments, by place
         "--device --dtype --guidance --json --max-pixels --output --sampler --seed --steps "
         "--weights -o FILES"
     ),
-    "demo": "--output --photos --steps --weights -o",
+    "demo": "--json --output --photos --steps --weights -o",
     "download": "--limit --output --source --workers -o PHOTOS",
     "evaluate": (
         "--anchor --batch --captions --codecs --controls --device --folder --guidance --json "

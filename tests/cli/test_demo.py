@@ -1,6 +1,7 @@
 """The demonstration: photos in, files, pictures, a table, a CSV and a contact sheet out."""
 
 import csv
+import json
 
 import numpy as np
 import pytest
@@ -83,6 +84,22 @@ def row_of(path, rate, size):
         "sample": sample,
         "decoded": path,
     }
+
+
+def test_json_goes_where_the_table_went(monkeypatch, capsys, tmp_path):
+    row = {name: 1 for name in demo.FORMATS} | {"photo": "a.png", "rate": "0.0019", "lpips": None}
+
+    def run(*settings):
+        print("the table, for people")
+        return [row | {"file": tmp_path / "a.perco", "decoded": "a.png", "sample": object()}]
+
+    monkeypatch.setattr(demo, "run_demo", run)
+    with pytest.raises(SystemExit):
+        app(["demo", "--json"])
+    out, err = capsys.readouterr()
+    (told,) = json.loads(out)
+    assert told == row | {"file": str(tmp_path / "a.perco"), "decoded": "a.png"}
+    assert err == "the table, for people\n"
 
 
 def test_the_sheet_shows_what_other_formats_reach(tmp_path, monkeypatch):
