@@ -1,5 +1,7 @@
 """scripts/build_site.py: links keep their meaning, notebooks their outputs, tables figures."""
 
+import importlib.util
+
 import pytest
 
 pytest.importorskip("nbformat")
@@ -129,3 +131,32 @@ def test_the_gallery_is_painted_once(load_script, tiny_codec, tmp_path, monkeypa
         assert (folder / one["picture"]).is_file() and (folder / one["avif"]).is_file()
     monkeypatch.setattr(loading, "load_codec", lambda *settings: pytest.fail("painted again"))
     assert gallery.pictures(tmp_path, 1) == (folder, rows)
+
+
+def test_docstrings_become_pages(site):
+    """What autodoc shows: flows as they stand, stars and pipes as such, a link to the notebook."""
+    spec = importlib.util.spec_from_file_location("site_conf", site.ROOT / "docs/site/conf.py")
+    conf = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(conf)
+
+    def rest(text: str) -> str:
+        lines = text.split("\n")
+        conf.as_rest(None, "module", "name", None, None, lines)
+        return "\n".join(lines)
+
+    assert rest("One.\n\n    a ──► b*c\n\nTwo.") == (
+        "One.\n\n.. code-block:: text\n\n        a ──► b*c\n\nTwo."
+    )
+    assert rest("A `*.perco` file of ``Rate``s * 2 | 3") == (
+        r"A ``*.perco`` file of ``Rate``\ s \* 2 \| 3"
+    )
+    assert rest("x\n\nPaper: A.\nDiffers from the paper: b.") == (
+        "x\n\n**Paper:** A.\n\n**Differs from the paper:** b."
+    )
+    assert rest("Args:\n    one: a\n        thing.\n    two: b.") == (
+        "**Args**\n\n- one: a thing.\n- two: b."
+    )
+    page, title = conf.TITLES["03"]
+    assert (
+        rest("Taught in notebook 03.") == f"Taught in notebook :doc:`{title} </notebooks/{page}>`."
+    )
