@@ -27,6 +27,7 @@ MAX_STEPS = 100
 MAX_GUIDANCE = 20
 _SPREAD_TOP = 64  # of 255: drawn white
 Parts = dict[str, object]
+NOTHING = dict.fromkeys(("file", "result", "details", "rivals", "seeds", "damage"), "")
 
 
 class Answers:
@@ -39,7 +40,7 @@ class Answers:
     def take_photo(self, data: bytes | None, full_size: bool = False) -> Parts:
         """The photo as it will be compressed, what was done to it, and a caption."""
         if data is None:
-            return {"about": ""}
+            return NOTHING | {"about": "", "caption": ""}
         photo = read_photo(data, full_size)
         caption = self.describe(photo.image) if self.describe else ""
         return self.show_photo(photo, caption)
@@ -47,7 +48,7 @@ class Answers:
     def show_photo(self, photo: Photo, caption: str) -> Parts:
         """A photo and its caption in the page, and nothing of the last one."""
         shown = {"photo": photo.image, "about": panels.sentence(str(photo)), "caption": caption}
-        return shown | dict.fromkeys(("result", "details", "rivals", "seeds", "damage", "file"), "")
+        return NOTHING | shown
 
     def rate_bytes(self, size: tuple[int, int] | None, caption: str, made: dict[str, int]) -> str:
         """What each rate costs: what was ``made``, else the most it can be for this size."""
@@ -107,6 +108,7 @@ class Answers:
     def rivals(self, data: bytes | None, file: str) -> Iterator[Parts]:
         """The rivals at this file's bytes."""
         if data is None or not file:
+            yield {"rivals": ""}
             return
         photo = read_photo(data, full_size=True).image
         yield {"rivals": panels.progress("AVIF and WebP in the same bytes")}
@@ -115,14 +117,13 @@ class Answers:
 
     def take_file(self, data: bytes | None) -> Parts:
         """A file that was handed in, and what is in it."""
-        parts = dict.fromkeys(("result", "details", "rivals", "seeds", "damage"), "")
         if data is None:
-            return parts | {"file": ""}
+            return NOTHING | {"about_file": ""}
         file = read_file(data, self.painter.model_id)
         caption = f"caption: {file.caption!r}" if file.caption else "no caption"
         about = f"{len(data):,} bytes, {file.width:,}×{file.height:,}, rate {file.rate.name}"
         about = panels.sentence(f"{about}, {caption}")
-        return parts | {"file": encode_file(data), "about_file": about}
+        return NOTHING | {"file": encode_file(data), "about_file": about}
 
     def paint(self, file: str, steps: int, guidance: float, seed: int) -> Iterator[Parts]:
         """Paint a file from itself alone."""

@@ -32,7 +32,13 @@ def connect_events(gr, box: SimpleNamespace, answers: Answers) -> None:
     def compress(photo, caption, rate, *knobs):
         yield from answers.compress(photo, caption, answers.rates[int(rate)], *knobs)
 
-    def paint_photo(start, **options) -> None:
+    def compress_taken(photo, *options):
+        if photo is None:  # it was taken away
+            yield {"status": ""}
+        else:
+            yield from compress(photo, *options)
+
+    def paint_photo(start, compress=compress_taken, **options) -> None:
         """Then AVIF and WebP, for a photo whose file was made."""
         inputs = [box.photo, box.caption, box.rate, *knobs]
         painted = connect(start, compress, inputs, MADE, **options)
@@ -43,7 +49,8 @@ def connect_events(gr, box: SimpleNamespace, answers: Answers) -> None:
     pick = connect([box.tray.pick], _picker(gr, answers), [], TAKEN, queue="none")
     paint_photo([take.success])
     paint_photo([pick.success])
-    paint_photo([box.compress.click, box.caption.submit, box.rate.release], name="compress")
+    pressed = [box.compress.click, box.caption.submit, box.rate.release]
+    paint_photo(pressed, compress, name="compress")
 
     file = [box.file, *knobs]
     take = connect([box.upload.upload], answers.take_file, [box.upload], OPENED, queue="none")

@@ -7,6 +7,7 @@
 A photo and a file live in the page alone and are sent along; what each event does: ``events``.
 """
 
+import abc
 import base64
 import html
 from pathlib import Path
@@ -96,28 +97,31 @@ def _lay_out_experiments(gr, box: SimpleNamespace) -> None:
 
 
 def _photo_box(gr):
-    """Gradio's image box, through which bytes go as they are, and pictures inside the page."""
-    box = gr.Image(
-        sources=["upload", "webcam", "clipboard"],
-        type="filepath",
-        label="A photo: drop, paste, or take one",
-        buttons=["fullscreen"],
-        height=280,
-    )
+    """Gradio's image box, through which bytes go as they are, and pictures inside the page.
 
-    def read(payload) -> bytes | None:
+    Gradio would decode photos with Pillow's defaults, and keep every picture it shows as a file.
+    """
+
+    def read(self, payload) -> bytes | None:
         if payload is None:
             return None
         if payload.url and payload.url.startswith("data:"):
             return base64.b64decode(payload.url.partition(",")[2])
         return Path(payload.path).read_bytes()
 
-    def show(picture: Image.Image | None):
-        return None if picture is None else box.data_model(url=panels.image_uri(picture))
+    def show(self, picture: Image.Image | None):
+        return None if picture is None else self.data_model(url=panels.image_uri(picture))
 
-    # Gradio would decode it with Pillow's defaults, and keep every picture it shows as a file
-    box.preprocess, box.postprocess = read, show
-    return box
+    own = {"preprocess": read, "postprocess": show, "get_block_name": lambda self: "image"}
+    # not by `class`: Gradio's metaclass would write a .pyi beside this file
+    kind = abc.ABCMeta.__new__(type(gr.Image), "PhotoBox", (gr.Image,), own)
+    return kind(
+        sources=["upload", "webcam", "clipboard"],
+        type="filepath",
+        label="A photo: drop, paste, or take one",
+        buttons=["fullscreen"],
+        height=280,
+    )
 
 
 def _tray() -> str:

@@ -74,6 +74,12 @@ def test_taking_a_photo_forgets_the_last_one(answers, photo):
     assert written.take_photo(encoded(photo))["caption"] == "200 wide"
 
 
+def test_a_photo_taken_away_is_gone(answers):
+    gone = answers.take_photo(None)
+    assert gone["file"] == gone["result"] == gone["caption"] == gone["about"] == ""
+    assert "photo" not in gone, "a picture may be on its way from the clipboard"
+
+
 def test_several_seeds_and_where_they_differ(answers, page):
     shown = last(answers.seeds(page["file"], 1, 0, 5, 3))["seeds"]
     assert len(embedded(shown)) == 4 and "seed 7" in shown and "standard deviation" in shown
@@ -119,7 +125,7 @@ def test_rivals_are_their_own_files():
 def test_rivals_of_a_photo(answers, page, photo):
     *_, shown = answers.rivals(encoded(photo), page["file"])
     assert shown["rivals"].count("<figcaption>") == 4
-    assert not list(answers.rivals(None, page["file"])), "of an opened file, there is no photo"
+    assert list(answers.rivals(None, page["file"])) == [{"rivals": ""}], "there is no photo"
 
 
 def test_costs_before_and_after(answers):

@@ -20,7 +20,8 @@ SLOW = 90_000  # ms: machines that also do something else
 @pytest.fixture(scope="module")
 def browser():
     with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        flags = ["--no-sandbox", "--use-fake-device-for-media-stream"]
+        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=flags)
         yield chromium
         chromium.close()
 
@@ -123,6 +124,30 @@ def test_what_goes_wrong_is_a_sentence(visit):
     page.wait_for_selector("text=no image that Pillow knows")
     upload(page, encoded(make_photo()))
     page.wait_for_selector("#result .perco-slider")
+
+
+def test_webcam_and_clipboard(visit):
+    may = ["camera", "clipboard-read", "clipboard-write"]
+    page = visit(permissions=may)
+    page.get_by_label("Capture from camera").click()
+    page.get_by_text("Click to Access Webcam").click()
+    page.wait_for_function("document.querySelector('video')?.videoWidth > 0")
+    page.wait_for_timeout(1000)  # the first frames are empty
+    page.locator("button[aria-label='capture photo']").click()
+    page.wait_for_selector("#result .perco-slider")
+    page = visit(permissions=may)
+    page.evaluate("""async () => {
+        const canvas = Object.assign(document.createElement('canvas'), {width: 90, height: 60});
+        canvas.getContext('2d').fillRect(9, 9, 40, 40);
+        const png = await new Promise(done => canvas.toBlob(done, 'image/png'));
+        await navigator.clipboard.write([new ClipboardItem({'image/png': png})]);
+    }""")
+    page.get_by_label("Paste from clipboard").click()
+    page.wait_for_selector("text=90×60 pixels")
+    page.wait_for_function("document.querySelector('.perco-slider img').naturalWidth == 90")
+    page.get_by_label("Remove Image").or_(page.get_by_label("Clear")).first.click()
+    page.wait_for_selector("#result .perco-slider", state="detached")
+    assert page.get_by_test_id("toast-body").count() == 0
 
 
 def test_a_phone(visit):
