@@ -30,7 +30,7 @@ from perco_lite.files import write_whole
 
 ROOT = Path(__file__).resolve().parents[1]
 CODECS = ",".join(OURS)
-CLASSICAL = ",".join(name for name in DEFAULT_CODECS if name not in OURS)
+CLASSICAL = ",".join(n for n in DEFAULT_CODECS if n not in OURS and not n.endswith("-shrunk"))
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What an evaluation found, per codec and rate: means with intervals, set metrics, deltas.
 
     out.csv ──read row by row──► numbers per (codec, rate) ──► mean, 95 % interval, how many photos
-    pictures, originals ──SetScorer──► FID, KID, patch Fréchet distance
+    pictures, originals ──SetScorer──► FID, KID, mIoU, patch Fréchet distance
     mean curves ──bd_rate, bd_metric──► each codec against one
 
 Of a row, a handful of numbers stays in memory; of a photo, nothing.
@@ -32,7 +32,7 @@ from perco_lite.evaluation.table import MADE_BY, EvaluationFiles, ResultTable
 from perco_lite.loading import device_name
 
 PACKAGES = "perco_lite torch numpy pillow diffusers transformers torchmetrics bjontegaard"
-BD_METRICS = ("psnr", "ms_ssim", "lpips_alex", "lpips_vgg")
+BD_METRICS = ("psnr", "ms_ssim", "lpips_alex", "lpips_vgg", "dists")
 
 
 class Group:
