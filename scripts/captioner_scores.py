@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 
 from perco_lite.captioning import Captioner
-from perco_lite.captioning.captioner import BEAMS
+from perco_lite.captioning.captioner import BEAMS, search
 from perco_lite.captioning.photo_features import squash
 from perco_lite.coding.caption_model import bundled
 from perco_lite.data import find_data
@@ -44,15 +44,16 @@ def main() -> None:
         parser.error("no photos: PERCO_LITE_DATA has no val/; see data/README.md")
     photos = [p for p in read_training_photos(folder) if len(p.captions) > 1][: options.photos]
     captioner = Captioner.from_pretrained(options.captioner)
+    features = see(captioner, photos)
     references = [photo.captions for photo in photos]
     rows = [row("one for all: " + TEMPLATE, [TEMPLATE] * len(photos), references)]
     if options.features:
-        near = nearest(captioner, photos, open_features(options.features))
+        near = nearest(features, open_features(options.features))
         rows.append(row("of the nearest training photo", near, references))
     for beams in (1, BEAMS):
         name = "ours, greedy" if beams == 1 else f"ours, {beams} beams"
-        parts = [photos[i : i + AT_ONCE] for i in range(0, len(photos), AT_ONCE)]
-        lines = [x for part in parts for x in captioner.describe([p.image for p in part], beams)]
+        found = [s for part in features for s in search(captioner.decoder, part, beams)]
+        lines = [captioner.sentence(symbols) for symbols in found]
         rows.append(row(name, lines, references, cpu_seconds=one_by_one(captioner, photos, beams)))
     first = [texts[0] for texts in references]
     rows.append(row("people, against the other four", first, [t[1:] for t in references]))
@@ -87,7 +88,13 @@ def row(writer: str, captions: list[str], references: list[list[str]], **more: f
 
 
 @torch.inference_mode()
-def nearest(captioner: Captioner, photos: list[ShardPhoto], known: CaptionPhotos) -> list[str]:
+def see(captioner: Captioner, photos: list[ShardPhoto]) -> list[torch.Tensor]:
+    """Features (B,49,1280) of the photos, a few at once."""
+    parts = [photos[i : i + AT_ONCE] for i in range(0, len(photos), AT_ONCE)]
+    return [captioner.eyes(squash([photo.image for photo in part])) for part in parts]
+
+
+def nearest(features: list[torch.Tensor], known: CaptionPhotos) -> list[str]:
     """First caption of the training photo with the most alike features, by the cosine of means."""
 
     def mean(features: torch.Tensor) -> torch.Tensor:
@@ -96,9 +103,9 @@ def nearest(captioner: Captioner, photos: list[ShardPhoto], known: CaptionPhotos
     numbers = list(range(len(known.keys)))
     parts = [numbers[i : i + 256] for i in range(0, len(numbers), 256)]
     theirs = torch.cat([mean(known.features(part, [0] * len(part))) for part in parts])
-    best = [(mean(captioner.eyes(squash([p.image]))) @ theirs.T).max(1) for p in photos]
-    print(f"most alike: {max(float(b.values) for b in best):.3f} (cosine of mean features)")
-    return [known.captions[int(b.indices)][0] for b in best]
+    best = (mean(torch.cat(features)) @ theirs.T).max(1)
+    print(f"most alike: {float(best.values.max()):.3f} (cosine of mean features)")
+    return [known.captions[number][0] for number in best.indices.tolist()]
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ Differs from the paper: see the model card; ten megabytes, and no hub.
 """
 
 import json
+import re
 from pathlib import Path
 
 import torch
@@ -50,12 +51,12 @@ class Captioner:
 
     def sentence(self, symbols: list[int]) -> str:
         """Words of symbols, as most captions are written: a capital, a full stop."""
-        text = "".join(self.words[s - FIRST_WORD] for s in symbols if s >= FIRST_WORD).strip()
+        text = tidy("".join(self.words[s - FIRST_WORD] for s in symbols if s >= FIRST_WORD))
         return text[:1].upper() + text[1:] + "." * bool(text)
 
     def symbols(self, caption: str) -> list[int]:
         """Symbols of a caption's words, without its end; 1 for those outside of the vocabulary."""
-        return [self._symbol.get(word, UNKNOWN) for word in split(caption.lower())[1]]
+        return [self._symbol.get(word, UNKNOWN) for word in split(tidy(caption.lower()))[1]]
 
     def to(self, device: str | torch.device) -> "Captioner":
         self.eyes.to(device)
@@ -107,6 +108,11 @@ class Captioner:
         return cls(eyes, decoder, words).to(device)
 
 
+def tidy(text: str) -> str:
+    """One space between words, none before punctuation: many captions come in loose words."""
+    return re.sub(r" (?=[.,;:!?']( |$)|'s\b)", "", " ".join(text.split()))
+
+
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
 
@@ -116,7 +122,8 @@ def search(decoder: CaptionDecoder, features: Tensor, beams: int = BEAMS) -> lis
     """The likeliest symbols for each photo's features (B,49,1280), by beam search, without the end.
 
     Of ``beams`` beginnings each grows by every word, and the best ``beams`` of all these stay; one
-    that has ended stays as it is. In the end, the highest mean log-probability of a word wins.
+    that has ended stays as it is. In the end, the highest mean log-probability of a word wins, of
+    those that have ended, if any.
     """
     count, device = len(features), features.device
     photos = decoder.look(features)
@@ -142,6 +149,7 @@ def search(decoder: CaptionDecoder, features: Tensor, beams: int = BEAMS) -> lis
         ended = ended[rows] | (following[:, 0] == END)
         if ended.all():
             break
+    scores[~ended.view(count, beams)] -= 1e4  # cut short
     lengths = (symbols[:, 1:] != END).sum(1).view(count, beams) + 1
     winners = (scores / lengths).argmax(1) + torch.arange(count, device=device) * beams
     return [[s for s in row if s != END] for row in symbols[winners].tolist()]

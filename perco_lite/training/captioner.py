@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from perco_lite.captioning.captioner import BUNDLED, Captioner, search
+from perco_lite.captioning.captioner import BUNDLED, Captioner, search, tidy
 from perco_lite.captioning.cider import CiderD
 from perco_lite.captioning.decoder import CaptionDecoder
 from perco_lite.captioning.photo_features import (
@@ -179,7 +179,7 @@ def _padded(captions: list[list[int]]) -> Tensor:
 
 def choose_words(captions: list[list[str]], rarest: int) -> list[str]:
     """Words said at least so often, the most frequent first, out of those the coder's table has."""
-    seen = Counter(word for texts in captions for t in texts for word in split(t.lower())[1])
+    seen = Counter(word for texts in captions for t in texts for word in split(tidy(t.lower()))[1])
     cheap = set(bundled().words)
     often = (word for word, n in seen.items() if n >= rarest and word in cheap)
     return sorted(often, key=lambda word: (-seen[word], word))

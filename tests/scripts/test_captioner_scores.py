@@ -56,7 +56,7 @@ def test_the_nearest_photo_is_the_same_photo(photos, captioner, load_script, tmp
     script = load_script("captioner_scores")
     known = cache_features(captioner.eyes, photos / "train", tmp_path / "f")
     measured = list(script.read_training_photos(photos / "val"))[:2]
-    near = script.nearest(captioner, measured, known)
+    near = script.nearest(script.see(captioner, measured), known)
     assert near == ["Number 0 of train.", "Number 1 of train."]
 
 
