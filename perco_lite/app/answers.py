@@ -155,7 +155,7 @@ class Answers:
         seeds = [seed + i for i in range(int(count))]
         for painted in self._paint(parsed, steps, guidance, seeds):
             if isinstance(painted, dict):
-                yield painted
+                yield {"seeds": painted["status"]}
         far = spread(painted)
         figures = [
             panels.picture(image, f"seed {s}", f"seed {s}")
@@ -166,7 +166,7 @@ class Answers:
             f"black is 0, white {_SPREAD_TOP} and more"
         )
         figures.append(panels.picture(panels.heat_map(far, _SPREAD_TOP), label, label))
-        yield {"seeds": panels.gallery(figures), "status": ""}
+        yield {"seeds": panels.gallery(figures)}
 
     def damage(self, file: str, count: int, seed: int) -> Parts:
         """The file with bits flipped, and what a decoder says to that."""

@@ -56,7 +56,7 @@ def connect_events(gr, box: SimpleNamespace, answers: Answers) -> None:
     take = connect([box.upload.upload], answers.take_file, [box.upload], OPENED, queue="none")
     connect([take.success], answers.paint, file, "status result details")
     connect([box.paint.click], answers.paint, file, "status result details", name="paint")
-    connect([box.more.click], answers.seeds, [*file, box.count], "status seeds", name="seeds")
+    connect([box.more.click], answers.seeds, [*file, box.count], "seeds", name="seeds")
     flip = [box.file, box.bits, box.which]
     connect([box.flip.click], answers.damage, flip, "damage", queue="none", name="damage")
 
