@@ -90,7 +90,7 @@ def short_errors(notebook: nbformat.NotebookNode) -> None:
 
 
 def describe_figures(notebook: nbformat.NotebookNode) -> None:
-    """Give every stored picture its cell's ``alt`` text, as nbconvert and JupyterLab read it."""
+    """Give every stored picture its cell's ``alt`` text, where IPython's own would be."""
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             for kind in output.get("data", {}):

@@ -14,7 +14,15 @@ import pytest
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from course import blank, repository, short_errors, title, with_address, with_links  # noqa: E402
+from course import (  # noqa: E402
+    blank,
+    describe_figures,
+    repository,
+    short_errors,
+    title,
+    with_address,
+    with_links,
+)
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 HEADINGS = ["You will", "Set-up", "By hand", "The module", "See it", "What it costs"]
@@ -108,7 +116,7 @@ def test_readers_see_no_short_run(path):
 
 @each_notebook
 def test_figures_are_told_to_who_cannot_see_them(path):
-    """Each stored picture has the ``alt`` text of its cell, where nbconvert and JupyterLab look."""
+    """Each stored picture has the ``alt`` text of its cell, where IPython's own ``alt`` puts it."""
     if int(path.stem[:2]) > 12:
         pytest.skip("its figures are drawn anew with the evidence")
     for number, cell in enumerate(cells(path, "code")):
@@ -245,6 +253,32 @@ def test_blank_versions_have_no_solutions():
     assert only.source == "## Exercises\n\n1. Try."
     with pytest.raises(ValueError, match="Solutions"):
         blank(new.new_notebook(cells=[new.new_code_cell("1")]))
+
+
+def test_links_follow_the_files(tmp_path):
+    new = nbformat.v4
+    badge = "[![Open in Colab](x)](y)"
+    for name, heading in (("00_a", "0 · A"), ("01_b", "1 · B"), ("03_c", "3 · C")):
+        cells = [new.new_markdown_cell(f"# {heading}\n\n{badge}\n\nWhy?")]
+        cells += [new.new_markdown_cell("**Next:** [9 · Old](09_old.ipynb), and more")]
+        nbformat.write(new.new_notebook(cells=cells), tmp_path / f"{name}.ipynb")
+    path = tmp_path / "01_b.ipynb"
+    once = with_links(read(path), path)
+    line = "*Previous:* [0 · A](00_a.ipynb) · [Contents](00_start_here.ipynb#The-map-of-the-course)"
+    assert f"{badge}\n\n{line} · *Next:* [3 · C](03_c.ipynb)\n\nWhy?" in once.cells[0].source
+    assert once.cells[1].source == "**Next:** [3 · C](03_c.ipynb), and more"
+    assert with_links(nbformat.from_dict(once), path) == once, "again: nothing changes"
+    last = with_links(read(tmp_path / "03_c.ipynb"), tmp_path / "03_c.ipynb")
+    assert "*Next:*" not in last.cells[0].source and "09_old" in last.cells[1].source
+
+
+def test_a_figure_gets_its_words():
+    new = nbformat.v4
+    picture = new.new_output("display_data", {"image/png": "x", "text/plain": "y"})
+    cell = new.new_code_cell("plot()", outputs=[picture], metadata={"alt": "A line that rises."})
+    notebook = new.new_notebook(cells=[cell, new.new_code_cell("1", outputs=[])])
+    describe_figures(notebook)
+    assert picture.metadata == {"image/png": {"alt": "A line that rises."}}
 
 
 def test_stored_errors_are_short():
