@@ -133,10 +133,10 @@ def search(decoder: CaptionDecoder, features: Tensor, beams: int = BEAMS) -> lis
     symbols = torch.full((count * beams, 1), END, device=device)
     ended = torch.zeros(count * beams, dtype=torch.bool, device=device)
     before = None
-    for _ in range(decoder.longest):
+    for step in range(decoder.longest):
         following, before = decoder(photos, symbols[:, -1:], before)
         steps = decoder.score(following[:, -1]).float()
-        steps[:, UNKNOWN] = -torch.inf
+        steps[:, [UNKNOWN, END] if step == 0 else UNKNOWN] = -torch.inf  # a word, at least
         steps = steps.log_softmax(-1)
         steps[ended] = -torch.inf
         steps[ended, END] = 0

@@ -53,7 +53,7 @@ def log_share(decoder, features, words) -> float:
     """Mean log-probability of a word of a sentence that has its end, all computed at once."""
     symbols = torch.tensor([[0, *words]])
     scores = decoder.score(decoder(decoder.look(features), symbols[:, :-1])[0])
-    scores[..., 1] = -torch.inf
+    scores[..., 1] = scores[:, 0, 0] = -torch.inf
     shares = scores.log_softmax(-1).gather(2, symbols[:, 1:, None])
     return shares.mean().item()
 
@@ -63,7 +63,7 @@ def test_wide_search_finds_the_best_of_all_short_sentences(captioner, features):
     decoder = captioner.decoder
     decoder.longest = 3
     decoder.bias.data[0] = 1.5  # ends are likely
-    inner = [p for n in range(3) for p in itertools.product(range(2, 8), repeat=n)]
+    inner = [p for n in (1, 2) for p in itertools.product(range(2, 8), repeat=n)]
     found = search(decoder, features, beams=60)
     for number, words in enumerate(found):
         one = features[number : number + 1]
@@ -77,7 +77,7 @@ def test_greedy_takes_the_likeliest_word_each_time(captioner, features):
     for _ in range(captioner.decoder.longest):
         following, _ = captioner.decoder(photos, torch.tensor([said]))
         scores = captioner.decoder.score(following[0, -1])
-        scores[1] = -torch.inf
+        scores[[0, 1] if len(said) == 1 else 1] = -torch.inf
         said.append(int(scores.argmax()))
         if said[-1] == 0:
             break
