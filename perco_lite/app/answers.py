@@ -11,6 +11,7 @@ import base64
 import binascii
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 from PIL import Image
 
@@ -35,6 +36,7 @@ class Answers:
 
     def __init__(self, painter: Painter, describe: Callable[[Image.Image], str] | None = None):
         self.painter, self.describe = painter, describe
+        self._writer = ThreadPoolExecutor(1, "writer")
         self.rates = painter.codec.rates
 
     def take_photo(self, data: bytes | None, full_size: bool = False) -> Parts:
@@ -42,7 +44,9 @@ class Answers:
         if data is None:
             return NOTHING | {"about": "", "caption": ""}
         photo = read_photo(data, full_size)
-        caption = self.describe(photo.image) if self.describe else ""
+        caption = ""
+        if self.describe:
+            caption = self._writer.submit(self.describe, photo.image).result()
         return self.show_photo(photo, caption)
 
     def show_photo(self, photo: Photo, caption: str) -> Parts:

@@ -20,7 +20,7 @@ from PIL import Image
 
 from perco_lite.captions import warn_of_unheard
 from perco_lite.codec import PercoCodec
-from perco_lite.coding.bitstream import PercoFile
+from perco_lite.coding.bitstream import PercoFile, unpack
 from perco_lite.files import MAX_PAINTED
 
 AT_ONCE = 2  # visitors whose pictures are painted at the same time; the others queue
@@ -48,6 +48,13 @@ class Painter:
         self.model_id = codec.model_id
         self._threads = ThreadPoolExecutor(AT_ONCE, "painter")
         self._warnings = threading.Lock()
+
+    def warm_up(self) -> None:
+        """Paint a picture nobody sees, so that the first visitor does not wait for imports."""
+        grey = Image.new("RGB", (64, 64), "grey")
+        file = unpack(self.compress(grey, "", self.codec.rates[0]))
+        for _ in self.paint(file, 1, None, [0]):
+            pass
 
     def compress(self, image: Image.Image, caption: str, rate: str) -> bytes:
         """As ``PercoCodec.compress``, on a thread for that."""

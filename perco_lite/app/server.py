@@ -68,6 +68,7 @@ def serve(
         os.environ |= {"GRADIO_RUN_HISTORY": "False", "DO_NOT_TRACK": "1"}
         warnings.simplefilter("ignore")  # they would quote captions of visitors
         painter = Painter(codec, **({} if max_pixels is None else {"max_pixels": max_pixels}))
+        painter.warm_up()
         page = build_page(Answers(painter, describe))
         try:
             _, address, _ = page.launch(

@@ -71,7 +71,8 @@ def test_a_photo_a_file_and_the_picture_again(visit, tiny_codec, tmp_path):
         page.get_by_text("save the file").click()
     assert saving.value.suggested_filename == "photo.perco"
     data = saving.value.path().read_bytes()
-    assert data == tiny_codec.compress(photo)
+    caption = page.get_by_label("Caption").input_value()  # a captioner's, where there is one
+    assert data == tiny_codec.compress(photo, caption)
     with page.expect_download() as saving:
         page.get_by_text("save the picture").click()
     assert saving.value.path().read_bytes().startswith(b"\x89PNG")
