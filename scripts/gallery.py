@@ -37,8 +37,9 @@ KEPT = {"format": "webp", "quality": 88, "method": 4}  # how the site shows pict
 def key() -> str:
     """Of what makes the pictures: weights with their settings, file format, this script."""
     files = [*sorted(BUNDLED.rglob("*.safetensors")), *sorted(BUNDLED.rglob("*.json"))]
-    files.append(Path(__file__))
-    text = b"".join(file.read_bytes() for file in files) + bytes([WRITTEN_VERSION])
+    files = [file for file in files if "captioner" not in file.parts]  # captions are people's
+    text = b"".join(file.read_bytes() for file in (*files, Path(__file__)))
+    text += bytes([WRITTEN_VERSION])
     return hashlib.sha256(text).hexdigest()[:16]
 
 
