@@ -17,6 +17,7 @@ Taught in notebook 08.
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -79,8 +80,11 @@ class RateBranch(nn.Module):
         decoder_width: int,
         extra_channels: int,
         quantizer: dict,
+        residual: bool = False,
     ):
         super().__init__()
+        if residual:  # of the estimate's error, in units of the latents' variance
+            self.register_buffer("variance", torch.tensor(0.3))
         self.hyper_encoder = HyperEncoder(rate.stride, latent_channels, width, features)
         self.quantizer = VectorQuantizer(features, rate.codebook_size, code_dim, **quantizer)
         if decoder_width:
@@ -95,7 +99,8 @@ class LocalConditioner(ModelMixin, ConfigMixin):
     """The hyper-encoders, codebooks and condition decoders of all rates a model serves.
 
     ``width=192, features=320, decoder_width=0`` are the paper's sizes; ``extra_channels`` counts
-    only with a decoder. ``quantizer_*`` as in VectorQuantizer.
+    only with a decoder, and so does ``residual``: the U-Net then adds to what the estimate already
+    says (``unet.linear_velocity``). ``quantizer_*`` as in VectorQuantizer.
     """
 
     @register_to_config
@@ -110,6 +115,7 @@ class LocalConditioner(ModelMixin, ConfigMixin):
         extra_channels: int = 12,
         quantizer_decay: float = 0.9,
         quantizer_init: str = "data",
+        residual: bool = False,
     ):
         super().__init__()
         self.branches = nn.ModuleDict()
@@ -123,6 +129,7 @@ class LocalConditioner(ModelMixin, ConfigMixin):
                 decoder_width,
                 extra_channels,
                 {"decay": quantizer_decay, "init": quantizer_init},
+                residual and decoder_width > 0,
             )
 
     @property
@@ -138,6 +145,22 @@ class LocalConditioner(ModelMixin, ConfigMixin):
         Nearest upsampling estimates nothing: its channels mean what the U-Net makes of them.
         """
         return condition[:, : self.config.latent_channels] if self.config.decoder_width else None
+
+    def prior(self, condition: Tensor, rates: Sequence[str]) -> tuple[Tensor | None, Tensor | None]:
+        """Estimates (B,4,h',w') and the variances (B,) of their errors; None for what there is not.
+
+        Variances are there for weights whose U-Net adds to the estimate (``residual``).
+        """
+        branches = [self.branch(rate) for rate in rates]
+        known = all(hasattr(branch, "variance") for branch in branches)
+        variances = torch.stack([b.variance for b in branches]).to(condition) if known else None
+        return self.estimate(condition), variances
+
+    def track_error(self, rate: str, error: Tensor) -> None:
+        """Average a rate's squared error of the estimate over a training, for ``prior``."""
+        branch = self.branch(rate)
+        if self.training and hasattr(branch, "variance"):
+            branch.variance.lerp_(error.detach().to(branch.variance), 0.01)
 
     def branch(self, rate: str) -> RateBranch:
         """Modules of one rate; ValueError names the rates these weights serve."""

@@ -19,7 +19,7 @@ from perco_lite.captions import build_text_encoder
 from perco_lite.codec import BUNDLED, PercoCodec
 from perco_lite.condition import LocalConditioner
 from perco_lite.files import check_weights, explain, is_hub_id
-from perco_lite.unet import build_scheduler, build_unet
+from perco_lite.unet import build_scheduler, build_unet, start_silent
 
 SAMPLERS = ("fast", "paper", "ddim", "dpm++")  # "paper" is "ddim" by the name of its place
 DTYPES = ("float32", "bfloat16", "float16")
@@ -84,6 +84,8 @@ def build_codec(
     local = LocalConditioner(**(conditioner or {}))
     text = build_text_encoder(len(tokenizer), **(text_encoder or {}))
     denoiser = build_unet(local.channels, text.config.hidden_size, **(unet or {}))
+    if local.config.residual:
+        start_silent(denoiser)
     return PercoCodec(autoencoder, local, denoiser, text, tokenizer, build_scheduler())
 
 

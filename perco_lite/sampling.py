@@ -32,7 +32,7 @@ from perco_lite.captions import embed_captions
 from perco_lite.condition import coarse
 from perco_lite.rates import RATES, get_rate
 from perco_lite.tiling import Tiling, map_tiles
-from perco_lite.unet import predict_velocity, split_velocity
+from perco_lite.unet import add_linear, predict_velocity, split_velocity
 
 DEFAULT_STEPS = 20  # of the paper's loop
 DEFAULT_ANCHOR = 1.0  # of the loop; 0 = off, as in the paper
@@ -88,6 +88,7 @@ def denoise(
     estimate: Tensor | None = None,
     anchor: float = 0.0,
     tiling: Tiling | None = None,
+    variance: Tensor | None = None,
 ) -> Iterator[Step]:
     """Yield the state after every step; the last one's ``latents`` are the result.
 
@@ -106,6 +107,7 @@ def denoise(
     #   guidance_scale ≠ 1   two U-Net passes instead of one: with the caption, and with ""
     #   estimate, anchor     means over 32 pixels pulled to the estimate's (B,4,h',w'), 0 … 1
     #   tiling               where it applies, the U-Net sees a tile at a time; all else is whole
+    #   variance             of the estimate's errors (B,): the U-Net adds to what it says
     guided = guidance_scale != 1
     if guided:
         condition, rate_ids = torch.cat([condition] * 2), torch.cat([rate_ids] * 2)
@@ -119,8 +121,9 @@ def denoise(
         velocity = map_tiles(tiling, look, inputs, condition)
         if guided:
             velocity = guide(*velocity.chunk(2), guidance_scale)  # type: ignore[call-arg]
+        alpha_bar = scheduler.alphas_cumprod[int(timestep)].to(noisy)
+        velocity = add_linear(velocity, noisy, alpha_bar, estimate, variance)
         if estimate is not None and anchor:
-            alpha_bar = scheduler.alphas_cumprod[int(timestep)].to(noisy)
             velocity = anchor_velocity(velocity, noisy, alpha_bar, estimate, anchor)
         return velocity
 
@@ -236,7 +239,8 @@ def paint_latents(
     rate_ids = [RATES.index(get_rate(name)) for name in rates]
     numbers = torch.tensor(rate_ids, device=condition.device)
     inputs = noise.to(condition), condition, embeddings[:-1], embeddings[-1:], numbers
-    options = steps, guidance_scale, codec.conditioner.estimate(condition), anchor, codec.tiling
+    estimate, variance = codec.conditioner.prior(condition, rates)
+    options = steps, guidance_scale, estimate, anchor, codec.tiling, variance
     with codec.progress_bar(total=count) as bar:
         for step in denoise(codec.unet, codec.scheduler, *inputs, *options):
             latents = step.latents

@@ -62,6 +62,12 @@ def build_unet(
     return unet
 
 
+def start_silent(unet: UNet2DConditionModel) -> None:
+    """Let a U-Net say nothing at first, in place, where it adds to ``linear_velocity``."""
+    torch.nn.init.zeros_(unet.conv_out.weight)
+    torch.nn.init.zeros_(unet.conv_out.bias)
+
+
 def build_scheduler() -> DDIMScheduler:
     """Stable Diffusion's noise schedule with v-prediction and zero-terminal SNR."""
     return DDIMScheduler(
@@ -137,6 +143,8 @@ def velocity_losses(
     if isinstance(seed, int):
         seed = torch.Generator().manual_seed(seed)
     unet, count, timesteps = codec.unet, len(levels), torch.tensor(levels)
+    prior = codec.conditioner.prior(condition, [rate])
+    alpha_bar = codec.scheduler.alphas_cumprod[timesteps].to(latents)
     noise = torch.randn((count, *latents.shape[1:]), generator=seed).to(latents)
     many = latents.expand_as(noise)
     noisy = codec.scheduler.add_noise(many, noise, timesteps)
@@ -146,8 +154,38 @@ def velocity_losses(
     for text in embed_captions(codec.tokenizer, codec.text_encoder, list(texts)):
         text, same = text.expand(count, -1, -1), condition.expand(count, -1, -1, -1)
         velocity = predict_velocity(unet, noisy, timesteps.to(noisy.device), same, text, rates)
+        velocity = add_linear(velocity, noisy, alpha_bar, *prior)
         losses.append(F.mse_loss(velocity, target).item())
     return losses
+
+
+def linear_velocity(noisy: Tensor, alpha_bar: Tensor, estimate: Tensor, variance: Tensor) -> Tensor:
+    """Velocity (B,4,h',w') of the best linear denoiser around an estimate of the clean latents.
+
+    If these are the estimate (B,4,h',w') plus independent errors of a ``variance`` (B,), the best
+    guess of them is the estimate, and the more of ``noisy - √ᾱ estimate`` the less noise there is.
+    What a U-Net adds to it is all that it has to learn: the estimate need not pass through it, and
+    a small one answers better. After the preconditioning of Karras et al. (2022), whose estimate
+    is zero. ``alpha_bar``: () or (B,).
+    """
+    alpha_bar, variance = alpha_bar.reshape(-1, 1, 1, 1), variance.reshape(-1, 1, 1, 1)
+    alpha, sigma = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+    away = (noisy - alpha * estimate) / (alpha_bar * variance + 1 - alpha_bar)
+    clean, noise = estimate + alpha * variance * away, sigma * away
+    return alpha * noise - sigma * clean
+
+
+def add_linear(
+    velocity: Tensor,
+    noisy: Tensor,
+    alpha_bar: Tensor,
+    estimate: Tensor | None,
+    variance: Tensor | None,
+) -> Tensor:
+    """A U-Net's output plus ``linear_velocity``; alone for weights that have no ``variance``."""
+    if variance is None:
+        return velocity
+    return velocity + linear_velocity(noisy, alpha_bar, estimate, variance)
 
 
 def split_velocity(noisy: Tensor, velocity: Tensor, alpha_bar: Tensor) -> tuple[Tensor, Tensor]:

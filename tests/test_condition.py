@@ -168,3 +168,24 @@ def test_a_smaller_type_does_not_blur_what_an_index_means(tiny_weights):
     assert torch.equal(codec.conditioner.branch("0.0098").quantizer.codebook, codes.half())
     blurred = PercoCodec.from_pretrained(tiny_weights, torch_dtype=torch.bfloat16)
     assert blurred.conditioner.dtype == torch.bfloat16 and blurred.model_id == expected
+
+
+def test_the_error_of_the_estimate_is_tracked_saved_and_told_by_rate(tmp_path):
+    conditioner = LocalConditioner(("0.0019", "0.1250"), width=8, features=8, residual=True)
+    conditioner.train()
+    for _ in range(500):
+        conditioner.track_error("0.1250", torch.tensor(0.05))
+    conditioner.eval().track_error("0.1250", torch.tensor(9.0))
+    conditioner.save_pretrained(tmp_path)
+    loaded = LocalConditioner.from_pretrained(tmp_path)
+    condition = torch.randn(3, loaded.channels, 2, 2)
+    estimate, variance = loaded.prior(condition, ["0.1250", "0.0019", "0.1250"])
+    torch.testing.assert_close(variance, torch.tensor([0.05, 0.3, 0.05]), atol=0.01, rtol=0)
+    assert (estimate == condition[:, :4]).all()
+
+
+@pytest.mark.parametrize("options", [{}, {"residual": True, "decoder_width": 0}])
+def test_without_an_estimate_or_its_error_there_is_no_prior(options):
+    conditioner = LocalConditioner(("0.0019",), width=8, features=8, **options)
+    conditioner.train().track_error("0.0019", torch.tensor(0.1))
+    assert conditioner.prior(torch.randn(1, conditioner.channels, 2, 2), ["0.0019"])[1] is None

@@ -147,3 +147,24 @@ def test_the_command_chooses_too(perco, fast_weights, tmp_path):
     assert perco("decompress", file, "--sampler", "paper", "--steps", 2, *weights)[0] == 0
     facts = json.loads(perco("info", "--json", *weights)[1])
     assert facts["steps"].startswith("0.0019: fast, 2, 0.0098: paper, 20")
+
+
+def test_a_silent_u_net_paints_the_estimate_at_every_step():
+    """With residual weights that have learned nothing yet, at pure noise nothing else is known."""
+    from perco_lite.coding.bitstream import unpack
+    from perco_lite.condition import LocalConditioner
+    from perco_lite.unet import start_silent
+
+    codec = build_telling_codec()
+    sizes = {n: v for n, v in codec.conditioner.config.items() if not n.startswith("_")}
+    residual = LocalConditioner(**sizes | {"residual": True})
+    residual.load_state_dict(codec.conditioner.state_dict(), strict=False)
+    codec.register_modules(conditioner=residual.eval())
+    start_silent(codec.unet)
+    codec.register_to_config(few_steps={"0.0313": [999]})
+    codec.set_progress_bar_config(disable=True)
+    file = codec.compress(make_photo(64, 64), "", "0.0313")
+    estimate = pixels(codec.estimate(unpack(file)))
+    assert abs(pixels(codec.decompress(file)) - estimate).max() <= 1
+    many = pixels(codec.decompress(file, sampler="paper", anchor=0.0))
+    assert (many != estimate).any(), "the loop adds errors of the variance it was told of"

@@ -8,7 +8,14 @@ from diffusers import DDIMScheduler
 
 from perco_lite.condition import LocalConditioner
 from perco_lite.rates import RATES
-from perco_lite.unet import build_scheduler, build_unet, predict_velocity, split_velocity
+from perco_lite.unet import (
+    add_linear,
+    build_scheduler,
+    build_unet,
+    linear_velocity,
+    predict_velocity,
+    split_velocity,
+)
 
 
 @pytest.fixture(scope="module")
@@ -171,3 +178,35 @@ def test_velocity_is_diffusers_own():
     for item, t in enumerate(timestep.tolist()):
         step = scheduler.step(velocity[item], t, noisy[item])
         torch.testing.assert_close(step.pred_original_sample, x0[item], atol=1e-5, rtol=1e-5)
+
+
+# --- what the estimate already says ---
+
+
+@pytest.mark.parametrize("variance", [0.02, 0.5])
+@pytest.mark.parametrize("timestep", [999, 700, 200, 0])
+def test_no_linear_denoiser_around_the_estimate_is_better(timestep, variance):
+    """Against least squares on a world where it is exactly so."""
+    draw = torch.Generator().manual_seed(0)
+    estimate = torch.randn(1, 4, 200, 200, generator=draw)
+    clean = estimate + variance**0.5 * torch.randn(1, 4, 200, 200, generator=draw)
+    noise = torch.randn(1, 4, 200, 200, generator=draw)
+    alpha_bar = build_scheduler().alphas_cumprod[timestep]
+    noisy = alpha_bar.sqrt() * clean + (1 - alpha_bar).sqrt() * noise
+    target = alpha_bar.sqrt() * noise - (1 - alpha_bar).sqrt() * clean
+    ours = linear_velocity(noisy, alpha_bar, estimate, torch.tensor([variance]))
+    known = torch.stack([noisy.flatten(), estimate.flatten()], 1)
+    best = known @ torch.linalg.lstsq(known, target.flatten()[:, None]).solution
+    error, least = (ours - target).pow(2).mean(), (best[:, 0] - target.flatten()).pow(2).mean()
+    assert error <= 1.001 * least + 1e-6
+
+
+def test_at_pure_noise_it_is_the_estimate():
+    noisy, estimate = torch.randn(2, 2, 4, 3, 3, generator=torch.Generator().manual_seed(0))
+    velocity = linear_velocity(noisy, torch.tensor(0.0), estimate, torch.tensor([0.3, 0.1]))
+    torch.testing.assert_close(velocity, -estimate)
+
+
+def test_weights_without_a_variance_say_all_themselves():
+    velocity = torch.randn(1, 4, 2, 2)
+    assert add_linear(velocity, velocity, torch.tensor(0.5), velocity, None) is velocity

@@ -34,13 +34,14 @@ from perco_lite.perceptual import PerceptualDistance
 from perco_lite.plotting import Tile, contact_sheet
 from perco_lite.rates import RATES, RatePoint, get_rate
 from perco_lite.training.autoencoder import load_autoencoder, squeezenet_file
+from perco_lite.training.checkpoint import adopt_weights
 from perco_lite.training.latents import LatentStore, cache_latents
 from perco_lite.training.loop import train
 from perco_lite.training.photos import PhotoStore
 from perco_lite.training.settings import LiteCodecSettings
 from perco_lite.training.shards import find_training_data
 from perco_lite.training.text_encoder import learn_tokenizer
-from perco_lite.unet import predict_velocity, split_velocity
+from perco_lite.unet import add_linear, predict_velocity, split_velocity, start_silent
 
 PERCEPTUAL_FROM = 0.05  # bits per pixel; as in the paper
 COARSE_WEIGHT = 2.0
@@ -110,6 +111,7 @@ class CodecLoss(nn.Module):
         if condition.estimate is not None:  # the paper's condition estimates nothing
             losses["regression"] = regression_loss(condition, latents)
             losses["coarse"] = coarse_loss(condition, latents)
+            self.conditioner.track_error(point.name, losses["regression"])
         loss = self.regression_weight * (losses["regression"] + COARSE_WEIGHT * losses["coarse"])
         losses["velocity"] = torch.zeros_like(loss)
         if self.perceptual is not None:  # at every step: the columns of the log are fixed
@@ -131,9 +133,11 @@ class CodecLoss(nn.Module):
         text = embed(self.text_encoder, torch.where(dropped, self.empty_ids, token_ids))
         rate_ids = torch.full((len(latents),), RATES.index(rate), device=latents.device)
         velocity = predict_velocity(self.unet, noisy, timestep, condition, text, rate_ids)
+        alpha_bar = self.alphas_cumprod[timestep]
+        prior = self.conditioner.prior(condition, [rate.name])
+        velocity = add_linear(velocity, noisy, alpha_bar, *prior)
         losses = {"velocity": F.mse_loss(velocity.float(), target)}
         if self.perceptual is not None and rate.bits_per_pixel > PERCEPTUAL_FROM:
-            alpha_bar = self.alphas_cumprod[timestep]
             clean, _ = split_velocity(noisy, velocity.float(), alpha_bar.view(-1, 1, 1, 1))
             with torch.no_grad():
                 photo = self.autoencoder.decode(latents)
@@ -226,7 +230,8 @@ def train_codec_recipe(data: str | Path | None, autoencoder: Path, output: Path,
     tokenizer = (
         AutoTokenizer.from_pretrained(text / "tokenizer") if text else learn_tokenizer(data, store)
     )
-    codec = build_codec(frozen, tokenizer, {"rates": tuple(settings.rates.split(","))})
+    sizes = {"rates": tuple(settings.rates.split(",")), "residual": settings.residual}
+    codec = build_codec(frozen, tokenizer, sizes)
     if settings.start:
         _go_on(codec, settings.start)
     if text:
@@ -255,15 +260,10 @@ def _go_on(codec: PercoCodec, start: Path) -> None:
         old = kind.from_pretrained(start, subfolder=part, torch_dtype=torch.float32)
         names = adopt_weights(getattr(codec, part), old)
         print(f"{part}: {len(names)} tensors start anew: {', '.join(names) or 'none'}")
-
-
-def adopt_weights(module: nn.Module, source: nn.Module) -> list[str]:
-    """Copy the tensors that two modules have in common, by name and shape; names of the others."""
-    theirs = source.state_dict()
-    ours = module.state_dict()
-    fresh = [n for n, v in ours.items() if n not in theirs or theirs[n].shape != v.shape]
-    module.load_state_dict({n: v for n, v in theirs.items() if n in ours and n not in fresh}, False)
-    return fresh
+        if part == "conditioner":
+            same = old.config.get("residual", False) == codec.conditioner.config.residual
+    if not same:
+        start_silent(codec.unet)  # what it said before would mean something else now
 
 
 def preview_sheet(codec: PercoCodec, path: Path, samples: list[Sample] | None = None) -> None:

@@ -131,6 +131,7 @@ class LiteCodecSettings(CodecSettings):
     text: Path | None = option(None, "Weights of `perco train text`.")
     start: Path | None = option(None, "A codec to go on from.")
     freeze_codes: bool = option(False, "Leave hyper-encoders and codebooks as they are.")
+    residual: bool = option(True, "The U-Net adds to what the bits' estimate says.")
     conditioner_warmup_steps: int = option(
         600, "First steps: hyper-encoders and codebooks, without the U-Net."
     )
