@@ -46,7 +46,7 @@ def connect_events(gr, box: SimpleNamespace, answers: Answers) -> None:
 
     photo = [box.photo, box.full_size]
     take = connect([box.photo.input], answers.take_photo, photo, TAKEN, queue="none")
-    pick = connect([box.tray.pick], _picker(gr, answers), [], TAKEN, queue="none")
+    pick = connect([box.tray.click], _picker(gr, answers), [], TAKEN, queue="none")
     paint_photo([take.success])
     paint_photo([pick.success])
     pressed = [box.compress.click, box.caption.submit, box.rate.release]
@@ -89,7 +89,7 @@ class _Connector:
         options |= {"show_progress": "minimal" if QUEUES[queue] else "hidden"}
         options |= {"show_progress_on": filled[0], "trigger_mode": "always_last"}
         told = self._told(answer, parts)
-        if len(events) == 1:  # gr.on knows no events of one's own, such as the tray's
+        if len(events) == 1:  # gr.on knows no success of another event
             return events[0](told, inputs, filled, **options)
         return self.gr.on(events, told, inputs, filled, **options)
 

@@ -33,7 +33,7 @@ the photo.** Photos stay on this server for seconds and nobody looks at them; at
 {MAX_BYTES >> 20} MB and {MAX_PIXELS // 10**6} megapixels each."""
 PICK = """element.addEventListener('click', event => {
   const button = event.target.closest('button');
-  if (button) trigger('pick', {number: +button.value});
+  if (button) trigger('click', {number: +button.value});
 });"""
 
 
