@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from conftest import make_photo, pixels
-from perco_lite.app.server import POLICY, free_port, open_browser
+from perco_lite.app.server import POLICY
 from tests.app.conftest import ROOT
 from tests.app.test_intake import encoded
 from tests.app.test_panels import embedded
@@ -186,30 +186,6 @@ def test_a_space_has_its_header():
     head = yaml.safe_load(head)
     assert head["sdk"] == "gradio" and (ROOT / "spaces" / head["app_file"]).is_file()
     assert "perco_lite[app" in (ROOT / "spaces" / "requirements.txt").read_text(encoding="utf-8")
-
-
-def test_addresses_that_cannot_be_had():
-    assert free_port("127.0.0.1", 0) > 0
-    for host in ("192.0.2.1", "no such host"):
-        with pytest.raises(OSError, match=f"cannot listen on {host}, port 7860"):
-            free_port(host, 7860)
-
-
-def test_no_browser_is_no_fault(monkeypatch):
-    monkeypatch.setattr("sys.platform", "linux")
-    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("webbrowser.open", lambda address: pytest.fail("a browser in a terminal"))
-    assert open_browser("http://127.0.0.1:1/") is False
-    monkeypatch.setenv("DISPLAY", ":0")
-    monkeypatch.setattr("webbrowser.open", lambda address: False)
-    assert open_browser("http://127.0.0.1:1/") is False
-
-
-def test_without_gradio_the_extra_is_named(perco, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "gradio", None)
-    code, out, err = perco("app", "--no-browser")
-    assert code == 2 and err == "error: the page needs gradio: pip install 'perco_lite[app]'\n"
 
 
 def memory(server) -> float:
