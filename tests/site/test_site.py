@@ -87,9 +87,10 @@ def open_page(html, browser):
     """Open a page of the site at a size: what went wrong, asked for, or was complained of."""
     opened = []
 
-    def open_it(name, size="desktop"):
+    def open_it(name, size="desktop", colours="light"):
         width, height = SIZES[size]
-        page = browser.new_page(viewport={"width": width, "height": height})
+        viewport = {"width": width, "height": height}
+        page = browser.new_page(viewport=viewport, color_scheme=colours)
         opened.append(page)
         page.faults = []
         local = ("file:", "data:", "blob:")
@@ -116,10 +117,11 @@ def test_pages_open_and_fit(open_page, name, size):
     assert page.locator(".bd-article h1").is_visible()
 
 
+@pytest.mark.parametrize(("size", "colours"), [("desktop", "light"), ("phone", "dark")])
 @pytest.mark.parametrize("name", PAGES)
-def test_no_serious_fault_of_accessibility(open_page, name):
+def test_no_serious_fault_of_accessibility(open_page, name, size, colours):
     axe = pytest.importorskip("axe_playwright_python", reason="needs the extra site")
-    page = open_page(name)
+    page = open_page(name, size, colours)
     page.add_script_tag(path=Path(axe.__file__).parent / "axe.min.js")
     found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
     faults = [
