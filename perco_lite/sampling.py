@@ -127,11 +127,21 @@ def denoise(
             velocity = anchor_velocity(velocity, noisy, alpha_bar, estimate, anchor)
         return velocity
 
-    if not isinstance(num_inference_steps, int):
+    if isinstance(num_inference_steps, int):
+        scheduler = copy.deepcopy(scheduler)
+        yield from many_steps(predict, noise, num_inference_steps, scheduler)
+    else:
         yield from few_steps(predict, noise, num_inference_steps, scheduler.alphas_cumprod)
-        return
-    scheduler = copy.deepcopy(scheduler)
-    latents = noise * start_schedule(scheduler, num_inference_steps, noise.device)
+
+
+def many_steps(
+    predict: Callable[[Tensor, Tensor], Tensor], noise: Tensor, count: int, scheduler
+) -> Iterator[Step]:
+    """The paper's loop: a little less noise at each step; noise (B,4,h',w').
+
+    ``predict(noisy, timestep)`` gives the velocity (B,4,h',w'); the ``scheduler`` is changed.
+    """
+    latents = noise * start_schedule(scheduler, count, noise.device)
     # for some counts (61, 103, …) diffusers rounds "trailing" steps to one more, at timestep -1
     for number, timestep in enumerate(scheduler.timesteps[scheduler.timesteps >= 0]):
         noisy = scheduler.scale_model_input(latents, timestep)
