@@ -145,7 +145,7 @@ def test_webcam_and_clipboard(visit):
     }""")
     page.get_by_label("Paste from clipboard").click()
     page.wait_for_selector("text=90×60 pixels")
-    page.wait_for_function("document.querySelector('.perco-slider img').naturalWidth == 90")
+    page.wait_for_function("document.querySelector('.perco-slider img')?.naturalWidth == 90")
     page.get_by_label("Remove Image").or_(page.get_by_label("Clear")).first.click()
     page.wait_for_selector("#result .perco-slider", state="detached")
     assert page.get_by_test_id("toast-body").count() == 0
