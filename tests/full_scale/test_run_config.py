@@ -55,7 +55,8 @@ def test_shipped_configs_can_be_run(run, name):
     assert {key: options[key] for key in config} == config
     assert options["batch_size"] % options["accumulation"] == 0
     assert set(options) - {"kind"} == KNOWN - {"config", "help"} - {
-        "autoencoder", "text", "start", "freeze_codes", "conditioner_warmup_steps"
+        "autoencoder", "text", "start", "freeze_codes", "conditioner_warmup_steps",
+        "residual",
     }  # fmt: skip
 
 
