@@ -12,7 +12,8 @@ MOVED = {
     for folder, modules in perco_lite._MOVED.items()
     for old, _, new in (module.partition("=") for module in modules.split())
 }
-FOLDERS = {"captioning", "claims", "cli", "evaluation", "training"}  # of the same name as a module of 0.1.0
+# of the same name as a module of 0.1.0
+FOLDERS = {"captioning", "claims", "cli", "evaluation", "training"}
 
 
 @pytest.mark.parametrize("old", MOVED)
