@@ -145,3 +145,8 @@ def test_bytes_need_no_torch():
     code = "import sys\n" + "\n".join(tries)
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
+
+
+def test_the_readme_stays_a_page():
+    size = len((ROOT / "README.md").read_bytes())
+    assert size <= 9000, f"README.md has {size} bytes, at most 9,000; figures and tables go to docs/"
