@@ -149,4 +149,4 @@ def test_bytes_need_no_torch():
 
 def test_the_readme_stays_a_page():
     size = len((ROOT / "README.md").read_bytes())
-    assert size <= 9000, f"README.md has {size} bytes, at most 9,000; figures and tables go to docs/"
+    assert size <= 9000, f"README.md has {size} bytes, at most 9,000; tables go to docs/"
