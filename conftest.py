@@ -4,6 +4,7 @@ import contextlib
 import csv
 import json
 import os
+import shutil
 import signal
 import socket
 import struct
@@ -261,3 +262,20 @@ def tiny_stable_diffusion_epsilon(tmp_path_factory):
     from perco_lite.full_scale import tiny_checkpoint
 
     return tiny_checkpoint.tiny_stable_diffusion(tmp_path_factory.mktemp("sd") / "e", "epsilon")
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Chromium, one for all tests of a process: Playwright allows no second."""
+    driver = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    program = next(filter(None, map(shutil.which, names)), None)
+    if program is None:
+        pytest.skip("no Chromium on this machine; Debian: apt install chromium")
+    # without these it looks up its maker's hosts at every start
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
+    with driver.sync_playwright() as playwright:
+        flags += ["--use-fake-device-for-media-stream"]
+        chromium = playwright.chromium.launch(executable_path=program, args=flags)
+        yield chromium
+        chromium.close()

@@ -1,7 +1,6 @@
 """A person at the page, played by Chromium: photo, file, fresh page, the same picture."""
 
 import contextlib
-import shutil
 
 import numpy as np
 import pytest
@@ -11,19 +10,7 @@ from tests.app.test_intake import encoded
 from tests.app.test_panels import embedded
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-NAMES = "chromium chromium-browser google-chrome google-chrome-stable".split()
-CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium; Debian: apt install chromium")
 SLOW = 90_000  # ms: machines that also do something else
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as driver:
-        flags = ["--no-sandbox", "--use-fake-device-for-media-stream"]
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=flags)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture
