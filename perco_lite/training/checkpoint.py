@@ -16,7 +16,6 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from safetensors import SafetensorError
-from torch import nn
 
 from perco_lite import __version__
 from perco_lite.files import explain, write_whole
@@ -153,12 +152,3 @@ def misfit(folder: Path, counter: Counter, error: Exception) -> ValueError:
         f"perco_lite {version} or with other options{changed}; go on with those{other}, or name "
         "another output with -o"
     )
-
-
-def adopt_weights(module: nn.Module, source: nn.Module) -> list[str]:
-    """Copy the tensors that two modules have in common, by name and shape; names of the others."""
-    theirs = source.state_dict()
-    ours = module.state_dict()
-    fresh = [n for n, v in ours.items() if n not in theirs or theirs[n].shape != v.shape]
-    module.load_state_dict({n: v for n, v in theirs.items() if n in ours and n not in fresh}, False)
-    return fresh

@@ -19,14 +19,13 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import AutoTokenizer, CLIPTextModel
 
 from perco_lite.captions import draw_caption, embed, tokenize
 from perco_lite.codec import PercoCodec
 from perco_lite.coding.bitstream import unpack
-from perco_lite.condition import LocalConditioner, coarse_loss, regression_loss
+from perco_lite.condition import coarse_loss, regression_loss
 from perco_lite.data import Sample, sample_photos
 from perco_lite.files import write_whole
 from perco_lite.loading import build_codec
@@ -34,14 +33,15 @@ from perco_lite.perceptual import PerceptualDistance
 from perco_lite.plotting import Tile, contact_sheet
 from perco_lite.rates import RATES, RatePoint, get_rate
 from perco_lite.training.autoencoder import load_autoencoder, squeezenet_file
-from perco_lite.training.checkpoint import adopt_weights
 from perco_lite.training.latents import LatentStore, cache_latents
 from perco_lite.training.loop import train
 from perco_lite.training.photos import PhotoStore
 from perco_lite.training.settings import LiteCodecSettings
 from perco_lite.training.shards import find_training_data
+from perco_lite.training.start import adopt_weights as adopt_weights
+from perco_lite.training.start import go_on
 from perco_lite.training.text_encoder import learn_tokenizer
-from perco_lite.unet import add_linear, predict_velocity, split_velocity, start_silent
+from perco_lite.unet import add_linear, predict_velocity, split_velocity
 
 PERCEPTUAL_FROM = 0.05  # bits per pixel; as in the paper
 COARSE_WEIGHT = 2.0
@@ -131,13 +131,10 @@ class CodecLoss(nn.Module):
         noisy = self.scheduler.add_noise(latents, noise, timestep)
         target = self.scheduler.get_velocity(latents, noise, timestep)
         text = embed(self.text_encoder, torch.where(dropped, self.empty_ids, token_ids))
-        rate_ids = torch.full((len(latents),), RATES.index(rate), device=latents.device)
-        velocity = predict_velocity(self.unet, noisy, timestep, condition, text, rate_ids)
-        alpha_bar = self.alphas_cumprod[timestep]
-        prior = self.conditioner.prior(condition, [rate.name])
-        velocity = add_linear(velocity, noisy, alpha_bar, *prior)
+        velocity = self.predict(noisy, timestep, condition, text, rate)
         losses = {"velocity": F.mse_loss(velocity.float(), target)}
         if self.perceptual is not None and rate.bits_per_pixel > PERCEPTUAL_FROM:
+            alpha_bar = self.alphas_cumprod[timestep]
             clean, _ = split_velocity(noisy, velocity.float(), alpha_bar.view(-1, 1, 1, 1))
             with torch.no_grad():
                 photo = self.autoencoder.decode(latents)
@@ -145,6 +142,15 @@ class CodecLoss(nn.Module):
             # where noise drowns the signal, the estimate is blurred whatever the network does
             losses["features"] = (distance * alpha_bar).mean()
         return losses
+
+    def predict(
+        self, noisy: Tensor, timestep: Tensor, condition: Tensor, text: Tensor, rate: RatePoint
+    ) -> Tensor:
+        """Velocity (B,4,s,s) of noisy latents at a timestep, () or (B,), all of one rate."""
+        rate_ids = torch.full((len(noisy),), RATES.index(rate), device=noisy.device)
+        velocity = predict_velocity(self.unet, noisy, timestep, condition, text, rate_ids)
+        prior = self.conditioner.prior(condition, [rate.name])
+        return add_linear(velocity, noisy, self.alphas_cumprod[timestep], *prior)
 
     def draw(self, latents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What is random in a step: timesteps (B,), noise (B,4,s,s), whose text is left out (B,1).
@@ -233,7 +239,7 @@ def train_codec_recipe(data: str | Path | None, autoencoder: Path, output: Path,
     sizes = {"rates": tuple(settings.rates.split(",")), "residual": settings.residual}
     codec = build_codec(frozen, tokenizer, sizes)
     if settings.start:
-        _go_on(codec, settings.start)
+        go_on(codec, settings.start)
     if text:
         learned = CLIPTextModel.from_pretrained(text / "text_encoder")
         codec.text_encoder.load_state_dict(learned.state_dict())
@@ -253,17 +259,6 @@ def train_codec_recipe(data: str | Path | None, autoencoder: Path, output: Path,
     )
     stage = CodecStage(codec, loss, latents, store.captions, settings.crop, preview_sheet)
     return train(stage, settings)
-
-
-def _go_on(codec: PercoCodec, start: Path) -> None:
-    for part, kind in (("conditioner", LocalConditioner), ("unet", UNet2DConditionModel)):
-        old = kind.from_pretrained(start, subfolder=part, torch_dtype=torch.float32)
-        names = adopt_weights(getattr(codec, part), old)
-        print(f"{part}: {len(names)} tensors start anew: {', '.join(names) or 'none'}")
-        if part == "conditioner":
-            same = old.config.get("residual", False) == codec.conditioner.config.residual
-    if not same:
-        start_silent(codec.unet)  # what it said before would mean something else now
 
 
 def preview_sheet(codec: PercoCodec, path: Path, samples: list[Sample] | None = None) -> None:

@@ -25,7 +25,7 @@ from perco_lite.codec import PercoCodec
 from perco_lite.condition import regression_loss
 from perco_lite.loading import load_codec
 from perco_lite.perceptual import Lpips
-from perco_lite.rates import RATES, RatePoint
+from perco_lite.rates import RatePoint
 from perco_lite.sampling import few_steps, spread_steps
 from perco_lite.training.codec import CodecLoss, RateStage, preview_sheet
 from perco_lite.training.discriminator import Discriminator, hinge_loss, painter_loss
@@ -33,7 +33,6 @@ from perco_lite.training.loop import train
 from perco_lite.training.photos import PhotoStore
 from perco_lite.training.settings import FewStepSettings
 from perco_lite.training.shards import find_training_data
-from perco_lite.unet import add_linear, predict_velocity
 
 # of L1, by stride: where indices say little of a pixel, it would ask for a blur
 PIXEL_WEIGHTS = {64: 0.5, 32: 0.6, 16: 1.0, 8: 1.0}
@@ -114,18 +113,13 @@ class FewStepLoss(nn.Module):
         dropped = dropped < self.diffusion.text_dropout
         token_ids = torch.where(dropped, self.diffusion.empty_ids, token_ids)
         text = embed(self.diffusion.text_encoder, token_ids)
-        rate_ids = torch.full((len(condition),), RATES.index(rate), device=condition.device)
-
-        alphas_cumprod = self.diffusion.alphas_cumprod
-        prior = self.diffusion.conditioner.prior(condition, [rate.name])
 
         def predict(noisy: Tensor, timestep: int) -> Tensor:
             with torch.set_grad_enabled(timestep == times[count - 1] and self.training):
-                inputs = noisy, torch.tensor(timestep, device=noisy.device), condition, text
-                velocity = predict_velocity(self.diffusion.unet, *inputs, rate_ids).float()
-                return add_linear(velocity, noisy, alphas_cumprod[timestep], *prior)
+                timestep = torch.tensor(timestep, device=noisy.device)
+                return self.diffusion.predict(noisy, timestep, condition, text, rate).float()
 
-        steps = few_steps(predict, noise, times[:count], alphas_cumprod)
+        steps = few_steps(predict, noise, times[:count], self.diffusion.alphas_cumprod)
         return list(steps)[-1].latents
 
     def _judge(self, painted: tuple, photo: tuple, step: int | None) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from conftest import build_tiny_codec, make_photo
-from perco_lite import PercoCodec, perceptual
+from perco_lite import RATES, PercoCodec, perceptual
 from perco_lite.training import few_steps
 from perco_lite.training.discriminator import (
     TAPS,
@@ -96,7 +96,7 @@ def test_what_is_painted_is_what_the_codec_paints(loss, monkeypatch):
     torch.manual_seed(3)
     noise = torch.randn(1, 2, 4, 8, 8)
     text = few_steps.embed(codec.text_encoder, codec.empty_ids)
-    ids = torch.tensor([few_steps.RATES.index(rate)])
+    ids = torch.tensor([RATES.index(rate)])
     inputs = codec.unet, codec.scheduler, noise, condition, text, text, ids
     torch.testing.assert_close(ours, list(denoise(*inputs, TIMES[rate.name]))[-1].latents)
 
