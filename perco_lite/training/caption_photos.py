@@ -5,7 +5,6 @@
 Paper: nothing on this.
 """
 
-import hashlib
 import json
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +18,7 @@ from tqdm import tqdm
 
 from perco_lite import files
 from perco_lite.captioning.photo_features import CHANNELS, PLACES, PhotoFeatures, squash
+from perco_lite.training.latents import fingerprint
 from perco_lite.training.shards import ShardPhoto, read_training_photos
 
 VIEWS = 2
@@ -58,7 +58,7 @@ def cache_features(
     take a core a minute. Raises ``ValueError`` where no photo has a caption.
     """
     about, stored = folder / _ABOUT, folder / _FEATURES
-    mark = {"network": _fingerprint(network), "data": str(data), "without": sorted(without)}
+    mark = {"network": fingerprint(network), "data": str(data), "without": sorted(without)}
     with suppress(OSError, ValueError):  # none yet, or cut short
         if json.loads(about.read_bytes())["mark"] == mark:
             return open_features(folder)
@@ -102,10 +102,3 @@ def _views(photo: ShardPhoto) -> list[Image.Image]:
 def _see(network: PhotoFeatures, photos: list[Image.Image]) -> bytes:
     features = network(squash(photos).to(network.stem.weight.device))
     return (features.float() * (255 / _TOP)).round().to("cpu", torch.uint8).numpy().tobytes()
-
-
-def _fingerprint(network: PhotoFeatures) -> str:
-    digest = hashlib.sha256()
-    for name, value in sorted(network.state_dict().items()):
-        digest.update(name.encode() + value.cpu().float().numpy().tobytes())
-    return digest.hexdigest()

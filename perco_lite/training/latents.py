@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from perco_lite import files
@@ -84,7 +84,8 @@ def cache_latents(
     photo at short side 448. Caching 1,000 photos takes a laptop a minute, so a short training on a
     CPU does better with a part of them.
     """
-    key = f"{_fingerprint(autoencoder)} {len(store)} {whole} {large} {seed}"
+    mark = fingerprint(autoencoder, "decoder")  # latents do not depend on it
+    key = f"{mark} {len(store)} {whole} {large} {seed}"
     with suppress(OSError, SafetensorError):  # none yet, or cut short
         with safe_open(path, "pt") as file:
             if file.metadata().get("key") == key:
@@ -140,9 +141,10 @@ def _assemble(tensors: dict[str, Tensor]) -> LatentStore:
     return LatentStore([tensors[name] for name in names], photos, weights)
 
 
-def _fingerprint(autoencoder: Autoencoder) -> str:
+def fingerprint(network: nn.Module, without: str | None = None) -> str:
+    """What a cache was made by: SHA-256 of a network's tensors, but of those of ``without``."""
     digest = hashlib.sha256()
-    for name, value in sorted(autoencoder.state_dict().items()):
-        if not name.startswith("decoder"):  # latents do not depend on the decoder
+    for name, value in sorted(network.state_dict().items()):
+        if without is None or not name.startswith(without):
             digest.update(name.encode() + value.detach().cpu().float().numpy().tobytes())
     return digest.hexdigest()
