@@ -10,7 +10,7 @@ one call to the next: the page holds the photo and the file, and sends them alon
 import base64
 import binascii
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from PIL import Image
@@ -91,9 +91,7 @@ class Answers:
             "rates": self.rate_bytes(photo.size, caption, {rate: len(file_bytes)}),
             "status": panels.progress("painting"),
         }
-        for painted in self._paint(file, *options):
-            if isinstance(painted, dict):
-                yield painted
+        painted = yield from self._paint(file, *options)
         seconds = time.perf_counter() - compressed
         picture = painted[0]
         show = panels.slider(photo, picture, left, right)
@@ -137,9 +135,7 @@ class Answers:
         data = decode_file(file)
         parsed = read_file(data, self.painter.model_id)
         started = time.perf_counter()
-        for painted in self._paint(parsed, *options):
-            if isinstance(painted, dict):
-                yield painted
+        painted = yield from self._paint(parsed, *options)
         label = f"painted from {len(data):,} bytes and nothing else"
         show = panels.result(panels.picture(painted[0], label, label), data)
         rows = _size_rows(data, (parsed.width, parsed.height))
@@ -157,9 +153,7 @@ class Answers:
         steps, guidance, seed = check_options(steps, guidance, seed)
         parsed = read_file(decode_file(file), self.painter.model_id)
         seeds = [seed + i for i in range(int(count))]
-        for painted in self._paint(parsed, steps, guidance, seeds):
-            if isinstance(painted, dict):
-                yield {"seeds": painted["status"]}
+        painted = yield from self._paint(parsed, steps, guidance, seeds, part="seeds")
         far = spread(painted)
         figures = [
             panels.picture(image, f"seed {s}", f"seed {s}")
@@ -189,14 +183,15 @@ class Answers:
         shown += panels.hexadecimal(damaged, {place // 8 for place in places})
         return {"damage": shown + panels.download(damaged, "damaged.perco", "save this file")}
 
-    def _paint(self, file: UnpackedFile, steps: int, guidance: float, seed) -> Iterator:
-        """Progress as parts of the page, and last the pictures."""
+    def _paint(
+        self, file: UnpackedFile, steps: int, guidance: float, seed, part: str = "status"
+    ) -> Generator[Parts, None, list[Image.Image]]:
+        """Yield the progress, shown in a part of the page; return the pictures."""
         seeds = seed if isinstance(seed, list) else [seed]
         for painted in self.painter.paint(file, steps, guidance, seeds):
             if isinstance(painted, Progress):
-                yield {"status": panels.progress("painting", painted.done, painted.steps)}
-            else:
-                yield painted
+                yield {part: panels.progress("painting", painted.done, painted.steps)}
+        return painted
 
     def _check_pixels(self, photo: Image.Image) -> None:
         pixels, most = photo.width * photo.height, self.painter.max_pixels
