@@ -18,6 +18,8 @@ from perco_lite.cli.pretrained import caption_writer
 if TYPE_CHECKING:
     from PIL import Image
 
+    from perco_lite.coding.bitstream import PercoFile
+
 NAMES = {"avif": "AVIF", "webp": "WebP", "jpeg": "JPEG", "jpeg2000": "JPEG 2000"}
 TILE, FONT = 360, 21  # pixels
 
@@ -57,16 +59,19 @@ def compare(
         fail(f"got -o {output}; the sheet is a PNG, so name a file that ends in .png")
     image = load_photo(photo)
 
+    from perco_lite.coding.bitstream import unpack
     from perco_lite.loading import load_codec
 
     codec = load_codec(weights, device, dtype)
     caption = caption_writer()(image) if caption is None else caption
     rates = [codec.rate(name).name for name in rate or codec.rates]
     files = [codec.compress(image, caption, name) for name in dict.fromkeys(rates)]
-    painted = codec.decompress(files, steps, seed=seed)
+    parsed = [unpack(data) for data in files]
+    painted = codec.decompress(parsed, steps, seed=seed)
     rows = []
-    for data, picture in zip(files, painted, strict=True):
-        rows.append([_ours(image, data, picture), *(_rival(image, n, len(data)) for n in rivals)])
+    for data, file, picture in zip(files, parsed, painted, strict=True):
+        ours = _ours(image, data, file, picture)
+        rows.append([ours, *(_rival(image, name, len(data)) for name in rivals)])
     save_png(draw_comparison(image, rows, photo.name), output)
     if as_json:
         shown = [{k: v for k, v in one.items() if k != "image"} for row in rows for one in row]
@@ -78,13 +83,12 @@ def compare(
     say(f"{output}")
 
 
-def _ours(image: "Image.Image", data: bytes, picture: "Image.Image") -> dict:
-    from perco_lite.coding.bitstream import unpack
+def _ours(image: "Image.Image", data: bytes, file: "PercoFile", picture: "Image.Image") -> dict:
     from perco_lite.metrics import psnr
 
-    about = {"name": "perco_lite", "rate": unpack(data).rate.name, "bytes": len(data)}
+    about = {"name": "perco_lite", "rate": file.rate.name, "bytes": len(data)}
     about |= {"target_bytes": len(data), "reached": True, "width": image.width}
-    about |= {"caption": unpack(data).caption}
+    about |= {"caption": file.caption}
     return about | {"height": image.height, "psnr": psnr(image, picture), "image": picture}
 
 
