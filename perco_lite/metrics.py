@@ -110,16 +110,18 @@ def distance_of_features(
     What it saw in the last original is kept, up to KEPT_PIXELS: one photo is compared with what
     many codecs made of it. None for sides under ``min_side``; the function carries ``protocol``.
     """
-    last: list = [None, None]  # an original, its features
+    kept: tuple = None, None  # an original and its features; one slot, for threads share it
 
     @torch.inference_mode()
     def distance(original: Image.Image, reconstruction: Image.Image) -> float | None:
+        nonlocal kept
         check_pair(original, reconstruction)
         if min(original.size) < min_side:
             return None
-        seen = last[1] if original is last[0] else see(original)
+        photo, seen = kept
+        seen = seen if original is photo else see(original)
         if original.width * original.height <= KEPT_PIXELS:
-            last[:] = original, seen
+            kept = original, seen
         return float(compare(seen, see(reconstruction)))
 
     distance.protocol = protocol
