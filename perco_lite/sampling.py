@@ -205,14 +205,7 @@ def choose_steps(
         )
     if not made or sampler == "paper" or (sampler is None and (steps or 1) > len(made)):
         return DEFAULT_STEPS if steps is None else steps
-    if steps is None or steps <= len(made):
-        return made[:steps]
-    warnings.warn(
-        f"{steps} fast steps are more than the {len(made)} that these weights were made for at "
-        f"{rate}; sampler='paper' is made for more",
-        stacklevel=2,
-    )
-    return tuple(spread_steps(steps))
+    return made[:steps] if steps is None or steps <= len(made) else tuple(spread_steps(steps))
 
 
 def spread_steps(count: int, longest: int = 1000) -> list[int]:
@@ -237,6 +230,13 @@ def paint_latents(
     """
     count = steps if isinstance(steps, int) else len(steps)
     fast = not isinstance(steps, int)
+    made = min(len(codec.config.few_steps[rate]) for rate in rates) if fast else 0
+    if fast and len(steps) > made:  # here, and not where they are chosen: that is asked of twice
+        warnings.warn(
+            f"{len(steps)} fast steps are more than the {made} that these weights were made for at "
+            f"{rates[0]}; sampler='paper' is made for more",
+            stacklevel=2,
+        )
     if anchor is None:  # few steps are trained with neither
         anchor = 0.0 if fast else DEFAULT_ANCHOR
     if temperature is None:

@@ -80,11 +80,14 @@ def test_which_steps_a_rate_gets(rate, steps, sampler, chosen):
     assert choose_steps(MADE, rate, steps, sampler) == chosen
 
 
-def test_more_fast_steps_than_they_were_made_for_are_warned_of_once():
+def test_more_fast_steps_than_they_were_made_for_are_warned_of_once(fast_codec, passes):
+    file = fast_codec.compress(make_photo(64, 64), "", "0.0019")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
         chosen = {choose_steps(MADE, "0.0019", 4, "fast") for _ in range(3)}
-    assert chosen == {(999, 749, 499, 249)}
+        for _ in range(3):
+            fast_codec.decompress(file, 4, sampler="fast")
+    assert chosen == {(999, 749, 499, 249)} and passes == 3 * [999, 749, 499, 249]
     assert len(caught) == 1 and "4 fast steps are more than the 2" in str(caught[0].message)
 
 
