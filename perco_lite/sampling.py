@@ -230,13 +230,14 @@ def paint_latents(
     """
     count = steps if isinstance(steps, int) else len(steps)
     fast = not isinstance(steps, int)
-    made = min(len(codec.config.few_steps[rate]) for rate in rates) if fast else 0
-    if fast and len(steps) > made:  # here, and not where they are chosen: that is asked of twice
-        warnings.warn(
-            f"{len(steps)} fast steps are more than the {made} that these weights were made for at "
-            f"{rates[0]}; sampler='paper' is made for more",
-            stacklevel=2,
-        )
+    if not isinstance(steps, int):  # here, and not where they are chosen: that is asked of twice
+        made = min(len(codec.config.few_steps[rate]) for rate in rates)
+        if len(steps) > made:
+            warnings.warn(
+                f"{len(steps)} fast steps are more than the {made} that these weights were made "
+                f"for at {rates[0]}; sampler='paper' is made for more",
+                stacklevel=2,
+            )
     if anchor is None:  # few steps are trained with neither
         anchor = 0.0 if fast else DEFAULT_ANCHOR
     if temperature is None:
