@@ -10,6 +10,8 @@ diffusion transformers do), which takes the costliest level of the U-Net away; o
 rates, told the rate by a class embedding (the paper trains one model per rate); the caption also
 joins the time embedding (as in SDXL); zero-terminal SNR
 (Lin et al., 2023), without which a sampler that starts from pure noise cannot paint black or white.
+Weights may be such that the U-Net adds to the best linear denoiser around the bits' estimate
+(``linear_velocity``) and need not repeat it.
 
 Taught in notebook 08.
 """
