@@ -160,11 +160,12 @@ def random_features(net: str) -> dict[str, torch.Tensor]:
 
 
 def test_lpips_is_the_one_that_others_publish():
-    """torchmetrics' two examples; the fp16 backbone moves them by less than the last digit."""
+    """torchmetrics' examples, of older releases too; the fp16 backbone moves no digit of them."""
     distance = load_lpips("squeeze").train()
-    torch.manual_seed(42)
-    one, other = (torch.rand(10, 3, 100, 100) * 2 - 1 for _ in range(2))
-    assert distance(one, other).mean().item() == pytest.approx(0.1005, abs=1e-4)
+    for seed, expected in ((123, 0.1008), (42, 0.1005)):
+        torch.manual_seed(seed)
+        one, other = (torch.rand(10, 3, 100, 100) * 2 - 1 for _ in range(2))
+        assert distance(one, other).mean().item() == pytest.approx(expected, abs=1e-4)
     random = torch.Generator().manual_seed(42)
     one, other = torch.rand(2, 2, 3, 100, 100, generator=random) * 2 - 1
     assert distance(one, other).tolist() == pytest.approx([0.1024, 0.0938], abs=1e-4)
