@@ -103,9 +103,7 @@ class CodecLoss(nn.Module):
             with torch.no_grad():
                 latents = self.autoencoder.encode(latents)
             latents = latents.float()
-        quantizer = self.conditioner.branch(point.name).quantizer
-        mean_use = latents[:, 0].numel() / (point.stride // 8) ** 2 / point.codebook_size
-        quantizer.threshold_ema_dead_code = self.revive * mean_use
+        self.revive_codes(latents, point)
         condition = self.conditioner(latents, point.name, self.freeze_codes)
         losses = dict.fromkeys(("regression", "coarse"), latents.new_zeros(()))
         if condition.estimate is not None:  # the paper's condition estimates nothing
@@ -122,6 +120,12 @@ class CodecLoss(nn.Module):
             if "features" in losses:
                 loss = loss + self.perceptual_weight * losses["features"]
         return {"loss": loss, "rate": rate, **losses}
+
+    def revive_codes(self, latents: Tensor, rate: RatePoint) -> None:
+        """Below which use a code counts as dead in a training step on these latents."""
+        mean_use = latents[:, 0].numel() / (rate.stride // 8) ** 2 / rate.codebook_size
+        quantizer = self.conditioner.branch(rate.name).quantizer
+        quantizer.threshold_ema_dead_code = self.revive * mean_use
 
     def denoise(
         self, latents: Tensor, token_ids: Tensor, condition: Tensor, rate: RatePoint
@@ -182,9 +186,10 @@ class RateStage:
         if crop % longest:
             raise ValueError(f"crop is {crop} latents, expected a multiple of {longest}")
         self.codec, self.module, self.crop, self._preview = codec, module, crop, preview
+        self.turns = len(module.rates)  # kinds of steps, taken in turn
 
     def batch(self, step: int, count: int, generator: torch.Generator, number: int = 0) -> dict:
-        rate = torch.tensor(step % len(self.module.rates))
+        rate = torch.tensor(step % self.turns)
         return {**self.photos(step, count, generator, number), "rate": rate, "step": step}
 
     def photos(self, step: int, count: int, generator: torch.Generator, number: int) -> dict:

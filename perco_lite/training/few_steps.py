@@ -1,19 +1,24 @@
-"""Stage 3, `perco train fast`: the U-Net learns to paint in one to four steps, with the decoder.
+"""Stage 3, `perco train fast`: painting in one to four steps, learned end to end.
 
     photo ─► latents ─► indices ─► condition ─┐                    ┌─► L1 + LPIPS of the photo
     noise ────────────────────────► U-Net ────┴─► latents ─► photo ┼─► discriminator: a photo?
-       ▲  noised again, less, and guessed anew  ◄──────┘           └─► means over 16 pixels
+       ▲  noised again, less, and guessed anew  ◄──────┘           └─► colours, no lattice
     the same U-Net on noised latents ─► v-loss, so that the paper's loop goes on working
+    every fifth step: photo ─► latents ─► photo, held near the latents of the start
 
-Encoder and codes stay as they are, so that files stay readable; condition decoder, U-Net and the
-autoencoder's decoder learn together. A later step starts from what the steps before it made, not
-from true latents: that is what it will be given.
+What an index means is learned with what is painted of it: hyper-encoder and codebook get the
+gradient of the picture, straight through. `--freeze-codes` leaves encoder and codes alone, so that
+files and index prior stay what they are. A later step starts from what the steps before it made,
+not from true latents: that is what it will be given.
 
 Paper: none; PerCo takes 5 to 20 steps of a diffusion model trained on squared error. The field's
-way since: Sauer et al., 2023 (adversarial distillation); StableCodec, OneDC (one step).
-Differs from these: no teacher, no low-rank adapters; the caption counts as in stage 2.
+way since: Sauer et al., 2023 (adversarial distillation); StableCodec, OneDC (one step, end to end).
+Differs from these: no teacher, no low-rank adapters; the caption counts as in stage 2. LPIPS looks
+from a random corner and the lattice loss from above, or a regular pattern would please both.
 """
 
+import copy
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -22,22 +27,41 @@ from torch import Tensor, nn
 
 from perco_lite.captions import draw_caption, embed, tokenize
 from perco_lite.codec import PercoCodec
-from perco_lite.condition import regression_loss
+from perco_lite.condition import coarse_loss, regression_loss
 from perco_lite.loading import load_codec
 from perco_lite.perceptual import Lpips
 from perco_lite.rates import RatePoint
 from perco_lite.sampling import few_steps, spread_steps
 from perco_lite.training.codec import CodecLoss, RateStage, preview_sheet
 from perco_lite.training.discriminator import Discriminator, hinge_loss, painter_loss
+from perco_lite.training.lattice import lattice_loss
 from perco_lite.training.loop import train
 from perco_lite.training.photos import PhotoStore
 from perco_lite.training.settings import FewStepSettings
 from perco_lite.training.shards import find_training_data
 
-# of L1, by stride: where indices say little of a pixel, it would ask for a blur
-PIXEL_WEIGHTS = {64: 0.5, 32: 0.6, 16: 1.0, 8: 1.0}
+
+@dataclass(frozen=True)
+class Weights:
+    """Of the losses beside LPIPS, at a rate; of the discriminator's, times the run's."""
+
+    l1: float  # where indices say little of a pixel, it would ask for a blur
+    adversarial: float
+    lattice: float
+
+
+# by stride; 0 is the autoencoder's own turn
+WEIGHTS = {
+    64: Weights(0.4, 2.0, 1.0),
+    32: Weights(0.5, 1.5, 1.0),
+    16: Weights(0.5, 1.0, 0.5),
+    8: Weights(0.7, 0.5, 0.5),
+    0: Weights(1.5, 0.0, 0.0),
+}
 MEANS = 16  # pixels a side, over which colours must be right whatever is painted
+CORNER = 16  # pixels, the largest random shift of what LPIPS and the discriminator see
 LATENTS_WEIGHT = 0.25  # of v-loss and regression: to keep what stage 2 has learned
+COARSE_WEIGHT = 0.5  # of local means of the estimate, while codes learn
 COLLAPSED = 0.02  # hinge loss, averaged over some 200 steps, of a discriminator that always knows
 
 
@@ -52,56 +76,75 @@ class FewStepLoss(nn.Module):
         adversarial_weight: float = 0.1,
         adversarial_from: int = 300,
         text_dropout: float = 0.1,
+        freeze_codes: bool = False,
     ):
         super().__init__()
-        self.diffusion = CodecLoss(codec, freeze_codes=True, text_dropout=text_dropout)
-        codec.autoencoder.decoder.requires_grad_(True)
+        self.diffusion = CodecLoss(codec, freeze_codes=freeze_codes, text_dropout=text_dropout)
+        self.freeze_codes = freeze_codes
+        codec.autoencoder.requires_grad_(True)
+        codec.autoencoder.encoder.requires_grad_(not freeze_codes)
         self.diffusion.text_encoder.requires_grad_(False)
         self.discriminator = Discriminator()
-        self.lpips = [lpips]  # in a list: frozen, and no part of what is saved
+        start = copy.deepcopy(codec.autoencoder).requires_grad_(False)
+        self.lpips, self.start = [lpips], [start]  # in lists: frozen, and no part of what is saved
         self.rates, self.timesteps = self.diffusion.rates, timesteps
         self.adversarial_weight, self.adversarial_from = adversarial_weight, adversarial_from
         self.register_buffer("hinge", torch.tensor(1.0))
 
     @property
     def autoencoder(self) -> nn.Module:
-        """Encoder, frozen, and decoder; saved once, with ``diffusion``."""
+        """Encoder and decoder; saved once, with ``diffusion``."""
         return self.diffusion.autoencoder
+
+    @property
+    def turns(self) -> int:
+        """Kinds of steps: one for each rate, one for the autoencoder unless codes are frozen."""
+        return len(self.rates) + (not self.freeze_codes)
 
     def forward(
         self, image: Tensor, token_ids: Tensor, rate: Tensor, step: int | None = None
     ) -> dict[str, Tensor]:
-        """Losses of photos (B,3,s,s) in [-1,1] and token ids (B,T) at rate number ``rate``.
+        """Losses of photos (B,3,s,s) in [-1,1] and token ids (B,T); ``rate``: number of the turn.
 
         Raises FloatingPointError when the discriminator has collapsed.
         """
-        point = self.rates[int(rate)]
+        names = ("velocity", "regression", "coarse", "latents")
+        losses = dict.fromkeys(names, image.new_zeros(()))  # the columns of the log are fixed
+        if int(rate) < len(self.rates):
+            point = self.rates[int(rate)]
+            weights, (painted, kept) = WEIGHTS[point.stride], self._code(image, token_ids, point)
+        else:
+            painted = self.autoencoder.encode(image).float()
+            with torch.no_grad():
+                wanted = self.start[0].to(image.device).encode(image).float()
+            weights, kept = WEIGHTS[0], {"latents": F.mse_loss(painted, wanted)}
+        losses |= kept
+        picture = self.autoencoder.decode(painted).float()
+        means = F.avg_pool2d(picture, MEANS) - F.avg_pool2d(image, MEANS)
+        losses |= {"l1": (picture - image).abs().mean(), "means": means.abs().mean()}
+        losses["lattice"] = lattice_loss(picture, image)
+        losses |= self._look(picture, image, step if weights.adversarial else -1)
+        loss = losses["lpips"] + losses["means"] + weights.l1 * losses["l1"]
+        loss = loss + weights.lattice * losses["lattice"] + losses["latents"]
+        loss = loss + LATENTS_WEIGHT * (losses["velocity"] + losses["regression"])
+        loss = loss + COARSE_WEIGHT * losses["coarse"] + losses["critic"]
+        adversarial = self.adversarial_weight * weights.adversarial
+        return {"loss": loss + adversarial * losses["painter"], "rate": rate, **losses}
+
+    def _code(self, image: Tensor, token_ids: Tensor, rate: RatePoint) -> tuple[Tensor, dict]:
+        """Painted latents (B,4,s/8,s/8) of what the indices say, and what stage 2 asks for."""
         with torch.no_grad():
             latents = self.autoencoder.encode(image).float()
-        condition = self.diffusion.conditioner(latents, point.name, freeze_codes=True)
-        painted = self.paint(condition.channels, token_ids, point)
-        picture = self.autoencoder.decode(painted).float()
-        lpips = self.lpips[0].to(image.device)
-        with torch.no_grad():
-            wanted = list(lpips.features(image))
-        given = list(lpips.features(picture))
-        means = F.avg_pool2d(picture, MEANS) - F.avg_pool2d(image, MEANS)
-        losses = {
-            "l1": (picture - image).abs().mean(),
-            "lpips": lpips.between(given, wanted).mean(),
-            "means": means.abs().mean(),
-        }
-        velocity = self.diffusion.denoise(latents, token_ids, condition.channels, point)
-        losses["velocity"] = velocity["velocity"]
-        losses["regression"] = torch.zeros_like(losses["velocity"])
+        if not self.freeze_codes:
+            self.diffusion.revive_codes(latents, rate)
+        condition = self.diffusion.conditioner(latents, rate.name, self.freeze_codes)
+        kept = self.diffusion.denoise(latents, token_ids, condition.channels, rate)
         if condition.estimate is not None:
-            losses["regression"] = regression_loss(condition, latents)
-        kept = losses["velocity"] + losses["regression"]
-        weight = PIXEL_WEIGHTS[point.stride]
-        loss = weight * losses["l1"] + losses["lpips"] + losses["means"] + LATENTS_WEIGHT * kept
-        losses |= self._judge((picture, given), (image, wanted), step)
-        loss = loss + self.adversarial_weight * losses["painter"] + losses["critic"]
-        return {"loss": loss, "rate": rate, **losses}
+            kept["regression"] = regression_loss(condition, latents)
+            self.diffusion.conditioner.track_error(rate.name, kept["regression"])
+            if not self.freeze_codes:
+                kept["coarse"] = coarse_loss(condition, latents)
+        return self.paint(condition.channels, token_ids, rate), kept
 
     def paint(self, condition: Tensor, token_ids: Tensor, rate: RatePoint) -> Tensor:
         """Latents (B,4,s,s) after one of the rate's steps, with the gradient of that step alone."""
@@ -122,25 +165,35 @@ class FewStepLoss(nn.Module):
         steps = few_steps(predict, noise, times[:count], self.diffusion.alphas_cumprod)
         return list(steps)[-1].latents
 
-    def _judge(self, painted: tuple, photo: tuple, step: int | None) -> dict[str, Tensor]:
-        """Losses of painter and discriminator on images and their features; at first zeros."""
-        zero = painted[0].new_zeros(())
+    def _look(self, picture: Tensor, photo: Tensor, step: int | None) -> dict[str, Tensor]:
+        """LPIPS, and losses of painter and discriminator, both from one random corner.
+
+        Before its first step the discriminator's are zeros.
+        """
+        y, x = torch.randint(CORNER, (2,)).tolist()
+        side = picture.shape[-1] - CORNER
+        picture, photo = (one[..., y : y + side, x : x + side] for one in (picture, photo))
+        lpips = self.lpips[0].to(photo.device)
+        with torch.no_grad():
+            wanted = list(lpips.features(photo))
+        given = list(lpips.features(picture))
+        losses = {"lpips": lpips.between(given, wanted).mean()}
         if not self.adversarial_weight or (step is not None and step < self.adversarial_from):
-            return {"painter": zero, "critic": zero}
-        critic, (picture, given) = self.discriminator, painted
+            return losses | dict.fromkeys(("painter", "critic"), picture.new_zeros(()))
+        critic = self.discriminator
         critic.requires_grad_(False)  # the painter's loss must not teach it
-        painter = painter_loss(critic(picture, given))
+        losses["painter"] = painter_loss(critic(picture, given))
         critic.requires_grad_(True)
         judged = critic(picture.detach(), [one.detach() for one in given])
-        hinge = hinge_loss(judged, critic(*photo))
+        losses["critic"] = hinge_loss(judged, critic(photo, wanted))
         if self.training:
-            self.hinge.lerp_(hinge.detach(), 0.005)
+            self.hinge.lerp_(losses["critic"].detach(), 0.005)
             if self.hinge < COLLAPSED:
                 raise FloatingPointError(
                     f"the discriminator has collapsed: its loss has been {float(self.hinge):.3f} "
                     "of 2 for long, so it tells the painter nothing; lower --adversarial-weight"
                 )
-        return {"painter": painter, "critic": hinge}
+        return losses
 
 
 class FewStepStage(RateStage):
@@ -150,6 +203,7 @@ class FewStepStage(RateStage):
         """``crop`` in pixels. Raises ValueError for one that holds no whole indices."""
         super().__init__(codec, module, crop // 8, preview_sheet)
         self.store = store
+        self.turns = module.turns
         self.token_ids = [tokenize(codec.tokenizer, texts or [""]) for texts in store.captions]
 
     def photos(self, step: int, count: int, generator: torch.Generator, number: int) -> dict:
@@ -172,7 +226,7 @@ def train_few_steps_recipe(data: str | Path | None, output: Path, **options) -> 
     lpips = Lpips("squeeze")
     store = PhotoStore(find_training_data(data))
     adversarial = settings.adversarial_weight, settings.adversarial_from
-    loss = FewStepLoss(codec, lpips, timesteps, *adversarial)
+    loss = FewStepLoss(codec, lpips, timesteps, *adversarial, freeze_codes=settings.freeze_codes)
     codec.register_to_config(few_steps=timesteps)
     try:
         return train(FewStepStage(codec, loss, store, settings.crop), settings)

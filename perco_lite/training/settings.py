@@ -169,8 +169,9 @@ class FewStepSettings(TrainingSettings):
     learning_rate: float = 2e-4
     optimizer: str = option("muon", "adamw, adamw8bit (less memory) or muon (fewer steps).")
     ema_decay: float = 0.998
-    few_steps: str = option("0.0019:2", "RATE:STEPS, 1 to 4, comma-separated; others take 1.")
-    adversarial_weight: float = option(0.1, "Of the discriminator; 0: without.", min=0)
+    freeze_codes: bool = option(False, "Leave encoder and codes alone: files stay readable.")
+    few_steps: str = option("", "RATE:STEPS, 1 to 4, comma-separated; others take 1.")
+    adversarial_weight: float = option(0.1, "Of the discriminator at 0.0313; 0: without.", min=0)
     adversarial_from: int = option(300, "First step that has a discriminator.", min=0)
 
 
