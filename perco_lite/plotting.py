@@ -2,6 +2,7 @@
 
     rows of (image, label) ──► contact_sheet ──► one image, every photo with its label under it
     points of a curve ──► draw_curve, draw_published ──► matplotlib axes
+    figures, one a moment ──► show_moving ──► one PNG that moves, and comes to rest
 
 Paper: nothing on this.
 
@@ -9,7 +10,7 @@ Taught in notebook 01.
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,6 +123,37 @@ def show_photos(
     file, sheet = io.BytesIO(), contact_sheet(rows, tile_width, title, font_size=14)
     sheet.save(file, "JPEG", quality=72)
     return Picture(data=file.getvalue(), format="jpeg")
+
+
+def show_moving(figures: Iterable, seconds: float = 1.6, plays: int = 3):
+    """Matplotlib figures of equal size as one animated PNG for a notebook's output; closes them.
+
+    It plays in under five seconds, ``plays`` times, and rests on the last figure, which is also
+    what a program shows that knows no animation. Colours are cut to 64, for the file's sake.
+    """
+    from IPython.display import Image as Picture
+    from matplotlib import pyplot as plt
+
+    frames = []
+    for figure in figures:
+        stream = io.BytesIO()
+        figure.savefig(stream, format="png", dpi="figure", bbox_inches=None)
+        plt.close(figure)
+        picture = Image.open(stream).convert("RGB")
+        # dithering would flicker, and cost bytes
+        frames.append(picture.quantize(64, dither=Image.Dither.NONE).convert("RGB"))
+    if not frames:
+        raise ValueError("got no figures, expected at least one")
+    if plays * seconds > 5:
+        raise ValueError(
+            f"got {plays} plays of {seconds} s, expected at most 5 s in all: who cannot stop it "
+            "must not read beside it"
+        )
+    file = io.BytesIO()
+    times = [round(1000 * seconds / len(frames))] * len(frames)
+    options = {"duration": times, "loop": plays, "default_image": True, "optimize": True}
+    frames[-1].save(file, "PNG", save_all=True, append_images=frames, **options)
+    return Picture(data=file.getvalue(), format="png")
 
 
 # One colour and marker for each codec in every figure; what others published has neither.

@@ -1,10 +1,12 @@
 """Contact sheets: every photo whole and undistorted, every label readable under it."""
 
+import io
+
 import numpy as np
 import pytest
 from PIL import Image, ImageChops
 
-from perco_lite.plotting import ACCENT, PAPER, Tile, contact_sheet
+from perco_lite.plotting import ACCENT, PAPER, Tile, contact_sheet, show_moving
 
 GAP = 10
 
@@ -71,3 +73,34 @@ def test_nothing_to_draw_is_an_error():
     for rows in ([], [[]]):
         with pytest.raises(ValueError, match="no tiles"):
             contact_sheet(rows)
+
+
+def test_what_moves_comes_to_rest_on_its_last_figure():
+    from matplotlib import pyplot as plt
+
+    def bar(height):
+        figure, axes = plt.subplots(figsize=(2, 1), dpi=50)
+        axes.bar([0], [height])
+        axes.set(ylim=(0, 3))
+        return figure
+
+    before = plt.get_fignums()
+    shown = show_moving((bar(height) for height in (1, 2, 3)), seconds=1.5, plays=3)
+    assert plt.get_fignums() == before, "every figure is closed"
+    moving = Image.open(io.BytesIO(shown.data))
+    assert shown.format == "png" and moving.info["loop"] == 3
+    still, frames = np.asarray(moving.convert("RGB")).astype(int), []
+    for number in range(1, moving.n_frames):  # 0 is the still
+        moving.seek(number)
+        frames.append(np.asarray(moving.convert("RGB")).astype(int))
+    assert len(frames) == 3 and still.shape == (50, 100, 3)
+    assert np.abs(still - frames[2]).max() < 30 < np.abs(still - frames[0]).max()
+
+
+def test_what_moves_too_long_is_refused():
+    from matplotlib import pyplot as plt
+
+    with pytest.raises(ValueError, match="got 4 plays of 1.6 s"):
+        show_moving([plt.figure(figsize=(1, 1))], plays=4)
+    with pytest.raises(ValueError, match="got no figures"):
+        show_moving([])

@@ -1,4 +1,4 @@
-"""Exercises of notebooks 04 to 06: bits, words, priors.
+"""Exercises of notebooks 00 and 04 to 06: bytes, bits, words, priors.
 
 Paper: nothing on this.
 """
@@ -8,6 +8,32 @@ from numbers import Real
 import numpy as np
 
 from perco_lite.course.rules import number, rule, tried
+
+number("00.1", "5ae2300d6967", 0, "bytes")
+number("00.2", "7ad129668811", 0, "bytes")
+
+
+@rule("00.3")
+def _message(answer: object) -> str | None:
+    import base64
+    import binascii
+
+    for data in (bytes(range(200, 256)), b"\x00" * 74):
+        found, off = tried(answer, data)
+        if off:
+            return off
+        if not isinstance(found, str) or not found.isascii():
+            return "expected a text of plain letters"
+        if len(found) > 160:
+            return f"{len(data)} bytes became {len(found)} characters, 160 fit into a message"
+        try:
+            back = base64.b64decode(found, validate=True)
+        except binascii.Error as error:
+            return f"what comes out is no base64: {error}"
+        if back != data:
+            return "at the other end, the bytes are not those that were sent"
+    return None
+
 
 number("04.1", "cb68473f0af0", 3, "bits a letter")
 number("04.2", "472ad8fe34eb", 0, "bytes")

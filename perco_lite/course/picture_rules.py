@@ -148,6 +148,45 @@ number("09.2", "400003250a9f", 0, "a squared error")
 number("09.3", "2a58efd510cf", 0, "bits")
 
 
+@rule("10.1")
+def _judged(answer: object) -> str | None:
+    try:
+        none, little, much = shares = [float(value) for value in answer]
+    except (TypeError, ValueError):
+        return "expected three shares, at weights 0, 0.1 and 1"
+    if not all(0 <= share <= 1 for share in shares):
+        return "expected shares from 0 to 1"
+    if none > 0.1:
+        return "without a judge it paints the mean, and that is no picture of this world"
+    return None if max(little, much) > 0.5 else "a judge makes most of them real: was it trained?"
+
+
+number("10.2", "28e93945fd61", 3, "the judge's loss")
+
+
+@rule("10.3")
+def _single(answer: object) -> str | None:
+    import torch
+
+    pictures = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0], [0.1, 0.1]])
+    for what, features in (
+        ("their places", lambda x: x),
+        ("the distance from the middle", lambda x: x.norm(dim=1, keepdim=True)),
+    ):
+        found, off = tried(answer, pictures, features)
+        if off:
+            return off
+        if not isinstance(found, torch.Tensor) or found.shape != (2,):
+            return "expected one of the pictures, of shape (2,)"
+        if not (found == pictures).all(dim=1).any():
+            return f"by {what}, what came back is none of the pictures"
+        seen = features(pictures)
+        away = (features(found[None]) - seen).square().sum(1).mean()
+        if away > torch.cdist(seen, seen).square().mean(1).min() + 1e-6:
+            return f"by {what}, another picture is nearer to all"
+    return None
+
+
 number("11.2", "3ca55439f9ab", 7, "a share")
 
 

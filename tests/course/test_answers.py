@@ -95,3 +95,33 @@ def test_every_check_is_asked_for_and_solved():
         assert all(name.startswith(path.name[:2]) for name in asked)
         found |= asked
     assert found == set(RULES)
+
+
+def test_one_picture_for_all():
+    rule = RULES["10.3"]
+
+    def nearest(pictures, features):
+        seen = features(pictures)
+        return pictures[torch.cdist(seen, seen).square().mean(1).argmin()]
+
+    assert rule(nearest) is None
+    assert "none of the pictures" in rule(lambda pictures, features: pictures.mean(0))
+    assert "by their places, another" in rule(lambda pictures, features: pictures[0])
+    only_place = rule(lambda pictures, features: nearest(pictures, lambda x: x))
+    assert only_place is None or "distance from the middle" in only_place
+
+
+def test_shares_that_no_judge_gives():
+    rule = RULES["10.1"]
+    assert rule((0.0, 0.98, 0.88)) is None
+    assert "the mean" in rule((0.5, 0.9, 0.9)) and "trained" in rule((0.0, 0.1, 0.2))
+
+
+def test_a_message_is_the_file():
+    import base64
+
+    rule = RULES["00.3"]
+    assert rule(lambda data: base64.b64encode(data).decode()) is None
+    assert "characters, 160 fit" in rule(lambda data: " ".join(map(str, data)))
+    assert "not those that were sent" in rule(lambda data: base64.b64encode(data[1:]).decode())
+    assert "no base64" in rule(lambda data: "abc")
