@@ -31,7 +31,7 @@ from torch import Tensor
 from perco_lite.files import list_folder
 from perco_lite.pixels import PHOTO_SUFFIXES, PhotoError, decode_photo, to_rgb
 
-DATA_NAMES = ("kodak", "train", "val", "coco_eval", "coco30k", "captions", "weights")
+DATA_NAMES = ("kodak", "train", "val", "coco_eval", "coco30k", "large", "captions", "weights")
 # The colour photographs inside scikit-image's wheel: reading them needs no network.
 SKIMAGE_PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
 

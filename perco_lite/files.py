@@ -143,7 +143,9 @@ def check_weights(folder: Path) -> None:
         raise ValueError(f"{index} is damaged; download or train these weights again") from error
     if kind != "PercoCodec":
         kind = kind if isinstance(kind, str) and kind.isidentifier() else repr(kind)
-        raise ValueError(f"{folder} holds a {kind:.60}, expected a PercoCodec; check it")
+        theirs = (folder / "hyper_enc").is_dir()  # PerCo (SD)'s
+        what = f"`perco convert {folder} NEW_FOLDER` makes one of it" if theirs else "check it"
+        raise ValueError(f"{folder} holds a {kind:.60}, expected a PercoCodec; {what}")
     for part, source in named.items():
         if part not in PARTS and not isinstance(source, (list, dict)):
             continue  # settings

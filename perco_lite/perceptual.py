@@ -50,6 +50,7 @@ DIGESTS = {  # of published networks, by the names of their files (`digest`)
     "squeezenet1_1_features": "10247b9a393bf212",
     "vgg16_features": "9e670a65130c41be",
     INCEPTION: "2642f32a716d428a",
+    "efficientnet_lite0": "60cf6200bd5bbb52",
 }
 # Their layers, in torchvision's order: (channels, kernel, stride, padding) of a convolution with
 # ReLU, the narrow channels of a fire module, or POOL. VGG16, and SqueezeNet 1.1.

@@ -53,7 +53,7 @@ def download(
         Path,
         typer.Argument(
             help="One name a line, or OpenImages' CSV; or metrics: the networks of LPIPS, DISTS, "
-            "FID and KID (one alone: alex, vgg, squeeze, inception)."
+            "FID, KID and recognition (one alone: alex, vgg, squeeze, inception, lite0)."
         ),
     ],
     output: Annotated[

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from perco_lite.cli.options import DenoisingSteps, Device, Json, Weights, emit, say, tell
+from perco_lite.cli.options import Device, Json, OwnSteps, Weights, emit, say, tell
 from perco_lite.evaluation.codecs import DEFAULT_CODECS
 
 CODECS = ",".join(DEFAULT_CODECS)
@@ -22,7 +22,7 @@ Dataset = Annotated[
     str,
     typer.Argument(
         help="A folder of photos, or kodak, coco30k (squashed to 512x512 as in the paper), "
-        "coco30k-native, coco_eval, samples."
+        "coco30k-native, coco_eval, val, large, samples. Photos may be in webdataset shards."
     ),
 ]
 Output = Annotated[
@@ -35,7 +35,8 @@ Codecs = Annotated[
     str,
     typer.Option(
         help="Comma-separated; also jpegxl, jpegxl-shrunk, bpg, vtm (by their programs), "
-        "factorized, hyperprior, mbt2018-mean, mbt2018, cheng2020 (compressai)."
+        "factorized, hyperprior, mbt2018-mean, mbt2018, cheng2020 (compressai), and perco with "
+        "something changed: perco+steps=20, perco+guidance=3+seed=1, perco+caption=none."
     ),
 ]
 Metrics = Annotated[
@@ -52,7 +53,11 @@ Captions = Annotated[
 ]
 Names = Annotated[Path | None, typer.Option("--list", help="File names to use, one a line.")]
 Resize = Annotated[
-    str | None, typer.Option(help="none, or squash to WIDTHxHEIGHT; default: the set's rule.")
+    str | None,
+    typer.Option(
+        help="none, squash to WIDTHxHEIGHT, or shrink to long:SIDE, without smaller photos; "
+        "default: the set's rule."
+    ),
 ]
 Guidance = Annotated[float | None, typer.Option(help="Weight of the caption; 1 = off.")]
 Temperature = Annotated[float | None, typer.Option(help="Scale of the first noise.")]
@@ -60,7 +65,13 @@ Anchor = Annotated[float | None, typer.Option(help="0 = off, as in the paper.")]
 Rounds = Annotated[
     int | None, typer.Option(help="Of closed-loop encoding; 0 = nearest codes, as in the paper.")
 ]
-
+Strict = Annotated[
+    bool,
+    typer.Option(
+        "--strict",
+        help="Measure nothing unless every photo and metric that was asked for is here.",
+    ),
+]
 Controls = Annotated[
     bool,
     typer.Option(
@@ -82,13 +93,14 @@ def evaluate_command(
     captions: Captions = None,
     names: Names = None,
     resize: Resize = None,
-    steps: DenoisingSteps = 20,
+    steps: OwnSteps = None,
     guidance: Guidance = None,
     temperature: Temperature = None,
     anchor: Anchor = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     rounds: Rounds = None,
     controls: Controls = False,
+    strict: Strict = False,
     batch: Annotated[int, typer.Option(help="Photos in memory at a time.", min=1)] = 4,
     keep: Annotated[bool, typer.Option(help="Leave the pictures; set metrics need them.")] = True,
     weights: Weights = None,
@@ -108,28 +120,31 @@ def evaluate_command(
     found = open_dataset(dataset, folder, captions, names, resize, photos)
     wanted = _split(codecs, "--codecs")
 
-    from perco_lite.evaluation.codecs.controls import CONTROLS, OTHER_TEXTURE
-    from perco_lite.evaluation.codecs.ours import OURS, Decoding
+    from perco_lite.evaluation.codecs.controls import CONTROLS
+    from perco_lite.evaluation.codecs.ours import Decoding
     from perco_lite.evaluation.evaluate import evaluate
-    from perco_lite.evaluation.scoring import PHOTO_METRICS, SET_METRICS, check_names
     from perco_lite.rates import RATES
 
-    every = (*PHOTO_METRICS, *SET_METRICS)
-    scores = every if metrics == "all" else _split(metrics, "--metrics", empty=True)
-    check_names(scores)  # before weights are loaded
+    scores = _metrics(metrics)  # checked before weights are loaded
     wanted += CONTROLS if controls else ()
-    codec = _load(weights, device) if {*OURS, OTHER_TEXTURE} & set(wanted) else None
+    codec = _load(weights, device, wanted)
     rungs = [_number(text) for text in _split(ladder or "", "--ladder", empty=True)]
     chosen = [rate.name for rate in RATES] if codec is None else codec.rates
     chosen = chosen if rates is None else _split(rates, "--rates")
-    held = {} if anchor is None else {"anchor": anchor}
-    how = Decoding(steps, guidance, temperature, seed=seed, **held)
+    how = Decoding(steps, guidance, temperature, anchor, seed)
     common = found, output, wanted, scores, chosen, codec, rungs, how, rounds, keep, batch
-    summary = evaluate(*common, quiet=as_json, say=lambda line: say(line, err=True))
+    summary = evaluate(*common, quiet=as_json, say=lambda line: say(line, err=True), strict=strict)
     if summary:  # else another process of the same run tells
         if controls:
             summary["controls"] = _judged(output)
         _answer(summary, output, as_json)
+
+
+def _metrics(text: str) -> tuple[str, ...]:
+    from perco_lite.evaluation.scoring import PHOTO_METRICS, SET_METRICS, check_names
+
+    every = (*PHOTO_METRICS, *SET_METRICS)
+    return every if text == "all" else check_names(_split(text, "--metrics", empty=True))
 
 
 def _judged(output: Path) -> list[str]:
@@ -139,11 +154,18 @@ def _judged(output: Path) -> list[str]:
     return [verdict.text() for verdict in judge_controls(load_results(output.stem, output.parent))]
 
 
-def _load(weights: str | None, device: str | None):
-    """The codec on ``device``, or on this process's own where several share a machine."""
+def _load(weights: str | None, device: str | None, codecs: list[str]):
+    """The codec on ``device``, or on this process's own where several share a machine.
+
+    None where no name among ``codecs`` needs weights.
+    """
+    from perco_lite.evaluation.codecs.controls import OTHER_TEXTURE
+    from perco_lite.evaluation.codecs.variants import is_ours
     from perco_lite.evaluation.evaluate import processes
     from perco_lite.loading import load_codec
 
+    if not any(name == OTHER_TEXTURE or is_ours(name) for name in codecs):
+        return None
     state = processes(device)
     return load_codec(weights, device or (str(state.device) if state.num_processes > 1 else None))
 

@@ -32,7 +32,7 @@ from perco_lite.data import (
 )
 from perco_lite.evaluation.codecs.ours import OURS, Decoding
 from perco_lite.evaluation.datasets import Photo
-from perco_lite.evaluation.evaluate import build_methods
+from perco_lite.evaluation.methods import build_methods
 from perco_lite.evaluation.scoring import load_photo_metrics
 from perco_lite.loading import device_name, load_codec
 from perco_lite.perceptual import load_feature_distance
@@ -159,8 +159,8 @@ def measure_kodak(codec: PercoCodec, kodak: list, quiet: bool = False) -> dict:
         metrics["feature_distance"] = lambda a, b, caption: float(
             network(image_to_tensor(b), image_to_tensor(a))
         )
-    how = Decoding().of(codec)
-    methods, _ = build_methods(OURS, codec, codec.rates, (), how)
+    how = Decoding().of(codec, codec.rates[0])
+    methods, _ = build_methods(OURS, codec, codec.rates, (), Decoding())
     values: dict[str, list[float]] = {}
     for sample in tqdm(kodak, desc="kodak", unit="photo", disable=quiet):
         photo, image = Photo(sample.name, Path(sample.name), sample.caption), sample.image

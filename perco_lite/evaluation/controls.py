@@ -29,7 +29,7 @@ from perco_lite.evaluation.results import Results
 from perco_lite.evaluation.scoring import DISTANCES, LOWER_IS_BETTER, PHOTO_METRICS, SET_METRICS
 
 FIDELITY = ("psnr", "ms_ssim", "lpips_alex", "lpips_vgg", "dists")
-MEANING = ("clip_score", "miou", "miou_masks")
+MEANING = ("clip_score", "miou", "miou_masks", "own_photo", "same_class")
 NO_DIFFUSION = "perco-estimate"
 
 # (better, worse); of pairs with rates, at each rate

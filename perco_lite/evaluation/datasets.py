@@ -1,9 +1,11 @@
-"""The photos an evaluation runs over: Kodak, COCO or a folder, with captions and a resize rule.
+"""The photos an evaluation runs over: Kodak, COCO, shards or a folder, captions, a resize rule.
 
     name or folder ──open_dataset──► PhotoSet: (name, path, caption) …, resize rule, notes
                                         └─ load(photo) ──► PIL RGB, as the codecs are given it
 
-Only names are kept in memory. Photos are in order of their names, whatever the folder's order.
+Only names are kept in memory. ``val`` is 500 photos of Flickr8k that nothing was trained on;
+``large`` are photos that are large by themselves. Photos are in order of their names,
+whatever the folder's order.
 
 MS-COCO 30k: what is known is a list of 30,000 file names of train2017 (``res/doc/coco_names.txt``
 of the repository Nikolai10/PerCo, which had it from the authors), not the rule that chose them; so
@@ -14,6 +16,7 @@ Differs from the paper: Kodak and all else stay at their own size unless told ot
 ``coco30k-native`` is the same list unsquashed.
 """
 
+import contextlib
 import hashlib
 import json
 import re
@@ -23,28 +26,16 @@ from pathlib import Path
 
 from PIL import Image
 
-from perco_lite.data import (
-    find_data,
-    list_photos,
-    load_captions,
-    load_photo,
-    skimage_paths,
-)
+from perco_lite.data import find_data, list_photos, load_captions, skimage_paths
+from perco_lite.evaluation.photos import Photo, heard_in_training, packed_photos
+from perco_lite.evaluation.photos import read_instances as read_instances
 
-NAMED_SETS = ("kodak", "coco30k", "coco30k-native", "coco_eval", "samples")
+NAMED_SETS = ("kodak", "coco30k", "coco30k-native", "coco_eval", "val", "large", "samples")
+WHOLE = {"kodak": 24, "coco_eval": 100, "val": 500}  # photos, where all are there
 COCO_LIST = "coco_names.txt"
 COCO_PHOTOS = 30_000
 SQUASH = (512, 512)
 MIN_SIDE, MAX_SIDE = 8, 8192  # of a resize rule
-
-
-@dataclass(frozen=True)
-class Photo:
-    """One photo of a set: file name, where it is, and its caption (None if it has none)."""
-
-    name: str
-    path: Path
-    caption: str | None = None
 
 
 @dataclass(frozen=True)
@@ -53,25 +44,32 @@ class PhotoSet:
 
     name: str
     photos: tuple[Photo, ...]
-    size: tuple[int, int] | None  # (width, height) each photo is squashed to; None = its own
+    # (width, height) each photo is squashed to, or the long side it is shrunk to; None = its own
+    size: tuple[int, int] | int | None
     captions: str  # digest of every caption, "" without any
     all_names: frozenset[str]
     notes: tuple[str, ...] = ()  # what a reader of the figures should know
     instances: Path | None = None  # COCO's masks of these photos, where there are any
+    gaps: tuple[str, ...] = ()  # of the notes, those about photos that should be there
 
     @property
     def resize_rule(self) -> str:
         """In words, for protocols."""
         if self.size is None:
             return "own size"
+        if isinstance(self.size, int):
+            return f"long side shrunk to {self.size}, Pillow bicubic"
         return f"squashed to {self.size[0]}x{self.size[1]}, Pillow bicubic"
 
     def load(self, photo: Photo) -> Image.Image:
         """Upright RGB image of a photo after the resize rule; raises as ``data.load_photo``."""
-        image = load_photo(photo.path)
-        if self.size is None or image.size == self.size:
+        image, size = photo.load_image(), self.size
+        if isinstance(size, int):
+            scale = size / max(image.size)
+            size = tuple(max(1, round(scale * side)) for side in image.size)
+        if size is None or image.size == size:
             return image
-        return image.resize(self.size, Image.Resampling.BICUBIC)
+        return image.resize(size, Image.Resampling.BICUBIC)
 
     def without_unreadable(self) -> tuple["PhotoSet", list[tuple[Photo, Exception]]]:
         """The set without files whose header is no photo's, and those with what is wrong.
@@ -84,11 +82,11 @@ class PhotoSet:
                 bad.append((photo, ValueError("its name has a line break; rename it")))
                 continue
             try:
-                with Image.open(photo.path) as image:
+                with photo.open() as stream, Image.open(stream) as image:
                     image.size  # noqa: B018 - reading it is the test
-            except Exception:  # load_photo says what Pillow's dozen kinds of error mean
+            except Exception:  # load_image says what Pillow's dozen kinds of error mean
                 try:
-                    load_photo(photo.path)
+                    photo.load_image()
                 except Exception as error:
                     bad.append((photo, error))
                     continue
@@ -112,7 +110,8 @@ def open_dataset(
             captions the first counts. Default: ``captions.json`` in the folder; for Kodak and the
             samples this project's own.
         names: text file of the file names to use, one a line. COCO 30k needs it.
-        resize: "none" or "WIDTHxHEIGHT"; default: the set's own rule.
+        resize: "none", "WIDTHxHEIGHT" or "long:SIDE" (without smaller photos); default: the set's
+            own rule.
         limit: only the first so many photos; 0 = all.
     Raises:
         FileNotFoundError: no such set, folder, list or photo on the list.
@@ -123,7 +122,6 @@ def open_dataset(
     own = SQUASH if name == "coco30k" else None
     size = own if resize is None else parse_size(resize)
     photos, place = _find_photos(name, folder)
-    notes = []
     if name.startswith("coco30k") and names is None:
         names = place / COCO_LIST
         if not names.is_file():
@@ -131,71 +129,92 @@ def open_dataset(
                 f"no list of names at {names}; the paper's 30,000 are in res/doc/{COCO_LIST} of "
                 "github.com/Nikolai10/PerCo: pass that file with --list"
             )
+    known = {photo.name for photo in photos}
     if names is not None:
         photos = _choose(photos, Path(names), place)
-    if name.startswith("coco30k") and len(photos) != COCO_PHOTOS:
-        notes.append(f"the list has {len(photos):,} names, the paper's has {COCO_PHOTOS:,}")
+    gaps = _gaps(name, len(photos), names is not None)
+    notes = list(gaps)
     table, source = _captions(name, place, captions)
-    photos = [Photo(path.name, path, table.get(path.name) or None) for path in photos]
+    photos = [replace(p, caption=table.get(p.name) or p.caption or None) for p in photos]
     photos.sort(key=lambda photo: photo.name)
     names_here = frozenset(p.name for p in photos)
     if captions is not None:
-        notes += _check_captions(table, {p.name for p in list_photos(place)}, names_here, captions)
+        notes += _check_captions(table, known, names_here, captions)
+    if isinstance(size, int):
+        photos, small = _large_enough(photos, size)
+        notes += [f"{len(small)} photos are below {size} pixels: {_some(small)}"] if small else []
     chosen = tuple(photos[:limit] if limit else photos)
-    bare = [p.name for p in chosen if p.caption is None]
-    if bare:
-        notes.append(f"{len(bare)} of {len(chosen)} photos have no caption ({_some(bare)})")
-    if source:
-        notes.append(f"captions: {source}")
-    pairs = [(p.name, p.caption) for p in photos if p.caption is not None]
-    digest = hashlib.sha256(json.dumps(pairs).encode()).hexdigest()[:16] if pairs else ""
     label = name if name in NAMED_SETS else place.resolve().name
     masks = place / "instances.json"
     masks = masks if masks.is_file() and name != "samples" else None
-    return PhotoSet(label, chosen, size, digest, names_here, tuple(notes), masks)
+    if not source and any(p.member and p.caption for p in chosen):
+        source = "in the shards, the first of each"
+    notes += _caption_notes(chosen, source)
+    digest = _digest(photos)
+    return PhotoSet(label, chosen, size, digest, names_here, tuple(notes), masks, tuple(gaps))
 
 
-def parse_size(text: str) -> tuple[int, int] | None:
-    """(width, height) of "512x512"; None for "none"; ``ValueError`` for anything else."""
+def _gaps(name: str, count: int, chosen: bool) -> list[str]:
+    """What is to be said of photos that should be there."""
+    if name.startswith("coco30k"):
+        whole = count == COCO_PHOTOS
+        return [] if whole else [f"the list has {count:,} names, the paper's has {COCO_PHOTOS:,}"]
+    whole = WHOLE.get(name, count)
+    return [f"{count} of {whole} photos are here"] if count < whole and not chosen else []
+
+
+def _large_enough(photos: list[Photo], side: int) -> tuple[list[Photo], list[str]]:
+    """Photos whose long side is at least that, and the names of the others; reads headers."""
+    large, small = [], []
+    for photo in photos:
+        with contextlib.suppress(Exception), photo.open() as stream, Image.open(stream) as image:
+            if max(image.size) < side:
+                small.append(photo.name)
+                continue
+        large.append(photo)  # one that cannot be read is told of later
+    if not large:
+        raise ValueError(
+            f"got no photo of {side} pixels or more; take a smaller long side, or larger photos"
+        )
+    return large, small
+
+
+def _caption_notes(photos: Iterable[Photo], source: str) -> list[str]:
+    bare = [p.name for p in photos if p.caption is None]
+    notes = [f"{len(bare)} of {len(photos)} photos have no caption ({_some(bare)})"] if bare else []
+    notes += [f"captions: {source}"] if source else []
+    if heard := heard_in_training(photos):
+        notes.append(
+            f"{len(heard)} of {len(photos)} captions stand word for word among the sentences that "
+            f"the caption coder was trained on ({_some(heard)})"
+        )
+    return notes
+
+
+def _digest(photos: Iterable[Photo]) -> str:
+    pairs = [(p.name, p.caption) for p in photos if p.caption is not None]
+    return hashlib.sha256(json.dumps(pairs).encode()).hexdigest()[:16] if pairs else ""
+
+
+def parse_size(text: str) -> tuple[int, int] | int | None:
+    """(width, height) of "512x512", a side of "long:512", None for "none"; else ``ValueError``."""
     if text == "none":
         return None
-    match = re.fullmatch(r"(\d{1,5})[x×](\d{1,5})", text)
-    size = (int(match[1]), int(match[2])) if match else (0, 0)
-    if not all(MIN_SIDE <= side <= MAX_SIDE for side in size):
+    match = re.fullmatch(r"(\d{1,5})[x×](\d{1,5})|long:(\d{1,5})", text)
+    sides = [int(side) for side in match.groups() if side] if match else [0]
+    if not all(MIN_SIDE <= side <= MAX_SIDE for side in sides):
         raise ValueError(
-            f"got resize rule {text!r}, expected none or WIDTHxHEIGHT such as 512x512, "
-            f"sides from {MIN_SIDE} to {MAX_SIDE}"
+            f"got resize rule {text!r}, expected none or WIDTHxHEIGHT such as 512x512 (or "
+            f"long:1024), sides from {MIN_SIDE} to {MAX_SIDE}"
         )
-    return size
+    return tuple(sides) if len(sides) == 2 else sides[0]
 
 
-def read_instances(path: str | Path) -> dict[str, tuple[tuple[int, int], list[dict]]]:
-    """Map file names to (width, height) and the instances of COCO's file for that photo.
-
-    Each instance has ``category`` (its name) and ``segmentation``. ``ValueError`` for another file.
-    """
-    path = Path(path)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        categories = {kind["id"]: kind["name"] for kind in content["categories"]}
-        photos = {
-            image["id"]: (image["file_name"], ((image["width"], image["height"]), []))
-            for image in content["images"]
-        }
-        for one in content["annotations"]:
-            photos[one["image_id"]][1][1].append(
-                {"category": categories[one["category_id"]], "segmentation": one["segmentation"]}
-            )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is no file of COCO instances; get it again") from error
-    return dict(photos.values())
-
-
-def _find_photos(name: str, folder: str | Path | None) -> tuple[list[Path], Path]:
-    """Files of a set and the folder they are in."""
+def _find_photos(name: str, folder: str | Path | None) -> tuple[list[Photo], Path]:
+    """Photos of a set and the folder they are in."""
     if name == "samples" and folder is None:
         paths = skimage_paths()
-        return paths, paths[0].parent
+        return _plain_files(paths), paths[0].parent
     if name in NAMED_SETS and name != "samples":
         key = name.removesuffix("-native")
         place = Path(folder) if folder is not None else find_data(key)
@@ -211,10 +230,16 @@ def _find_photos(name: str, folder: str | Path | None) -> tuple[list[Path], Path
     if not place.is_dir():
         known = ", ".join(NAMED_SETS)
         raise FileNotFoundError(f"no folder at {place}; give a folder of photos, or one of {known}")
-    return list_photos(place), place
+    if any(place.glob("*.tar")):
+        return packed_photos(place), place
+    return _plain_files(list_photos(place)), place
 
 
-def _choose(photos: list[Path], names: Path, place: Path) -> list[Path]:
+def _plain_files(paths: Iterable[Path]) -> list[Photo]:
+    return [Photo(path.name, path) for path in paths]
+
+
+def _choose(photos: list[Photo], names: Path, place: Path) -> list[Photo]:
     """Photos on a list; all of them must be there."""
     if not names.is_file():
         raise FileNotFoundError(f"no list of names at {names}; write one file name a line")

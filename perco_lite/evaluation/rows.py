@@ -10,12 +10,10 @@ Differs from the paper: PerCo (SD) keeps a line per photo, without settings.
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
 
 from PIL import Image
 
-from perco_lite.codec import PercoCodec
-from perco_lite.evaluation.codecs.ours import OURS, PROBLEMS, Attempt, Decoding
+from perco_lite.evaluation.codecs.ours import PROBLEMS, Attempt
 from perco_lite.evaluation.datasets import Photo, PhotoSet
 from perco_lite.evaluation.scoring import PHOTO_METRICS
 from perco_lite.evaluation.table import EvaluationFiles, ResultTable, Row
@@ -43,18 +41,10 @@ def skip(photo: str, codec: str, rate: str, error: Exception) -> dict[str, str]:
 class RowMaker:
     """Turns attempts into rows: sizes, scores, seconds, and how they came about."""
 
-    def __init__(
-        self, functions: dict, codec: PercoCodec | None, decoding: Decoding, settings: dict
-    ):
+    def __init__(self, functions: dict, settings: dict):
         self.functions = functions
         described = json.dumps(settings, sort_keys=True).encode()
         self.described, self.settings = settings, hashlib.sha256(described).hexdigest()[:12]
-        painted, weights = {}, {}
-        if codec is not None:
-            painted = {name: f"{value:g}" for name, value in asdict(decoding).items()}
-            painted |= {"seed": str(decoding.seed), "sampler": type(codec.scheduler).__name__}
-            weights["model"] = f"{codec.model_id:#06x}"
-        self.how = dict.fromkeys(OURS, weights) | {"perco": painted | weights}
 
     def rows(
         self, methods: list, jobs: list[PhotoJob], skipped: list, bar
@@ -73,7 +63,8 @@ class RowMaker:
                         raise attempt.error
                     if attempt.data is None or key not in scored:
                         scored[key] = self._scores(originals[photo.name], attempt)
-                    yield self._row(attempt, scored[key]), attempt.image
+                    how = method.how(attempt.rate)
+                    yield self._row(attempt, scored[key], how), attempt.image
                 except PROBLEMS as error:
                     skipped.append(skip(photo.name, attempt.codec, attempt.rate, error))
 
@@ -81,7 +72,7 @@ class RowMaker:
         pair = original, attempt.image, attempt.photo.caption
         return {name: _text(function(*pair)) for name, function in self.functions.items()}
 
-    def _row(self, attempt: Attempt, scores: Row) -> Row:
+    def _row(self, attempt: Attempt, scores: Row, how: Row) -> Row:
         width, height = attempt.image.size
         names = ("target_bytes", "quality", *SECONDS)
         numbers = {"width": width, "height": height, **{n: getattr(attempt, n) for n in names}}
@@ -98,7 +89,7 @@ class RowMaker:
             "reached": "" if attempt.reached is None else str(attempt.reached),
             **{name: _text(value) for name, value in numbers.items()},
             **scores,
-            **self.how.get(attempt.codec, {}),
+            **how,
             "settings": self.settings,
         }
 
@@ -116,11 +107,13 @@ def refuse_others(
                 f"{files.table} has {photo}, which is not in {dataset.name} any more; name "
                 "another output"
             )
-    names = {method.name for method in methods}
-    for codec, *cells in table.distinct("codec", *HOW):
-        expected = {name: maker.how.get(codec, {}).get(name, "") for name in HOW}
+    known = {(method.name, rate): method for method in methods for rate in method.points}
+    for codec, rate, *cells in table.distinct("codec", "rate", *HOW):
+        method = known.get((codec, rate))
+        how = {} if method is None else method.how(rate)
+        expected = {name: how.get(name, "") for name in HOW}
         other = {k: v for k, v in zip(HOW, cells, strict=True) if v != expected[k]}
-        if other and codec in names:
+        if other and method is not None:
             raise ValueError(
                 f"{files.table} has {codec} rows with {other}, this run has "
                 f"{ {k: expected[k] for k in other} }; name another output"

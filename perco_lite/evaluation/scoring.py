@@ -34,7 +34,7 @@ PhotoMetric = Callable[[Image.Image, Image.Image, str | None], float | None]
 PHOTO_METRICS = ("psnr", "ms_ssim", "lpips_alex", "lpips_vgg", "dists", "clip_score")
 PHOTO_METRICS += ("flat_colour_error",)
 DISTANCES = ("fid", "kid", "fid_256", "kid_256", "kid_512", "patch_frechet")  # of two sets
-SET_METRICS = (*DISTANCES, "miou", "miou_masks")
+SET_METRICS = (*DISTANCES, "miou", "miou_masks", "own_photo", "same_class")
 LOWER_IS_BETTER = ("lpips_alex", "lpips_vgg", "dists", "flat_colour_error", *DISTANCES)
 _PROBE_SIDE = 256  # enough for MS-SSIM and for a patch of FID/256
 
@@ -239,6 +239,16 @@ def _patches(dataset: PhotoSet) -> Family:
     return _of_vectors(patch_distance.patch_features, patch_frechet=distance)
 
 
+def _recognition(dataset: PhotoSet) -> Family:
+    from perco_lite.evaluation.metrics import recognition
+
+    if may_download():
+        fetch_networks(("lite0",))
+    names = ("own_photo", "same_class")
+    scores = {name: getattr(recognition, name) for name in names}
+    return _of_vectors(recognition.load_recogniser(), **scores)
+
+
 def _labels(dataset: PhotoSet) -> Family:
     """A segmenter's labels of the reconstruction against its labels of the original."""
     about = "reconstruction against original, both by {}"
@@ -284,4 +294,5 @@ _FAMILIES: dict[tuple[str, ...], Callable[[PhotoSet], Family]] = {
     ("patch_frechet",): _patches,
     ("miou",): _labels,
     ("miou_masks",): _masks,
+    ("own_photo", "same_class"): _recognition,
 }

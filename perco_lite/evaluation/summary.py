@@ -10,6 +10,8 @@ Paper: PerCo, Sec. 4 (means only).
 Differs from the paper: intervals, since most sets here are small.
 """
 
+import hashlib
+import json
 import math
 import shlex
 import sys
@@ -75,7 +77,7 @@ def write_summary(
     ``about``: how it was made; ``started``: when, by ``time.perf_counter``.
     """
     groups = group_rows(table.rows(), loaded.functions)
-    sets = score_sets(groups, scorer, dataset, files, quiet)
+    sets = score_sets(groups, scorer, dataset, files, table, quiet)
     results = [
         describe_group(group) | {name: describe_score(score) for name, score in scores.items()}
         for group, scores in zip(groups, sets, strict=True)
@@ -139,14 +141,17 @@ def score_sets(
     scorer: SetScorer,
     dataset: PhotoSet,
     files: EvaluationFiles,
+    table: ResultTable,
     quiet: bool = False,
 ) -> list[dict[str, Score]]:
-    """Set metrics of each group, from the pictures on disk."""
+    """Set metrics of each group, from the pictures on disk; each is kept in the ``table``'s store.
+
+    So a run goes on where it stopped, and processes share the work, a part of the groups each.
+    """
     if not scorer.names:
         return [{} for _ in groups]
     by_name = {photo.name: photo for photo in dataset.photos}
     results = []
-    known: dict[tuple, dict[str, Score]] = {}
     for group in tqdm(groups, desc="sets", unit="set", disable=quiet):
         paths = {name: files.picture(group.codec, group.rate, name) for name in group.photos}
         lost = sum(name not in by_name or not path.is_file() for name, path in paths.items())
@@ -157,14 +162,19 @@ def score_sets(
             continue
         # where no target was reached, each photo has its smallest file at every rate
         smallest = group.targets and not group.reached
-        key = (group.codec, "" if smallest else group.rate, tuple(paths))
-        if key not in known:
-            known[key] = scorer.score(
+        rate = "" if smallest else group.rate
+        key = json.dumps([group.codec, rate, list(paths), scorer.names])  # plain ASCII
+        key = hashlib.sha256(key.encode()).hexdigest()
+        kept = table.kept_set(key)
+        if kept is None:
+            scores = scorer.score(
                 group.photos,
                 lambda name: dataset.load(by_name[name]),
                 lambda name, paths=paths: Image.open(paths[name]).convert("RGB"),
             )
-        results.append(known[key])
+            kept = json.dumps(scores)
+            table.keep_set(key, kept)
+        results.append({name: Score(*score) for name, score in json.loads(kept).items()})
     return results
 
 

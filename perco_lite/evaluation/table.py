@@ -131,6 +131,18 @@ class ResultTable:
             rows = [dict(zip(self.columns, cells, strict=True)) for cells in found]
             yield from sorted(rows, key=_place)
 
+    def keep_set(self, key: str, value: str) -> None:
+        """Keep what was found of a set of rows, for a run that goes on after a crash."""
+        list(self._sets("INSERT OR REPLACE INTO sets VALUES (?, ?)", [key, value]))
+
+    def kept_set(self, key: str) -> str | None:
+        """What was kept under ``key``."""
+        return next((v for (v,) in self._sets("SELECT value FROM sets WHERE key = ?", [key])), None)
+
+    def _sets(self, command: str, cells: list[str]) -> Iterator[tuple]:
+        list(self._run("CREATE TABLE IF NOT EXISTS sets (key PRIMARY KEY, value)"))
+        return self._run(command, cells)
+
     def write(self) -> None:
         """Write the CSV, whole or not at all."""
         write_csv(self.path, self.rows(), self.columns)

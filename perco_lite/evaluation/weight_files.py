@@ -1,6 +1,7 @@
 """Weights as others saved them, read without running any of it.
 
     pickle of numpy arrays (Flax) ──read_flax──► features.N.weight …, as torchvision names them
+    state dict of torch ──read_state──► as they are
     TorchScript archive ──read_script──► Conv2d_1a_3x3.conv.weight …, as torch-fidelity names them
 
 A pickle may name any function to be called; these unpicklers know arrays and tensors, and whatever
@@ -85,6 +86,12 @@ def read_flax(data: bytes, net: str) -> Weights:
         stem = f"features.{name.removesuffix('.weight')}"
         weights |= {f"{stem}.weight": kernel, f"{stem}.bias": bias}
     return weights
+
+
+def read_state(data: bytes) -> Weights:
+    """Tensors of a state dict as ``torch.save`` writes it, without the counters of batch norms."""
+    state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    return {name: w for name, w in state.items() if not name.endswith("num_batches_tracked")}
 
 
 def read_script(data: bytes) -> Weights:

@@ -18,6 +18,7 @@ import torch
 WORDS = "a an the red green barn dog tree house on in with of water sky and two man woman".split()
 SMALL = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1}
 SMALL["num_attention_heads"] = 2
+TEXT = {**SMALL, "projection_dim": 32}
 UNET = {"block_out_channels": (16, 32), "layers_per_block": 1, "norm_num_groups": 8}
 UNET |= {"down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D")}
 UNET |= {"up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D")}
@@ -35,34 +36,53 @@ def tiny_stable_diffusion(
     ``prediction_type``: "v_prediction" as 2.1, or "epsilon" as 1.5 and the base models. Returns
     the folder, which must not hold another model.
     """
+    sizes = {"sample_size": 8, **UNET, **unet}, {"sample_size": 64, **VAE}, TEXT
+    return random_stable_diffusion(folder, *sizes, prediction_type=prediction_type, seed=seed)
+
+
+def random_stable_diffusion(
+    folder: str | Path,
+    unet: dict,
+    vae: dict,
+    text: dict,
+    prediction_type: str = "v_prediction",
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+) -> Path:
+    """The same of any sizes: the configs of U-Net, VAE and text encoder (as in ``memory``)."""
     from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline
     from diffusers import UNet2DConditionModel as UNet
     from transformers import CLIPTextConfig, CLIPTextModel
 
     _refuse_full(Path(folder))
     tokenizer = _letter_tokenizer()
-    text = {**SMALL, "vocab_size": len(tokenizer), "projection_dim": 32}
+    text = {**text, "vocab_size": max(len(tokenizer), text.get("vocab_size", 0))}
     text |= {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id")}
+    usual = torch.get_default_dtype()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        pipeline = StableDiffusionPipeline(
-            vae=AutoencoderKL(sample_size=64, **VAE),
-            unet=UNet(sample_size=8, **{**UNET, **unet}),
-            text_encoder=CLIPTextModel(CLIPTextConfig(**text)),
-            tokenizer=tokenizer,
-            scheduler=DDIMScheduler(
-                beta_start=0.00085,  # Stable Diffusion's own schedule
-                beta_end=0.012,
-                beta_schedule="scaled_linear",
-                prediction_type=prediction_type,
-                set_alpha_to_one=False,
-                steps_offset=1,
-                clip_sample=False,
-            ),
-            safety_checker=None,
-            feature_extractor=None,
-            requires_safety_checker=False,
-        )
+        torch.set_default_dtype(dtype)  # made in it: in two kinds, the largest would not fit
+        try:
+            pipeline = StableDiffusionPipeline(
+                vae=AutoencoderKL(**vae),
+                unet=UNet(**unet),
+                text_encoder=CLIPTextModel(CLIPTextConfig(**text)),
+                tokenizer=tokenizer,
+                scheduler=DDIMScheduler(
+                    beta_start=0.00085,  # Stable Diffusion's own schedule
+                    beta_end=0.012,
+                    beta_schedule="scaled_linear",
+                    prediction_type=prediction_type,
+                    set_alpha_to_one=False,
+                    steps_offset=1,
+                    clip_sample=False,
+                ),
+                safety_checker=None,
+                feature_extractor=None,
+                requires_safety_checker=False,
+            )
+        finally:
+            torch.set_default_dtype(usual)
     pipeline.save_pretrained(folder, safe_serialization=True)
     return Path(folder)
 

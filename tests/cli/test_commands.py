@@ -31,7 +31,7 @@ OPTIONS = {  # capitals: arguments, by place
     "evaluate": (
         "--anchor --batch --captions --codecs --controls --device --folder --guidance --json "
         "--keep --ladder --list --metrics --no-keep --output --photos --rates --resize --rounds "
-        "--seed --steps --temperature --weights -o DATASET"
+        "--seed --steps --strict --temperature --weights -o DATASET"
     ),
     "info": "--json --weights",
     "inspect": "--json FILES",

@@ -145,8 +145,9 @@ def test_a_gpu_for_each_process(monkeypatch):
     for several in (1, 8):
         state = SimpleNamespace(num_processes=several, device=torch.device("cuda:3"))
         monkeypatch.setattr("perco_lite.evaluation.evaluate.processes", lambda device, s=state: s)
-        evaluate_cli._load(None, None)
-        evaluate_cli._load(None, "cpu")
+        evaluate_cli._load(None, None, ["perco+steps=20"])
+        evaluate_cli._load(None, "cpu", ["jpeg", "control-other-texture"])
+        assert evaluate_cli._load(None, None, ["jpeg", "control-tiles"]) is None
     assert asked == [None, "cpu", "cuda:3", "cpu"]
 
 
@@ -156,7 +157,7 @@ def measure_shard(folder, output, weights):
         open_dataset(str(folder)),
         output,
         ("perco", "autoencoder", "webp"),
-        ("psnr",),
+        ("psnr", "patch_frechet"),
         ("0.0019", "0.0313"),
         loading.load_codec(str(weights), "cpu"),
         decoding=Decoding(steps=2),
@@ -180,11 +181,13 @@ def test_two_processes_make_the_table_of_one(folder, tiny_weights, tmp_path):
         "measure_shard(*map(pathlib.Path, sys.argv[1:]))",
         *(folder, tmp_path / "2.csv", tiny_weights),
     )
-    tables = []
+    tables, sets = [], []
     for output in (tmp_path / "1.csv", tmp_path / "2.csv"):
         tables.append(read_table(output, seconds=False))
-        skipped = json.loads(output.with_suffix(".json").read_text())["skipped"]
-        assert [one["photo"] for one in skipped] == ["2.png"]
+        summary = json.loads(output.with_suffix(".json").read_text())
+        assert [one["photo"] for one in summary["skipped"]] == ["2.png"]
+        sets.append([result["patch_frechet"] for result in summary["results"]])
+    assert sets[0] == sets[1] and len(sets[0]) == 5
     assert len(tables[0]) == 4 * 5 and tables[0] == tables[1]
     assert not list(tmp_path.glob(".*part*")) and not list(tmp_path.glob("*.sqlite"))
 

@@ -5,7 +5,7 @@ import pytest
 from perco_lite.evaluation import controls
 from perco_lite.evaluation.codecs.controls import CONTROLS
 from perco_lite.evaluation.controls import FOOLED, KNOWS, PAIRS, UNSURE, judge_controls
-from perco_lite.evaluation.evaluate import KNOWN
+from perco_lite.evaluation.methods import KNOWN
 from perco_lite.evaluation.results import Results
 from perco_lite.evaluation.scoring import PHOTO_METRICS, SET_METRICS
 

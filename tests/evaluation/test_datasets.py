@@ -1,6 +1,8 @@
 """Which photos an evaluation runs over, their captions and sizes, and what is refused."""
 
+import io
 import json
+import tarfile
 
 import numpy as np
 import pytest
@@ -167,3 +169,93 @@ def test_unreadable_photos_are_told_apart(folder):
     assert names(good) == ["a.png", "b.png", "c.jpg"]
     assert [photo.name for photo, _ in bad] == ["bad.png", "empty.jpg"]
     assert "no image that Pillow knows" in str(bad[0][1]) and "is empty" in str(bad[1][1])
+
+
+# --- shards, large photos, and what is not there ---
+
+
+@pytest.fixture
+def shards(tmp_path):
+    """Three photos in two shards; the captions of two."""
+    folder = tmp_path / "val"
+    folder.mkdir()
+    said = {"b": ["A dog runs.", "second"], "a": [], "c": ["two men"]}
+    for number, keys in enumerate(("ba", "c")):
+        with tarfile.open(folder / f"part-{number}.tar", "w") as shard:
+            for key in keys:
+                stream = io.BytesIO()
+                Image.new("RGB", (64, 40 + ord(key) % 7), (9, 90, ord(key))).save(stream, "PNG")
+                text = json.dumps({"captions": said[key], "source": "made up"}).encode()
+                for name, data in ((f"{key}.png", stream.getvalue()), (f"{key}.json", text)):
+                    entry = tarfile.TarInfo(name)
+                    entry.size = len(data)
+                    shard.addfile(entry, io.BytesIO(data))
+    return folder
+
+
+def test_photos_in_shards_are_read_where_they_lie(shards, monkeypatch):
+    found = open_dataset(str(shards))
+    assert names(found) == ["a.png", "b.png", "c.png"] and found.name == "val"
+    assert [photo.caption for photo in found.photos] == [None, "A dog runs.", "two men"]
+    for photo in found.photos:
+        image = found.load(photo)
+        assert image.getpixel((3, 3)) == (9, 90, ord(photo.name[0]))
+        assert image.height == 40 + ord(photo.name[0]) % 7
+    assert "captions: in the shards, the first of each" in found.notes
+    good, bad = found.without_unreadable()
+    assert names(good) == names(found) and not bad
+    monkeypatch.setenv("PERCO_LITE_DATA", str(shards.parent))
+    assert open_dataset("val").gaps == ("3 of 500 photos are here",)
+    given = write(shards.parent / "c.json", {"a.png": "given"})
+    assert open_dataset("val", captions=given).photos[0].caption == "given"
+
+
+def test_a_shard_that_is_cut_or_says_a_name_twice(shards):
+    whole = (shards / "part-0.tar").read_bytes()
+    (shards / "part-2.tar").write_bytes(whole)
+    with pytest.raises(ValueError, match="part-2.tar is no shard of photos .two photos are called"):
+        open_dataset(str(shards))
+    (shards / "part-2.tar").write_bytes(b"no tar")
+    with pytest.raises(ValueError, match="part-2.tar is no shard of photos"):
+        open_dataset(str(shards))
+    (shards / "part-2.tar").unlink()
+    (shards / "part-0.tar").write_bytes(whole.replace(b"\x89PNG", b"\x89BAD"))
+    good, bad = open_dataset(str(shards)).without_unreadable()
+    assert names(good) == ["c.png"] and [photo.name for photo, _ in bad] == ["a.png", "b.png"]
+
+
+def test_shrinking_to_a_long_side_leaves_out_smaller_photos(folder):
+    found = open_dataset(str(folder), resize="long:34")
+    assert names(found) == ["b.png", "c.jpg"] and found.resize_rule.startswith(
+        "long side shrunk to"
+    )
+    assert [found.load(photo).size for photo in found.photos] == [(34, 26), (26, 34)]
+    assert "1 photos are below 34 pixels: a.png" in found.notes
+    with pytest.raises(ValueError, match="got no photo of 99 pixels or more"):
+        open_dataset(str(folder), resize="long:99")
+
+
+def test_missing_photos_of_a_named_set_are_counted(folder, monkeypatch):
+    (folder / "kodak").mkdir()
+    Image.new("RGB", (40, 30)).save(folder / "kodak" / "kodim01.png")
+    monkeypatch.setenv("PERCO_LITE_DATA", str(folder))
+    kodak = open_dataset("kodak")
+    assert kodak.gaps == ("1 of 24 photos are here",) and kodak.gaps[0] in kodak.notes
+    chosen = write(folder / "list.txt", "kodim01.png")
+    assert open_dataset("kodak", names=chosen).gaps == (), "as asked for"
+    with pytest.raises(FileNotFoundError, match="no large photos found; give their folder"):
+        open_dataset("large")
+
+
+def test_captions_that_the_coder_was_trained_on_are_counted(folder, monkeypatch):
+    write(folder / "captions.json", {"a.png": "A dog  runs.", "b.png": "A cat.", "c.jpg": "None."})
+    monkeypatch.setenv("PERCO_LITE_DATA", str(folder))
+    assert not any("word for word" in note for note in open_dataset(str(folder)).notes)
+    (folder / "captions").mkdir()
+    write(folder / "captions" / "some_train.txt", "two men\na dog runs\nA CAT .\n")
+    write(folder / "captions" / "heldout.txt", "none\n")
+    notes = open_dataset(str(folder)).notes
+    assert any(
+        note.startswith("2 of 3 captions stand word for word") and "(a.png, b.png)" in note
+        for note in notes
+    )

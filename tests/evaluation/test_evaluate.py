@@ -223,7 +223,7 @@ def test_means_and_intervals(run):
         assert "ms_ssim" not in result
     assert summary["finished"] and summary["settings"]["metrics"]["psnr"].startswith("PSNR, dB")
     how = {"steps": 2, "guidance": 1.0, "temperature": 0.9, "anchor": 1.0, "seed": 3}
-    assert summary["decoding"] == how
+    assert summary["decoding"] == how | {"sampler": "paper"}
     assert {"torch", "pillow", "diffusers"} <= set(summary["versions"])
     assert summary["skipped"] == [] and summary["photos"] == 3
 
@@ -491,6 +491,31 @@ def test_set_metrics_come_from_the_pictures(run, tmp_path, folder, monkeypatch):
     assert "value" in by_key["perco", "0.0313"]["kid"]
 
 
+def test_sets_that_were_scored_are_not_scored_again(run, tmp_path, monkeypatch):
+    scored = []
+
+    def size(dataset):
+        see = lambda photo: np.asarray(photo.size, float)  # noqa: E731
+
+        def distance(a, b):
+            scored.append(len(list(a)))
+            if len(scored) == 3:
+                raise KeyboardInterrupt
+            return scoring.Score(float(len(scored)), "made up", (0.0, 9.0))
+
+        return scoring.Family(lambda name, photo: see(photo), see, {"kid": distance})
+
+    monkeypatch.setitem(scoring._FAMILIES, ("fid", "kid"), size)
+    with pytest.raises(KeyboardInterrupt):
+        run(("perco", "perco-estimate"), metrics=("psnr", "kid"))
+    assert (tmp_path / "out.sqlite").exists()
+    _, summary = run(("perco", "perco-estimate"), metrics=("psnr", "kid"))
+    assert len(scored) == 3 + 2, "of four sets, the two that had no score"
+    values = [result["kid"]["value"] for result in summary["results"]]
+    assert values == [1.0, 2.0, 4.0, 5.0] and summary["results"][0]["kid"]["interval"] == [0, 9]
+    assert not (tmp_path / "out.sqlite").exists()
+
+
 def test_without_pictures_no_set_is_scored(run, tmp_path):
     _, summary = run(("jpeg",), metrics=("psnr", "patch_frechet"), keep=False)
     assert summary["metrics"]["patch_frechet"] == {"missing": "the pictures are not kept"}
@@ -507,3 +532,33 @@ def test_rounds_of_the_closed_loop_are_a_setting(run, monkeypatch):
     assert "closed_loop_rounds" not in summary["settings"]
     with pytest.raises(ValueError, match="made with other settings"):
         run(("perco",), "nearest.csv", limit=1, rates=RATES[:1])
+
+
+# --- nothing is missing in silence ---
+
+
+def test_strict_refuses_before_anything_is_measured(run, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(scoring.metrics, "load_lpips", unavailable("LPIPS: no weights"))
+    here = classical.available() | {"avif": False}
+    monkeypatch.setattr(classical, "available", lambda: here)
+    (folder / "bad.png").write_bytes(b"not a photo")
+    asked = {"codecs": ("jpeg", "avif"), "metrics": ("psnr", "lpips_vgg")}
+    with pytest.raises(
+        ValueError, match="2 things are missing, and nothing was measured"
+    ) as caught:
+        run(**asked, strict=True)
+    for word in ("lpips_vgg (LPIPS: no weights)", "bad.png ("):
+        assert word in str(caught.value)
+    assert not list(tmp_path.glob("out*"))
+    _, summary = run(**asked)
+    assert "left out: 1 of 4 photos" in run.said and summary["finished"]
+    (folder / "bad.png").unlink()
+    _, summary = run(("jpeg",), "whole.csv", metrics=("psnr",), strict=True)
+    assert summary["finished"]
+
+
+def test_commits_that_took_part_are_told(run, monkeypatch):
+    for commit in ("1" * 40, "2" * 40 + " and changes", None):
+        monkeypatch.setattr(evaluation, "code_commit", lambda commit=commit: commit)
+        _, summary = run(("jpeg",), limit=1)
+    assert summary["commits"] == ["1" * 40, "2" * 40 + " and changes", "unknown"]

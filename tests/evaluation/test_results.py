@@ -139,6 +139,16 @@ def test_stored_tables_and_summaries_agree(name):
                 assert found[column]["interval"] == pytest.approx([low, high], rel=1e-5)
 
 
+def test_points_by_rate_need_no_bytes(folder):
+    results = load_results("k", folder)
+    assert results.rates("perco") and results.rates("nobody") == []
+    for point in results.curve("perco", "psnr"):
+        assert results.at("perco", point.rate, "psnr") == point
+    assert results.at("autoencoder", "0.0019", "psnr").bpp is None, "the same at every rate"
+    with pytest.raises(ValueError, match="k has no psnr of 'perco' at '7'"):
+        results.at("perco", "7", "psnr")
+
+
 @pytest.fixture
 def axes():
     import matplotlib.pyplot as plt
@@ -181,6 +191,7 @@ def test_each_row_has_its_columns_a_source_and_a_likely_value():
     keys = [point[:4] + point[5:6] for point in points]
     assert len(points) > 300 and len(keys) == len(set(keys)), "no row is there twice"
     ranges = {"PSNR": (10, 50), "MS-SSIM": (0, 1), "LPIPS": (0, 1), "FID": (0, 300)}
+    ranges["DISTS"] = (0, 1)
     ranges["KID"] = (-0.001, 0.3)  # unbiased: slightly below zero at best
     for point in points:
         assert all(text.strip() for text in (point.method, point.dataset, point.metric))
@@ -195,8 +206,10 @@ def test_each_row_has_its_columns_a_source_and_a_likely_value():
 def test_methods_of_our_figures_are_there():
     for photos, methods in {
         "coco30k": ["PerCo (official)", "PerCo (SD", "SD v2.1 auto-encoder"],
-        "kodak": ["PerCo (SD)", "MS-ILLM", "HiFiC", "DiffEIC", "StableCodec", "BPG", "VTM"],
-        "clic2020": ["PerCo (SD)", "MS-ILLM", "HiFiC", "DiffEIC", "StableCodec", "BPG", "VTM"],
+        "kodak": ["PerCo (SD)", "MS-ILLM", "HiFiC", "DiffEIC", "StableCodec", "BPG", "VTM"]
+        + ["AEIC-ME", "AEIC-SE", "CoD (pixel)", "CoD (latent)", "RDEIC-2", "RDEIC-5"],
+        "clic2020": ["PerCo (SD)", "MS-ILLM", "HiFiC", "DiffEIC", "StableCodec", "BPG", "VTM"]
+        + ["AEIC-ME", "AEIC-SE", "RDEIC-2", "RDEIC-5"],
     }.items():
         names = {point.method for point in published_points(photos)}
         for method in methods:
@@ -213,6 +226,13 @@ def test_the_papers_own_figures():
     assert official[-1].value == pytest.approx(1.02, abs=0.02)
     bound = [p for p in published_points("coco30k", "LPIPS") if p.bpp is None]
     assert [p.value for p in bound] == [pytest.approx(0.065, abs=0.002)]
+
+    # and of the field at the end of 2026, as reference/peers.md has them
+    kodak = {(p.method, p.metric, p.bpp): p.value for p in published_points("kodak")}
+    assert kodak["AEIC-SE", "LPIPS", 0.0041] == pytest.approx(0.342, abs=1e-3)
+    assert kodak["CoD (latent)", "FID (CoD protocol)", 0.0039] == 45.7
+    rdeic = [v for (m, metric, b), v in kodak.items() if (m, metric) == ("RDEIC-5", "LPIPS")]
+    assert len(rdeic) == 5 and min(rdeic) < 0.203 < max(rdeic) + 1e-3
 
     found = {point.metric for point in published_points("clic2020", "FID")}
     assert "FID (256 patches)" in found and all(name.startswith("FID") for name in found)

@@ -9,7 +9,7 @@ from torch import nn
 
 from perco_lite.evaluation import scoring
 from perco_lite.evaluation.datasets import open_dataset, read_instances
-from perco_lite.evaluation.metrics import dists, realism, semantics
+from perco_lite.evaluation.metrics import dists, realism, recognition, semantics
 from perco_lite.evaluation.scoring import PHOTO_METRICS, SET_METRICS, SetScorer, load_photo_metrics
 from perco_lite.metrics import Unavailable
 
@@ -168,6 +168,7 @@ def test_what_does_not_load_is_a_reason(monkeypatch, folder):
     monkeypatch.setattr(semantics, "load_clip", unavailable("CLIP: no weights"))
     monkeypatch.setattr(semantics, "load_segmenter", unavailable("mIoU: no weights"))
     monkeypatch.setattr(realism, "load_inception", unavailable("Inception: no weights"))
+    monkeypatch.setattr(recognition, "load_recogniser", unavailable("lite0: no weights"))
     monkeypatch.setattr(scoring.metrics, "load_lpips", unavailable("LPIPS {}: none"))
     monkeypatch.setattr(dists, "load_dists", unavailable("DISTS: none"))
     loaded = load_photo_metrics((*PHOTO_METRICS, *SET_METRICS))

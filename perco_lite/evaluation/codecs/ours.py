@@ -5,6 +5,7 @@
     perco           indices, caption, denoising: the codec
     perco-estimate  the same file, decoded without diffusion: the regression that the bits imply
     autoencoder     no file: what the latents can hold, the ceiling of all rates
+    perco+steps=20  perco with something changed: ``variants``
 
 The codecs of others are in ``classical``, ``external`` and ``learned``.
 
@@ -27,6 +28,7 @@ from perco_lite.coding.bitstream import UnpackedFile, unpack
 from perco_lite.data import image_to_tensor, pad_to_multiple, tensor_to_image
 from perco_lite.evaluation.datasets import Photo
 from perco_lite.metrics import Unavailable
+from perco_lite.sampling import choose_steps
 from perco_lite.tiling import decode_in_groups
 
 OURS = ("perco", "perco-estimate", "autoencoder")  # those that need weights
@@ -36,30 +38,43 @@ _FILES_KEPT = 256  # of some hundred bytes each
 
 @dataclass(frozen=True)
 class Decoding:
-    """How perco paints; None: what suits the weights, as their config says."""
+    """How perco paints, as ``PercoCodec.decompress`` takes it; None: what suits the weights."""
 
-    steps: int = 20
+    steps: int | None = None
     guidance: float | None = None
     temperature: float | None = None
-    anchor: float = DEFAULT_ANCHOR
+    anchor: float | None = None
     seed: int = 0
+    sampler: str | None = None
 
     def __post_init__(self):
         numbers = [n for n in (self.guidance, self.temperature, self.anchor) if n is not None]
-        if self.steps < 1 or not all(map(math.isfinite, numbers)) or not 0 <= self.seed < 2**63:
+        steps = 1 if self.steps is None else self.steps
+        if steps < 1 or not all(map(math.isfinite, numbers)) or not 0 <= self.seed < 2**63:
             raise ValueError(
                 f"got {self}, expected steps of at least 1, a seed from 0 to 2^63 - 1 and numbers"
             )
-        if not 0 <= self.anchor <= 1 or (self.temperature or 0) < 0:
+        if not 0 <= (self.anchor or 0) <= 1 or (self.temperature or 0) < 0:
             raise ValueError(
-                f"got anchor {self.anchor:g} and temperature {self.temperature}, expected an "
+                f"got anchor {self.anchor} and temperature {self.temperature}, expected an "
                 "anchor from 0 to 1 and a temperature of at least 0"
             )
 
-    def of(self, codec: PercoCodec) -> "Decoding":
-        """The same with the weights' own settings in place of None."""
-        own = {"guidance": codec.config.guidance_scale, "temperature": codec.config.temperature}
-        return replace(self, **{n: own[n] for n in own if getattr(self, n) is None})
+    def of(self, codec: PercoCodec, rate: str) -> "Decoding":
+        """What it comes to with these weights at this rate: nothing is None.
+
+        Raises ``ValueError`` for a sampler that the weights were not trained for.
+        """
+        steps = choose_steps(codec.config.few_steps, rate, self.steps, self.sampler)
+        fast = not isinstance(steps, int)
+        own = {  # as ``sampling.paint_latents`` has it
+            "guidance": codec.config.guidance_scale,
+            "temperature": 1.0 if fast else codec.config.temperature,
+            "anchor": 0.0 if fast else DEFAULT_ANCHOR,
+        }
+        own = {name: value for name, value in own.items() if getattr(self, name) is None}
+        own |= {"steps": len(steps) if fast else steps, "sampler": "fast" if fast else "paper"}
+        return replace(self, **own)
 
 
 @dataclass(frozen=True)
@@ -93,6 +108,10 @@ class Method:
     points: tuple[str, ...]  # all its rates
     attempt: Callable[[Photo, Image.Image, str], dict]
 
+    def how(self, rate: str) -> dict[str, str]:
+        """What stands in the columns ``rows.HOW`` at a rate; here nothing."""
+        return {}
+
     def run(self, jobs: list[Job]) -> Iterator[Attempt]:
         """Yield an attempt per photo and rate."""
         for photo, image, rates in jobs:
@@ -121,11 +140,16 @@ class PercoFiles:
     def __init__(self, codec: PercoCodec, rounds: int | None = None):
         """``rounds`` of closed-loop refinement (``refinement``); None = the codec's own number."""
         self.codec, self.rounds = codec, rounds
-        self._kept: dict[tuple[str, str], Sent] = {}
+        self._kept: dict[tuple[str, str | None, str], Sent] = {}
+
+    @cached_property
+    def model(self) -> dict[str, str]:
+        """What is told of the weights beside every picture of theirs."""
+        return {"model": f"{self.codec.model_id:#06x}"}
 
     def get(self, photo: Photo, image: Image.Image, rate: str) -> Sent:
         """The file of a photo at a rate."""
-        key = (photo.name, rate)
+        key = (photo.name, photo.caption, rate)
         if key not in self._kept:
             started = time.perf_counter()
             data = self.codec.compress(image, photo.caption or "", rate, self.rounds)
@@ -141,7 +165,23 @@ class Perco:
     name = "perco"
 
     def __init__(self, files: PercoFiles, rates: Iterable[str], decoding: Decoding):
+        """Raises ``ValueError`` for a decoding that these weights cannot be asked for."""
         self.files, self.points, self.decoding = files, tuple(rates), decoding
+        for rate in self.points:
+            decoding.of(files.codec, rate)
+
+    def how(self, rate: str) -> dict[str, str]:
+        """Everything that the picture depends on besides the file."""
+        codec = self.files.codec
+        told = asdict(self.decoding.of(codec, rate))
+        fast, seed = told.pop("sampler") == "fast", str(told.pop("seed"))
+        painted = {name: f"{value:g}" for name, value in told.items()}
+        painted |= {"seed": seed, "sampler": "fast" if fast else type(codec.scheduler).__name__}
+        return painted | self.files.model
+
+    def send(self, photo: Photo, image: Image.Image, rate: str) -> Sent:
+        """The file that is decoded."""
+        return self.files.get(photo, image, rate)
 
     def run(self, jobs: list[Job]) -> Iterator[Attempt]:
         """Yield an attempt per photo and rate, in groups as they are decoded."""
@@ -149,7 +189,7 @@ class Perco:
         for photo, image, rates in jobs:
             for rate in rates:
                 try:
-                    made.append((photo, rate, self.files.get(photo, image, rate)))
+                    made.append((photo, rate, self.send(photo, image, rate)))
                 except PROBLEMS as error:
                     yield Attempt(photo, self.name, rate, error=error)
         files = [sent.file for _, _, sent in made]
@@ -183,6 +223,9 @@ class Estimate(Perco):
                 "these weights estimate nothing before diffusion: they have no condition decoder"
             )
 
+    def how(self, rate: str) -> dict[str, str]:
+        return self.files.model
+
     def _decode(self, files: list[UnpackedFile]) -> list[Image.Image]:
         return [self.files.codec.estimate(file) for file in files]
 
@@ -192,8 +235,11 @@ class Ceiling(Method):
 
     name, points = "autoencoder", ("",)
 
-    def __init__(self, codec: PercoCodec):
-        self.codec = codec
+    def __init__(self, files: PercoFiles):
+        self.codec, self.files = files.codec, files
+
+    def how(self, rate: str) -> dict[str, str]:
+        return self.files.model
 
     @torch.no_grad()
     def attempt(self, photo: Photo, image: Image.Image, rate: str) -> dict:
