@@ -16,7 +16,7 @@ BIN := .venv/bin
 NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo app lab test site site-check types wheel-check test-oldest notebooks notebooks-blank train caption-model bench evidence clean distclean
+.PHONY: help demo app lab test site site-check types wheel-check test-oldest notebooks notebooks-blank train caption-model bench evidence evidence-short clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -89,6 +89,9 @@ bench: .venv/.core ## measure speed, memory and quality on this machine
 evidence: .venv/.metrics ## measure data/results/ anew: hours; EVIDENCE_ARGS="--only kodak", --list
 	@test -d "$(DATA)" || { echo "No folder $(DATA): make evidence DATA=folder" >&2; exit 1; }
 	$(BIN)/python scripts/measure.py $(EVIDENCE_ARGS)
+
+evidence-short: .venv/.metrics ## try the whole chain of RQ1 to RQ5 in minutes, on sample photos: out/short/
+	$(BIN)/python scripts/measure.py --short $(EVIDENCE_ARGS)
 
 clean: ## remove out/ (checkpoints in it too) and the caches
 	rm -rf out build .pytest_cache .ruff_cache .hypothesis

@@ -3,6 +3,8 @@
     python scripts/measure.py                      all steps; what is finished is not run again
     python scripts/measure.py --only kodak claims  some steps; --skip leaves some out
     python scripts/measure.py --list               the steps, their commands, and how they stand
+    python scripts/measure.py --short              the chain of RQ1 to RQ5 in minutes, on two of
+        scikit-image's photos: out/short/, figures too; data/results/ stays as it is
 
 A step is the commands that data/results/README.md records, run in the repository's folder. What it
 wrote before is taken away when weights, index prior, caption table, file format or commands have
@@ -22,6 +24,8 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+from experiments import EXPERIMENTS
 
 from perco_lite.cli.evaluate import LADDER
 from perco_lite.evaluation.codecs import DEFAULT_CODECS
@@ -91,6 +95,8 @@ STEPS = (
         f"--photos 10 --codecs {CODECS} --metrics psnr,ms_ssim,patch_frechet",
     ),
     evaluation("samples", "samples", "--metrics psnr,ms_ssim,lpips_alex"),
+    *(evaluation(one.name, one.dataset, f"{one.options} --strict") for one in EXPERIMENTS),
+    Step("figures", ("python scripts/figures.py",), (), ("docs/figures/bits.png",)),
     Step(
         "claims",
         ("perco claims -o data/results/claims", "python scripts/pages.py claims"),
@@ -111,6 +117,24 @@ STEPS = (
 )
 
 
+SHORT = (
+    *(
+        Step(
+            one.name,
+            (one.short(),),
+            makes=(f"out/short/{one.name}.csv",),
+            stale=(f"out/short/{one.name}*",),
+        )
+        for one in EXPERIMENTS
+    ),
+    Step(
+        "figures",
+        ("python scripts/figures.py --tables out/short -o out/short/figures",),
+        makes=("out/short/figures/bits.png",),
+    ),
+)
+
+
 def fingerprint(root: Path = ROOT) -> str:
     """Digest of what the figures depend on: weights, prior, caption table, written format."""
     from perco_lite.coding.bitstream import WRITTEN_VERSION
@@ -126,11 +150,13 @@ def fingerprint(root: Path = ROOT) -> str:
 
 
 class Evidence:
-    """The steps of one repository, and how they stand: ``out/evidence/stamps.json``."""
+    """The steps of one repository, and how they stand: ``stamps.json`` of ``folder``."""
 
-    def __init__(self, steps: tuple[Step, ...], root: Path, made_of: str):
+    def __init__(
+        self, steps: tuple[Step, ...], root: Path, made_of: str, folder: str = "out/evidence"
+    ):
         self.steps, self.root, self.made_of = steps, root, made_of
-        self.folder = root / "out" / "evidence"
+        self.folder = root / folder
         self.path = self.folder / "stamps.json"
         self.stamps: dict[str, dict] = {}
         if self.path.exists():
@@ -235,14 +261,18 @@ def last_line(log: Path) -> str:
 
 def main(arguments: list[str] | None = None, steps: tuple[Step, ...] = STEPS) -> int:
     """Exit code: 0 where every chosen step is finished, 1 where one failed, 2 for a wrong name."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    short = "--short" in arguments  # asked first: its steps have the same names
+    steps = SHORT if short else steps
     names = [step.name for step in steps]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", choices=names, metavar="STEP", default=names)
     parser.add_argument("--skip", nargs="+", choices=names, metavar="STEP", default=[])
     parser.add_argument("--list", action="store_true", help="say how the steps stand; run none")
+    parser.add_argument("--short", action="store_true", help="minutes; into out/short/ alone")
     parser.add_argument("--force", action="store_true", help="run finished steps again")
     options = parser.parse_args(arguments)
-    evidence = Evidence(steps, ROOT, fingerprint())
+    evidence = Evidence(steps, ROOT, fingerprint(), "out/short" if short else "out/evidence")
     chosen = [s for s in steps if s.name in options.only and s.name not in options.skip]
     if options.list:
         for step in chosen:

@@ -135,3 +135,20 @@ def test_the_fingerprint_follows_the_weights(script, tmp_path):
     assert first == script.fingerprint(tmp_path)
     weights.write_bytes(b"2")
     assert first != script.fingerprint(tmp_path)
+
+
+def test_the_short_run_is_the_whole_chain_and_touches_no_results(script, measure, tmp_path):
+    """Every table of RQ1 to RQ5 and their figures, of sample photos, below out/short/."""
+    full = {step.name: step for step in script.STEPS}
+    for step in script.SHORT:
+        assert step.name in full
+        told = " ".join((*step.commands, *step.makes, *step.stale))
+        assert "data/results" not in told and "out/short/" in told
+        if step.name != "figures":
+            (short,), (long, _) = step.commands, full[step.name].commands
+            options = [re.search(rf"{name} (\S+)", short)[1] for name in ("--codecs", "--metrics")]
+            assert all(option in long for option in options), "the same codecs and measures"
+            assert "perco evaluate samples" in short and "--strict" in long
+    said = measure(arguments=["--short", "--list"])[1]
+    assert "out/short/rates.csv" in said and "bench" not in said
+    assert "\nevidence-short: " in (ROOT / "Makefile").read_text(encoding="utf-8")
