@@ -5,6 +5,7 @@
     python scripts/pages.py claims [FOLDER]    docs/claims.md, and the folder's README.md
     python scripts/pages.py evaluate [out/kodak.csv …]     data/results/README.md; keeps the tables
     python scripts/pages.py memory     docs/full_scale.md, from shapes: a minute, no GPU needed
+    python scripts/pages.py full_size [out/full_size/report.json]      docs/full_scale.md, measured
 
 Of several reports of `perco bench --json`, figures of the later one win: speeds, say, of a machine
 that had nothing else to do. A place is what stands between <!-- NAME --> and <!-- end -->.
@@ -271,7 +272,38 @@ def memory() -> None:
     fill(MEMORY_PAGE, "memory table", table(head, rows))
 
 
+# --- Stable Diffusion's real sizes, measured ---
+
+MEASURED = {  # stage of scripts/full_size.py: what it is
+    "build": "build a checkpoint with random weights, save it",
+    "codec": "build the codec around it, save it",
+    "load": "load the codec",
+    "compress": "compress 768×512",
+    "denoise": "one denoising step with guidance, 768×512",
+    "train": "one LoRA step, 256×256, batch 1",
+}
+
+
+def full_size_text(report: dict) -> str:
+    """Seconds and peak memory of each stage, beside what was computed."""
+    rows = []
+    for stage, row in report["stages"].items():
+        computed = f"{row['computed_gib']:.1f}" if "computed_gib" in row else ""
+        seconds = f"{row['seconds']:.1f}"
+        rows.append([MEASURED[stage], seconds, f"{row['peak_gib']:.1f}", computed])
+    head = ["job", "seconds", "peak GiB of the process, measured", "GiB computed"]
+    whole = report["stages"].get("denoise", {}).get("whole_seconds")
+    below = f"Measured on {report['machine']}, {report['sizes']} sizes, {report['dtype']}"
+    below += f"; the whole of decoding in one step: {whole:.1f} s" if whole else ""
+    return f"{table(head, rows)}\n\n{below}. The process's peak has Python and libraries in it."
+
+
+def full_size(path: str | Path = ROOT / "out" / "full_size" / "report.json") -> None:
+    fill(MEMORY_PAGE, "full size", full_size_text(read_json(path)))
+
+
 PAGES = {"bench": bench, "sizes": sizes, "claims": claims, "evaluate": evaluate, "memory": memory}
+PAGES |= {"full_size": full_size}
 
 if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1] not in PAGES or sys.argv[1:] == ["bench"]:
