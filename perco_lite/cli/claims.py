@@ -1,86 +1,98 @@
-"""The `perco claims` command.
+"""The `perco claims` command: the dated list of data/claims.yaml, measured and decided.
 
-perco claims guidance steps -o data/results/claims ──► guidance.csv, guidance.json, …
-perco claims --table -o data/results/claims        ──► the claims and their verdicts
-perco claims --list                                ──► data/claims.yaml: what would decide each
+perco claims --list                        what would decide each claim
+perco claims -o out/claims --processes 2   measures what is not there yet, and decides
+perco claims bytes flat --photos 4         some claims, a short run
+perco claims -o out/claims --table         measures nothing; the verdicts
 """
 
 import json
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from perco_lite.cli.options import DenoisingSteps, Device, Weights, emit, say
+from perco_lite.cli.options import Device, Weights, emit, say, tell
+
+Names = Annotated[
+    list[str] | None, typer.Argument(help="Claims by their ids (--list); default: all.")
+]
+Some = Annotated[str, typer.Option("--claims", help="Claims by their ids, with commas between.")]
+Output = Annotated[Path, typer.Option("-o", "--output", help="Folder of the results.")]
+Listed = Annotated[bool, typer.Option("--list", help="Print the claims, and what would decide.")]
+Plan = Annotated[
+    bool, typer.Option("--plan", help="Say what is to be made, and how long it takes.")
+]
+Table = Annotated[bool, typer.Option("--table", help="Measure nothing; print the verdicts.")]
+Photos = Annotated[
+    int, typer.Option(help="Of each set at most so many, which decides nothing; 0 = all.")
+]
+Markdown = Annotated[bool, typer.Option("--markdown", help="Verdicts as tables for a page.")]
 
 
 def claims(
-    names: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="ledgers, entropy, rate, conditions, captions, guidance, steps, seeds, "
-            "bottleneck, sizes, trainings, missing; default: all."
-        ),
-    ] = None,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the results.")] = Path(
-        "out/claims"
-    ),
-    table: Annotated[
-        bool, typer.Option("--table", help="Measure nothing; print claims and verdicts.")
-    ] = False,
-    dated: Annotated[
-        bool,
-        typer.Option("--list", help="Print the dated list of claims, and what would decide each."),
-    ] = False,
-    photos: Annotated[int, typer.Option(help="At most so many; 0 = all.", min=0)] = 0,
-    crop: Annotated[int, typer.Option(help="Pixels a side of each photo's middle.")] = 256,
-    steps: DenoisingSteps = 20,
-    seeds: Annotated[int, typer.Option(help="Seeds to compare.", min=2)] = 3,
-    draws: Annotated[int, typer.Option(help="Draws for intervals of a set.", min=2)] = 200,
+    names: Names = None,
+    output: Output = Path("out/claims"),
+    some: Some = "",
+    dated: Listed = False,
+    plan: Plan = False,
+    table: Table = False,
+    photos: Photos = 0,
+    processes: Annotated[int, typer.Option(help="To share the work.", min=1)] = 1,
+    seeds: Annotated[int, typer.Option(help="Of the short trainings.", min=2)] = 5,
+    draws: Annotated[int, typer.Option(help="Of the photos, for intervals.", min=2)] = 1000,
     training_steps: Annotated[int, typer.Option(help="Of each short training.", min=1)] = 100,
     training_photos: Annotated[int, typer.Option(help="Photos to train on.", min=1)] = 400,
     weights: Weights = None,
     device: Device = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="With --table: claims and verdicts in JSON.")
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Verdicts in JSON.")] = False,
+    as_markdown: Markdown = False,
 ) -> None:
-    """Test the paper's claims on this codec: tables, and a verdict for each claim.
+    """Test the paper's claims on this codec, by a list that was dated before it was measured.
 
-    A quarter of an hour on two cores. What is finished is not measured again.
+    What is there is not made again, after a crash either.
     """
-    if dated:
-        _print_list()
-        return
-    if table:
-        from perco_lite.claims.claim_list import CLAIMS
-        from perco_lite.claims.table import judge, markdown
-
-        judged = judge(output, CLAIMS)
-        emit(json.dumps([_row(one) for one in judged], indent=1) if as_json else markdown(judged))
-        return
-    from perco_lite.claims.run import run_experiments
-    from perco_lite.claims.workbench import ClaimSettings
-    from perco_lite.loading import load_codec
-
-    settings = ClaimSettings(photos, crop, steps, seeds, draws, training_steps, training_photos)
-    codec = load_codec(weights, device)
-    run_experiments(names or [], output, codec, settings, say, weights)
-
-
-def _row(one) -> dict:
-    """A judgement as JSON-ready values; ``value`` and ``interval`` null where nothing decides."""
-    row = {"key": one.claim.key, "claim": one.claim.words, "where": one.claim.where}
-    row |= {"experiment": one.claim.experiment, "ours": one.figure, "verdict": one.verdict}
-    effect = one.effect
-    row |= {"value": effect and effect.value, "interval": effect and list(effect.interval)}
-    return row | {"why": one.why}
-
-
-def _print_list() -> None:
-    from perco_lite.claims.dated import load_list, missing_metrics
+    from perco_lite.claims.dated import load_list
 
     found = load_list()
+    if dated:
+        _print_list(found)
+        return
+    from perco_lite.claims.evidence import Run, decision_rows, read_evidence
+
+    if table:
+        evidence, failed = read_evidence(output, found), []
+    else:
+        from perco_lite.claims.trained import ShortTraining
+        from perco_lite.loading import load_codec
+
+        chosen = [*(names or ()), *filter(None, map(str.strip, some.split(",")))]
+        how = ShortTraining(training_steps, training_photos, seeds)
+        run = Run(found, load_codec(weights, device), output, chosen, photos, how, draws)
+        command = shlex.join(["perco", *sys.argv[1:]])
+        jobs = run.open(command, look=plan)
+        run.tell(jobs, processes, lambda line: say(line, err=True))
+        if plan:
+            return
+        failed = run.measure(jobs, processes, weights, device, quiet=as_json)
+        evidence = run.finish(run.effects(), command)
+    if as_json:
+        emit(json.dumps(evidence.about | {"decisions": decision_rows(evidence)}, indent=1))
+    else:
+        from perco_lite.claims import report
+
+        emit((report.markdown if as_markdown else report.text)(evidence))
+    for key, error in failed:
+        tell(f"{' '.join(filter(None, key))}: {error}")
+    if failed:
+        raise typer.Exit(2)
+
+
+def _print_list(found) -> None:
+    from perco_lite.claims.dated import missing_metrics
+
     say(f"{found.dated}, {found.sha256}: {len(found.claims)} claims of the paper, and ours")
     for claim in (*found.claims, *found.ours):
         added = f"; added {claim.added}" if claim.added else ""

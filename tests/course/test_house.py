@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "training": {"training", "captioning", "core", "coding"},
     "full_scale": {"full_scale", "training", "core", "coding"},
     "evaluation": {"evaluation", "captioning", "core", "coding"},
-    "claims": {"claims", "evaluation", "training", "core", "coding"},
+    "claims": {"claims", "evaluation", "training", "captioning", "core", "coding"},
     "app": {"app", "captioning", "evaluation", "core", "coding"},
     "cli": {"cli", "app", "claims", "evaluation", "full_scale", "training"}
     | {"captioning", "core", "coding"},
