@@ -11,6 +11,7 @@ MINUTES ?= 60
 # two processes, one thread each; a notebook or a file of tests stays in one of them
 PYTEST_ARGS ?= -n 2 --dist loadfile
 EVIDENCE_ARGS ?=
+EVIDENCE_SHORT ?= --photos 2 --crop 256 --seeds 2 --training-steps 2 --training-photos 16 --processes 2
 SITE_ARGS ?=
 BIN := .venv/bin
 NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
@@ -90,8 +91,11 @@ evidence: .venv/.metrics ## measure data/results/ anew: hours; EVIDENCE_ARGS="--
 	@test -d "$(DATA)" || { echo "No folder $(DATA): make evidence DATA=folder" >&2; exit 1; }
 	$(BIN)/python scripts/measure.py $(EVIDENCE_ARGS)
 
-evidence-short: .venv/.metrics ## try the whole chain of RQ1 to RQ5 in minutes, on sample photos: out/short/
+# the claims: the middle of two photos of each set, trainings of two steps
+evidence-short: .venv/.metrics ## try the whole chain of RQ1 to RQ5 and of the claims in minutes: out/short/
 	$(BIN)/python scripts/measure.py --short $(EVIDENCE_ARGS)
+	@if [ -d "$(DATA)" ]; then $(BIN)/perco claims -o out/short/claims $(EVIDENCE_SHORT); \
+	    else echo "No folder $(DATA): the claims are not tried; make evidence-short DATA=folder"; fi
 
 clean: ## remove out/ (checkpoints in it too) and the caches
 	rm -rf out build .pytest_cache .ruff_cache .hypothesis

@@ -22,7 +22,7 @@ import shutil
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from experiments import EXPERIMENTS
@@ -41,7 +41,8 @@ CLASSICAL = ",".join(n for n in DEFAULT_CODECS if n not in OURS and not n.endswi
 class Step:
     """Commands in order, the folders of photos they need, and what must be there afterwards.
 
-    ``stale``: files and folders to take away before the step starts anew.
+    ``stale``: files and folders to take away before the step starts anew; ``minutes``: about how
+    long it takes two cores, where it never ran here.
     """
 
     name: str
@@ -49,15 +50,17 @@ class Step:
     photos: tuple[str, ...] = ()
     makes: tuple[str, ...] = ()
     stale: tuple[str, ...] = ()
+    minutes: float = 5
 
 
-def evaluation(name: str, dataset: str, options: str) -> Step:
+def evaluation(name: str, dataset: str, options: str, minutes: float = 5) -> Step:
     """A table of `perco evaluate`, kept in data/results/ with its command."""
     table, photos = f"out/{name}.csv", () if dataset == "samples" else (dataset,)
     run = f"perco evaluate {dataset} -o {table} {options}"
     makes = table, f"data/results/{name}.csv", f"data/results/{name}.json"
     stale = table, f"out/{name}.json", f"out/{name}_pictures"
-    return Step(name, (run, f"python scripts/pages.py evaluate {table}"), photos, makes, stale)
+    commands = run, f"python scripts/pages.py evaluate {table}"
+    return Step(name, commands, photos, makes, stale, minutes)
 
 
 def script(name: str, makes: str, photos: tuple[str, ...], then: str = "") -> Step:
@@ -99,10 +102,11 @@ STEPS = (
     Step("figures", ("python scripts/figures.py",), (), ("docs/figures/bits.png",)),
     Step(
         "claims",
-        ("perco claims -o data/results/claims", "python scripts/pages.py claims"),
-        ("kodak", "coco_eval", "train", "weights"),
-        ("data/results/claims/README.md",),
-        ("data/results/claims/*.json",),
+        ("perco claims -o out/claims --processes 2", "python scripts/pages.py verdicts out/claims"),
+        ("kodak", "coco_eval", "val", "train", "captions", "weights"),
+        ("out/claims/claims.json", "data/results/dated/claims.json"),
+        ("out/claims",),
+        minutes=120,
     ),
     script("caption_coders", "caption_coders.csv", ("captions",)),
     script("kodak_sizes", "kodak_sizes.csv", ("kodak",), then="sizes"),
@@ -163,7 +167,8 @@ class Evidence:
             self.stamps = json.loads(self.path.read_text(encoding="utf-8"))
 
     def key(self, step: Step) -> str:
-        return f"{self.made_of} {hashlib.sha256(repr(step).encode()).hexdigest()[:8]}"
+        what = repr(replace(step, minutes=0))
+        return f"{self.made_of} {hashlib.sha256(what.encode()).hexdigest()[:8]}"
 
     def state(self, step: Step) -> str:
         """ "finished", "broken off", "out of date" or "not run"."""
@@ -179,6 +184,12 @@ class Evidence:
         stamp = self.stamps.get(step.name, {})
         when = f", {stamp['date']}, {stamp['seconds']:,.0f} s" if "seconds" in stamp else ""
         return f"{step.name:15} {self.state(step)}{when}"
+
+    def minutes(self, step: Step, force: bool = False) -> float:
+        """About how long a step will take: as it did last, or as it says; 0 where it is done."""
+        if self.state(step) == "finished" and not force:
+            return 0
+        return self.stamps.get(step.name, {}).get("seconds", 60 * step.minutes) / 60
 
     def run(self, step: Step, force: bool = False) -> bool:
         """Run a step unless it is finished; tells in one line; returns whether it is finished."""
@@ -278,6 +289,9 @@ def main(arguments: list[str] | None = None, steps: tuple[Step, ...] = STEPS) ->
         for step in chosen:
             print("\n    ".join([evidence.describe(step), *step.commands]))
         return 0
+    minutes = {step.name: evidence.minutes(step, options.force) for step in chosen}
+    each = ", ".join(f"{name} {about:.0f}" for name, about in minutes.items() if about)
+    print(f"plan: {sum(minutes.values()):.0f} minutes ({each or 'all is there'})", file=sys.stderr)
     os.environ.setdefault("TQDM_MININTERVAL", "30")  # bars in a log file
     finished = [evidence.run(step, options.force) for step in chosen]
     print(f"{sum(finished)} of {len(chosen)} steps finished; logs in {evidence.folder}")

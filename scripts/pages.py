@@ -2,7 +2,8 @@
 
     python scripts/pages.py bench out/bench.json [alone.json]  docs/bench.md and the model card
     python scripts/pages.py sizes      docs/bench.md, from data/results/kodak_sizes.csv
-    python scripts/pages.py claims [FOLDER]    docs/claims.md, and the folder's README.md
+    python scripts/pages.py claims [FOLDER]    docs/claims.md, the folder's README.md: first edition
+    python scripts/pages.py verdicts out/claims    docs/claims.md; keeps rows, effects and verdicts
     python scripts/pages.py evaluate [out/kodak.csv …]     data/results/README.md; keeps the tables
     python scripts/pages.py memory     docs/full_scale.md, from shapes: a minute, no GPU needed
     python scripts/pages.py full_size [out/full_size/report.json]      docs/full_scale.md, measured
@@ -134,6 +135,26 @@ def sizes() -> None:
 
 
 # --- perco claims ---
+
+DATED = RESULTS / "dated"
+KEPT = ("rows.csv", "effects.npz", "claims.json")
+
+
+def verdicts(folder: str | Path = ROOT / "out" / "claims") -> None:
+    """Keep a whole run of `perco claims`; ``ValueError`` for a short one, or another list's."""
+    from perco_lite.claims.dated import load_list
+    from perco_lite.claims.evidence import read_evidence
+    from perco_lite.claims.report import markdown
+
+    found = read_evidence(folder, load_list())
+    if found.about["limit"] or found.about["crop"]:
+        raise ValueError(f"{folder} is a short run, which decides nothing; run it whole")
+    for name in KEPT:
+        write_whole(DATED / name, (Path(folder) / name).read_bytes())
+    fill(CLAIMS_PAGE, "dated list", markdown(found))
+
+
+# --- the first edition of the claims ---
 
 
 def claims_text(folder: Path) -> str:
@@ -302,8 +323,8 @@ def full_size(path: str | Path = ROOT / "out" / "full_size" / "report.json") -> 
     fill(MEMORY_PAGE, "full size", full_size_text(read_json(path)))
 
 
-PAGES = {"bench": bench, "sizes": sizes, "claims": claims, "evaluate": evaluate, "memory": memory}
-PAGES |= {"full_size": full_size}
+PAGES = {"bench": bench, "sizes": sizes, "claims": claims, "verdicts": verdicts}
+PAGES |= {"evaluate": evaluate, "memory": memory, "full_size": full_size}
 
 if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1] not in PAGES or sys.argv[1:] == ["bench"]:

@@ -1,5 +1,7 @@
 """A claim of the paper, and what became of it here.
 
+The first edition of the claims, which notebook 15 tells of; ``dated`` and ``evidence`` decide now.
+
 Paper: PerCo, as far as its abstract, its reviews, PerCo (SD) and others quote it.
 Differs from the paper: see each claim's ``why``.
 """

@@ -1,5 +1,7 @@
 """The claims themselves, in the order of the paper's research questions.
 
+The first edition of the claims, which notebook 15 tells of; ``dated`` and ``evidence`` decide now.
+
     what a photo costs · RQ1, RQ3 realism and rate · RQ2 conditioning · RQ4 sampling · training
     · RQ5 bottleneck, size · fewer bytes than the paper, which are claims of this project
 

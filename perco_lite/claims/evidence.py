@@ -60,15 +60,18 @@ class Run:
         output: str | Path,
         names: Iterable[str] = (),
         limit: int = 0,
+        crop: int = 0,
         how: ShortTraining | None = None,
         draws: int = DRAWS,
     ):
-        """``names``: of claims, default all; ``limit``: photos of each folder, 0 = all.
+        """``names``: of claims, default all. A short run has a ``limit`` to the photos of each
+        folder, or of each photo its middle ``crop`` pixels; 0 = all.
 
         Raises before any work: ``ValueError`` for an unknown claim or an output of another list,
         other weights or lengths; ``OSError`` where nothing can be written.
         """
-        self.dated, self.codec, self.limit, self.draws = dated, codec, limit, draws
+        self.dated, self.codec, self.draws = dated, codec, draws
+        self.limit, self.crop = limit, crop
         self.how = how or ShortTraining()
         if limit == 1 or self.how.seeds < 2 or draws < 40 * len(dated.claims):
             raise ValueError(
@@ -83,10 +86,9 @@ class Run:
         chosen = [every[name] for name in self.names]
         self.sets = tuple(dict.fromkeys(named_set(claim.photos)[0] for claim in chosen))
         lengths = {f"training_{name}": value for name, value in self.how._asdict().items()}
-        self.store = Store(output, dated, weights_digest(codec), lengths)
-        found = find_photos(self.sets)
-        self.photos = {name: photos[: limit or None] for name, photos in found.items()}
-        self.missing = why_not(chosen, self.measures, found, codec)
+        self.store = Store(output, dated, weights_digest(codec), lengths | {"crop": crop})
+        self.photos = find_photos(self.sets, limit, crop)
+        self.missing = why_not(chosen, self.measures, self.photos, codec, limit)
         self.claims = [claim for claim in chosen if claim.id not in self.missing]
 
     def wants(self, claim: DatedClaim) -> tuple[Want, ...]:
@@ -126,19 +128,21 @@ class Run:
         """Do the jobs, storing rows as they come; (key, error) of what failed."""
         folder = self.store.folder / "trainings"
         bench = Bench(self.codec, self.photos, folder, self.how)
-        done = work_through(jobs, bench, processes, weights, device, self.sets, self.limit or None)
+        own = weights, device, (self.sets, self.limit, self.crop)
+        done = work_through(jobs, bench, processes, *own)
         failed, total = [], sum(job.seconds for job in jobs)
         form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed} gone, {remaining} to go"
         with tqdm(total=total, desc="claims", bar_format=form, disable=quiet) as bar:
             for job, rows in done:
+                before, share = len(failed), job.seconds / sum(len(t) for *_, t in job.photos)
                 for row in rows:
                     if row.error:
                         failed.append((row.key, row.error))
                     else:
                         self.store.add(row.key, row.figures, row.features)
-                if job.training and not any(row.error for row in rows):
+                    bar.update(share)
+                if job.training and len(failed) == before:
                     forget(folder, *job.training[:2])
-                bar.update(job.seconds)
         return failed
 
     def effects(self) -> dict[str, np.ndarray]:

@@ -62,7 +62,7 @@ class Eyes:
         """Pixels by (class of the mask that people drew, class that the segmenter sees)."""
         size, instances = self._masks[photo.name.partition("/")[2]]
         drawn = semantics.label_map(instances, size, self._segmenter.labels)
-        truth = np.asarray(Image.fromarray(drawn).resize(picture.size, Image.Resampling.NEAREST))
+        truth = np.asarray(photo.cut(Image.fromarray(drawn)))
         return semantics.confusion(self._segmenter(picture), truth, self._segmenter.classes)
 
     @cached_property

@@ -1,5 +1,7 @@
 """How each claim is measured: from the tables to the one effect that decides, and to words.
 
+The first edition of the claims, which notebook 15 tells of; ``dated`` and ``evidence`` decide now.
+
     Tables ──measure──► (Effect, "our figure")
 
 ``pair`` and ``sets`` serve most claims; those below them are of one claim each.

@@ -37,6 +37,7 @@ class ClaimPhoto:
     captions: tuple[str, ...] = ()
     other: str = ""
     pixels: Image.Image | None = None  # of a shard, which has no file of its own
+    crop: int = 0  # pixels a side of its middle; 0 = the whole photo
 
     @property
     def folder(self) -> str:
@@ -50,7 +51,15 @@ class ClaimPhoto:
     def image(self) -> Image.Image:
         """Upright RGB; of a large photo the middle 1024 x 1024 pixels, its short side shrunk."""
         image = load_photo(self.path) if self.pixels is None else self.pixels
-        return middle(image, LARGE) if self.folder == "large" else image
+        return self.cut(middle(image, LARGE) if self.folder == "large" else image)
+
+    def cut(self, whole: Image.Image) -> Image.Image:
+        """Its part of the whole photo, or of a mask of that."""
+        if not self.crop:
+            return whole
+        width, height = (min(side, self.crop) for side in whole.size)
+        left, top = (whole.width - width) // 2, (whole.height - height) // 2
+        return whole.crop((left, top, left + width, top + height))
 
 
 def middle(image: Image.Image, side: int) -> Image.Image:
@@ -75,23 +84,30 @@ def named_set(photos: str) -> tuple[str, int]:
     return name, int(number)
 
 
-def find_photos(sets: Iterable[str]) -> dict[str, list[ClaimPhoto]]:
-    """The photos of these SETS that are here, by folder; captions of other photos go around."""
+def find_photos(sets: Iterable[str], limit: int = 0, crop: int = 0) -> dict[str, list[ClaimPhoto]]:
+    """The photos of these SETS that are here, by folder; captions of other photos go around.
+
+    ``limit``: of each folder the first so many; 0 = all.
+    """
     folders = dict.fromkeys(folder for name in sets for folder in SETS[name])
-    return {folder: _find(folder) for folder in folders}
+    return {folder: _find(folder, crop)[: limit or None] for folder in folders}
 
 
-def missing_photos(photos: str, found: dict[str, list[ClaimPhoto]]) -> str:
-    """What a list's ``photos`` asks for and is not here, in one line; "" where all are."""
+def missing_photos(photos: str, found: dict[str, list[ClaimPhoto]], limit: int = 0) -> str:
+    """What a list's ``photos`` asks for and is not here, in one line; "" where all are.
+
+    ``limit``: a short run wants no more of each folder.
+    """
     name, number = named_set(photos)
     here = {folder: len(found[folder]) for folder in SETS[name]}
-    if sum(here.values()) == number:
+    if all(count >= limit for count in here.values()) if limit else sum(here.values()) == number:
         return ""
     said = " and ".join(f"{count} of {folder}" for folder, count in here.items())
-    return f"got {said}, expected {number} photos in all (data/README.md)"
+    wanted = f"{limit} of each" if limit else f"{number} photos in all"
+    return f"got {said}, expected {wanted} (data/README.md)"
 
 
-def _find(folder: str) -> list[ClaimPhoto]:
+def _find(folder: str, crop: int) -> list[ClaimPhoto]:
     place = find_data(folder)
     if place is None:
         return []
@@ -106,7 +122,7 @@ def _find(folder: str) -> list[ClaimPhoto]:
     others = [texts[0] if texts else "" for _, _, texts, _ in shown]
     others = others[1:] + others[:1]
     return [
-        ClaimPhoto(f"{folder}/{name}", path, tuple(texts), other, pixels)
+        ClaimPhoto(f"{folder}/{name}", path, tuple(texts), other, pixels, crop)
         for (name, path, texts, pixels), other in zip(shown, others, strict=True)
     ]
 

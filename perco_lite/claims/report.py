@@ -45,9 +45,8 @@ def heading(evidence: Evidence) -> str:
     """List, weights, photos and command; what a short run may not be taken for."""
     about = evidence.about
     photos = ", ".join(f"{count} of {name}" for name, count in about["photos"].items())
-    short = " A short run: it shows that the chain works, and decides nothing." * (
-        about["limit"] > 0
-    )
+    short = " A short run: it shows that the chain works, and decides nothing."
+    short *= about["limit"] > 0 or about["crop"] > 0
     return (
         f"List of {about['dated']} ({about['claims_sha256'][:12]}), weights {about['weights']}, "
         f"commit {about['commit'][:12] or 'unknown'}; photos: {photos}; {about['draws']} draws; "

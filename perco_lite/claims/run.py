@@ -1,5 +1,7 @@
 """The experiments behind the table of claims: one command, one CSV each, never made twice.
 
+The first edition of the claims, which notebook 15 tells of; ``dated`` and ``evidence`` decide now.
+
     names ──► EXPERIMENTS[name](workbench) ──► NAME.csv        a row a photo and setting
                                           ├──► NAME_sets.csv   a row a draw of photos and setting
                                           └──► NAME.json       command, settings, device, versions

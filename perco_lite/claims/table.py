@@ -1,5 +1,7 @@
 """The table of claims: what the paper says, what we measured, and the verdict the rule gives.
 
+The first edition of the claims, which notebook 15 tells of; ``dated`` and ``evidence`` decide now.
+
     claim_list.CLAIMS: words, where, the paper's figure, how to measure, what would confirm it
     data/results/claims/*.csv ──judge──► Judgement: our figure with interval, verdict ──► Markdown
 

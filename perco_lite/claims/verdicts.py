@@ -1,5 +1,7 @@
 """From tables to verdicts: paired effects with intervals, and one rule for all claims.
 
+The first edition of the claims, which notebook 15 tells of; ``dated`` and ``evidence`` decide now.
+
     NAME.csv, NAME_sets.csv ──Tables──► a change, pair by pair ──► Effect(value, interval)
     claim: "the effect lies in this region" ──┐
     the effect's interval ────────────────────┴──verdict──► one of four

@@ -10,7 +10,7 @@ Paper: nothing of this.
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
@@ -83,10 +83,10 @@ class Bench:
 _bench: dict[str, Bench] = {}  # of a process of its own
 
 
-def _start(weights, device, sets, limit, folder, how, threads) -> None:
+def _start(weights, device, chosen, folder, how, threads) -> None:
     torch.set_num_threads(threads)
     os.environ["TQDM_DISABLE"] = "1"  # the first process has the bar
-    photos = {name: found[:limit] for name, found in find_photos(sets).items()}
+    photos = find_photos(*chosen)
     _bench["own"] = Bench(load_codec(weights, device), photos, folder, how)
 
 
@@ -100,18 +100,20 @@ def work_through(
     processes: int,
     weights: str | None,
     device: str | None,
-    sets: tuple[str, ...],
-    limit: int | None,
-) -> Iterator[tuple[Job, list[Row]]]:
-    """Yield each job with its rows as it is done; with one process in order, by ``bench``."""
+    chosen: tuple,
+) -> Iterator[tuple[Job, Iterable[Row]]]:
+    """Yield each job with its rows as it is done; with one process in order, by ``bench``.
+
+    ``weights``, ``device``, ``chosen``: what the others load themselves (``find_photos``).
+    """
     if processes == 1:
         for job in jobs:
-            yield job, list(bench.rows(job))
+            yield job, bench.rows(job)
         return
     if any(job.training for job in jobs):  # once, before several want them
         trained.cached_latents(bench.codec, bench.folder, bench.how.photos)
     threads = max(1, (os.cpu_count() or 1) // processes)
-    own = weights, device, sets, limit, bench.folder, bench.how, threads
+    own = weights, device, chosen, bench.folder, bench.how, threads
     how = {"mp_context": get_context("spawn"), "initializer": _start, "initargs": own}
     with ProcessPoolExecutor(processes, **how) as pool:
         futures = {pool.submit(_work, job): job for job in jobs}

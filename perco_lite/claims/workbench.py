@@ -1,5 +1,7 @@
 """What every experiment on a claim works with: photos, files, pictures and their figures.
 
+The first edition of the claims, which notebook 15 tells of; ``dated`` and ``evidence`` decide now.
+
     photos ──centre crop──► Workbench ──condition(rate)──► (N,C,h',w') ──paint──► N pictures
                                  └──figures(picture)──► PSNR, MS-SSIM, feature distance
 

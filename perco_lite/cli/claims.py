@@ -40,6 +40,9 @@ def claims(
     plan: Plan = False,
     table: Table = False,
     photos: Photos = 0,
+    crop: Annotated[
+        int, typer.Option(help="Of each photo its middle of so many pixels, likewise.", min=0)
+    ] = 0,
     processes: Annotated[int, typer.Option(help="To share the work.", min=1)] = 1,
     seeds: Annotated[int, typer.Option(help="Of the short trainings.", min=2)] = 5,
     draws: Annotated[int, typer.Option(help="Of the photos, for intervals.", min=2)] = 1000,
@@ -70,7 +73,8 @@ def claims(
 
         chosen = [*(names or ()), *filter(None, map(str.strip, some.split(",")))]
         how = ShortTraining(training_steps, training_photos, seeds)
-        run = Run(found, load_codec(weights, device), output, chosen, photos, how, draws)
+        short = photos, crop, how, draws
+        run = Run(found, load_codec(weights, device), output, chosen, *short)
         command = shlex.join(["perco", *sys.argv[1:]])
         jobs = run.open(command, look=plan)
         run.tell(jobs, processes, lambda line: say(line, err=True))

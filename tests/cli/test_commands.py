@@ -10,8 +10,8 @@ OPTIONS = {  # capitals: arguments, by place
     "bench": "--json --no-quality --no-speed --photos --quality --speed --weights",
     "caption": "--batch-size --beams --device --model --output -o PHOTOS",
     "claims": (
-        "--claims --device --draws --json --list --markdown --output --photos --plan --processes "
-        "--seeds --table --training-photos --training-steps --weights -o NAMES"
+        "--claims --crop --device --draws --json --list --markdown --output --photos --plan "
+        "--processes --seeds --table --training-photos --training-steps --weights -o NAMES"
     ),
     "compare": (
         "--against --caption --device --dtype --json --output --rate --seed --steps --weights -o "

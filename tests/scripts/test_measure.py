@@ -56,6 +56,16 @@ def test_a_finished_step_is_not_run_again(script, measure, tmp_path):
     assert measure(other)[2] == 5
 
 
+def test_the_plan_says_how_long_it_will_take(script, measure):
+    long = script.Step("long", (python("1"),), minutes=90)
+    evidence = script.Evidence((long,), script.ROOT, "these weights")
+    assert evidence.minutes(long) == 90
+    measure(writes(script), long)
+    again = script.Evidence((long,), script.ROOT, "these weights")
+    assert again.minutes(long) == 0 and 0 < again.minutes(long, force=True) < 5
+    assert again.key(long) == again.key(script.replace(long, minutes=1)), "a guess is no command"
+
+
 def test_a_failure_stops_its_step_and_no_other(script, measure, tmp_path):
     words = "import sys; print('no photos here', file=sys.stderr); sys.exit(3)"
     bad = script.Step("bad", (python(words), python(COUNT)))

@@ -4,10 +4,12 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
 
 from perco_lite.claims.claim_list import CLAIMS
+from perco_lite.claims.dated import load_list
 from perco_lite.cli.main import app
 from perco_lite.files import write_csv
 from perco_lite.full_scale.memory import GIB, Need
@@ -132,6 +134,37 @@ def test_claims_and_who_made_which_table(pages, page, tmp_path, monkeypatch):
     row = "| `made.csv`, `made_sets.csv` | 41 | `perco claims made` | 1.5 | 20 | today |"
     made = (folder / "README.md").read_text()
     assert row in made and made.endswith("cpu: x; weights 0x1; torch 2.\n")
+
+
+def test_a_run_of_the_dated_list_is_kept_whole_or_not(pages, page, tmp_path, monkeypatch):
+    listed = load_list()
+    about = {"made_by": "perco claims", "dated": listed.dated, "claims_sha256": listed.sha256}
+    about |= {"weights": "w", "commit": "c", "command": "perco claims", "draws": 800, "missing": {}}
+    about |= {"photos": {"kodak": 24}, "limit": 0, "crop": 0}
+    folder, target = tmp_path / "out", page("dated list")
+    monkeypatch.setattr(pages, "CLAIMS_PAGE", target)
+    monkeypatch.setattr(pages, "DATED", tmp_path / "dated")
+    folder.mkdir()
+    (folder / "rows.csv").write_text("photo\n")
+    np.savez(folder / "effects.npz", bytes=np.linspace(5, 6, 801))
+
+    def verdicts(**changes):
+        (folder / "claims.json").write_text(json.dumps(about | changes))
+        pages.verdicts(folder)
+
+    for changes, reason in (
+        ({"limit": 2}, "is a short run"),
+        ({"crop": 256}, "is a short run"),
+        ({"claims_sha256": "another"}, "made with the list 'another'"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            verdicts(**changes)
+    assert not (tmp_path / "dated").exists()
+    verdicts()
+    text = target.read_text()
+    assert "| +5 [5.03, 5.98] bytes | ≥ 1 bytes | **holds** |" in text
+    assert "1 holds, 18 not measured" in text
+    assert {path.name for path in (tmp_path / "dated").iterdir()} == set(pages.KEPT)
 
 
 def test_the_page_shows_the_claims_that_are_kept(pages):

@@ -1,1 +1,4 @@
-"""The experiments that decide the claims."""
+"""The experiments that decide the claims.
+
+The first edition of the claims, which notebook 15 tells of; ``dated`` and ``evidence`` decide now.
+"""

@@ -1,5 +1,7 @@
 """Experiments on bytes: what a file is made of, and what another code for its indices would save.
 
+The first edition of the claims, which notebook 15 tells of; ``dated`` and ``evidence`` decide now.
+
     photos ──compress──► files, versions 1 and 2 ──ledger──► header, caption, indices
     COCO's human captions ──zlib, our table──► bytes beside a Kodak photo's grid
     indices of the other photos ──frequencies──► a code for this photo's ──► bits against log2 K

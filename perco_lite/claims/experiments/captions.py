@@ -1,5 +1,7 @@
 """Experiment on captions: which text helps the denoiser most, by its v-loss on held-out photos.
 
+The first edition of the claims, which notebook 15 tells of; ``dated`` and ``evidence`` decide now.
+
     COCO photo, five human captions, instance masks ──► six texts
     latents, condition, noise: the same ──► v-loss under each text
 

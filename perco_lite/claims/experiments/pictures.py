@@ -1,5 +1,7 @@
 """Experiments that paint: rate, conditioning, guidance, steps, seeds, bottleneck.
 
+The first edition of the claims, which notebook 15 tells of; ``dated`` and ``evidence`` decide now.
+
     Workbench ──paint with one thing changed──► pictures ──► a row a photo and setting
                                                        └──► patch Fréchet draws a setting
 

@@ -1,5 +1,7 @@
 """Experiment on size: the same pixels as small pieces, and inside ever larger pictures.
 
+The first edition of the claims, which notebook 15 tells of; ``dated`` and ``evidence`` decide now.
+
     16 photos, 512x512 pixels of each ─┬─► 64 pieces of 256      ─┐
                                        ├─► 16 pictures of 512     ├─ compress, decompress ─► cut
                                        ├─► 4 mosaics of 1024      │  the photos out again ─► rows

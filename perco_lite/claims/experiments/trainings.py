@@ -1,5 +1,7 @@
 """Experiment on training: a feature loss or none, one U-Net for all rates or for one.
 
+The first edition of the claims, which notebook 15 tells of; ``dated`` and ``evidence`` decide now.
+
     the loaded weights ─┬─► "one rate": N steps at the highest rate ───────────┐
                         ├─► "one rate, feature loss": and the feature distance ─┼─► pictures of
                         ├─► "all rates": N steps, the rates in turn ────────────┤   other photos
