@@ -13,8 +13,8 @@ not from true latents: that is what it will be given.
 
 Paper: none; PerCo takes 5 to 20 steps of a diffusion model trained on squared error. The field's
 way since: Sauer et al., 2023 (adversarial distillation); StableCodec, OneDC (one step, end to end).
-Differs from these: no teacher, no low-rank adapters; the caption counts as in stage 2. LPIPS looks
-from a random corner and the lattice loss from above, or a regular pattern would please both.
+Differs from these: no teacher, no low-rank adapters; the caption counts as in stage 2. LPIPS likes
+regular patterns: so it sees pictures shifted at random, and the lattice loss their cells.
 """
 
 import copy
@@ -59,7 +59,7 @@ WEIGHTS = {
     0: Weights(1.5, 0.0, 0.0),
 }
 MEANS = 16  # pixels a side, over which colours must be right whatever is painted
-CORNER = 16  # pixels, the largest random shift of what LPIPS and the discriminator see
+SHIFT = 16  # pixels, the largest random shift of what LPIPS and the discriminator see
 LATENTS_WEIGHT = 0.25  # of v-loss and regression: to keep what stage 2 has learned
 COARSE_WEIGHT = 0.5  # of local means of the estimate, while codes learn
 COLLAPSED = 0.02  # hinge loss, averaged over some 200 steps, of a discriminator that always knows
@@ -166,13 +166,13 @@ class FewStepLoss(nn.Module):
         return list(steps)[-1].latents
 
     def _look(self, picture: Tensor, photo: Tensor, step: int | None) -> dict[str, Tensor]:
-        """LPIPS, and losses of painter and discriminator, both from one random corner.
+        """LPIPS, and losses of painter and discriminator, both of one randomly shifted picture.
 
         Before its first step the discriminator's are zeros.
         """
-        y, x = torch.randint(CORNER, (2,)).tolist()
-        side = picture.shape[-1] - CORNER
-        picture, photo = (one[..., y : y + side, x : x + side] for one in (picture, photo))
+        left, top = torch.randint(SHIFT + 1, (2,)).tolist()
+        pads = left, SHIFT - left, top, SHIFT - top  # padded, not cut: borders stay in sight
+        picture, photo = (F.pad(one, pads, mode="reflect") for one in (picture, photo))
         lpips = self.lpips[0].to(photo.device)
         with torch.no_grad():
             wanted = list(lpips.features(photo))
