@@ -134,24 +134,27 @@ def show_moving(figures: Iterable, seconds: float = 1.6, plays: int = 3):
     from IPython.display import Image as Picture
     from matplotlib import pyplot as plt
 
-    frames = []
+    drawn = []
     for figure in figures:
         stream = io.BytesIO()
         figure.savefig(stream, format="png", dpi="figure", bbox_inches=None)
         plt.close(figure)
-        picture = Image.open(stream).convert("RGB")
-        # dithering would flicker, and cost bytes
-        frames.append(picture.quantize(64, dither=Image.Dither.NONE).convert("RGB"))
-    if not frames:
+        drawn.append(Image.open(stream).convert("RGB"))
+    if not drawn:
         raise ValueError("got no figures, expected at least one")
     if plays * seconds > 5:
         raise ValueError(
             f"got {plays} plays of {seconds} s, expected at most 5 s in all: who cannot stop it "
             "must not read beside it"
         )
-    file = io.BytesIO()
-    times = [round(1000 * seconds / len(frames))] * len(frames)
-    options = {"duration": times, "loop": plays, "default_image": True, "optimize": True}
+    all_of_them = Image.new("RGB", (drawn[0].width, drawn[0].height * len(drawn)))
+    for number, picture in enumerate(drawn):
+        all_of_them.paste(picture, (0, number * picture.height))
+    palette = all_of_them.quantize(64)
+    # dithering would flicker, and cost bytes
+    frames = [p.quantize(palette=palette, dither=Image.Dither.NONE) for p in drawn]
+    file, each = io.BytesIO(), round(1000 * seconds / len(frames))
+    options = {"duration": each, "loop": plays, "default_image": True}
     frames[-1].save(file, "PNG", save_all=True, append_images=frames, **options)
     return Picture(data=file.getvalue(), format="png")
 
