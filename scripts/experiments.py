@@ -46,10 +46,12 @@ class Experiment:
     def short(self) -> str:
         """A command for the same table in a minute, with whatever networks are here."""
         few = f"--codecs {','.join(self.codecs)} --metrics {','.join(self.metrics)}"
-        more = "--controls " if "--controls" in self.more else ""
-        side = f"--resize long:{min(SIZES[:2])} " if "--resize" in self.more else ""
+        more = " --controls" if "--controls" in self.more else ""
+        side = self.more.partition("long:")[2]
+        size = f"long:{max(128, int(side) // 4)}" if side else "256x256"
         output = f"out/short/{self.name}.csv"
-        return f"perco evaluate samples -o {output} {few} --rates {LOWEST} {more}{side}--photos 2"
+        where = f"perco evaluate samples --photos 2 --resize {size} -o {output}"
+        return f"{where} {few} --rates {LOWEST}{more}"
 
 
 EXPERIMENTS = (

@@ -245,8 +245,7 @@ def run_command(command: str, root: Path, log) -> int:
     if words[0] == "python":
         words[0] = sys.executable
     elif words[0] == "perco":  # of this environment, before any other on the path
-        beside = Path(sys.executable).with_name("perco")
-        words[0] = str(beside) if beside.exists() else "perco"
+        words[:1] = [sys.executable, "-m", "perco_lite.cli"]
     if target is None:
         return subprocess.run(words, cwd=root, stdout=log, stderr=log).returncode
     done = subprocess.run(words, cwd=root, stdout=subprocess.PIPE, stderr=log)

@@ -58,7 +58,8 @@ def build_methods(
             elif name in learned.LEARNED_CODECS:
                 method = learned.load_learned_family(name)
             elif name in controls.CONTROLS:
-                method = controls.build_control(name, files, rates)
+                folder = photos.photos[0].path.parent if photos and photos.photos else None
+                method = controls.build_control(name, files, rates, folder)
             else:
                 module = MODULES[name]
                 module.check_available(name)

@@ -21,6 +21,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from PIL import Image
 from tqdm import tqdm
@@ -91,7 +92,7 @@ def write_summary(
     summary = {
         "made_by": MADE_BY,
         "finished": True,
-        "command": shlex.join(sys.argv),
+        "command": shlex.join([_program(), *sys.argv[1:]]),
         "machine": device_name(),
         "versions": _versions(),
         **about,
@@ -224,6 +225,12 @@ def _points(groups: list[Group], metric: str) -> tuple[list[float], list[float]]
         if rate is not None and quality is not None and math.isfinite(quality):
             points.setdefault(rate, quality)
     return list(points), list(points.values())
+
+
+def _program() -> str:
+    """What was typed first; ``python -m perco_lite.cli`` is perco by another name."""
+    path = Path(sys.argv[0])
+    return "perco" if path.parts[-3:] == ("perco_lite", "cli", "__main__.py") else sys.argv[0]
 
 
 def _versions() -> dict[str, str]:

@@ -562,3 +562,9 @@ def test_commits_that_took_part_are_told(run, monkeypatch):
         monkeypatch.setattr(evaluation, "code_commit", lambda commit=commit: commit)
         _, summary = run(("jpeg",), limit=1)
     assert summary["commits"] == ["1" * 40, "2" * 40 + " and changes", "unknown"]
+
+
+def test_the_command_is_told_by_its_own_name(run, monkeypatch):
+    for program in ("/opt/lib/perco_lite/cli/__main__.py", "perco"):
+        monkeypatch.setattr("sys.argv", [program, "evaluate", "my photos"])
+        assert run(("jpeg",), limit=1)[1]["command"] == "perco evaluate 'my photos'"

@@ -42,8 +42,16 @@ class Control(Method):
         self.name, self.attempt, self.points = name, make, tuple(points)
 
 
-def build_control(name: str, files: PercoFiles | None, rates: tuple[str, ...]) -> Control:
-    """One of CONTROLS; ``Unavailable`` for what needs a regression, of weights without one."""
+def build_control(
+    name: str, files: PercoFiles | None, rates: tuple[str, ...], folder: Path | None = None
+) -> Control:
+    """One of CONTROLS; ``Unavailable`` for what needs a regression, of weights without one, and
+    where no set is here but that of the photos' own ``folder``."""
+    if name in (OTHER_PHOTO, OTHER_TEXTURE) and folder is not None:
+        try:
+            _others(folder)
+        except ValueError as error:
+            raise Unavailable(str(error)) from error
     if name != OTHER_TEXTURE:
         return Control(name, _PLAIN[name])
     if files is None:
@@ -86,11 +94,17 @@ def other_photo(photo: Photo, size: tuple[int, int]) -> Image.Image:
     of the first of these that is found, and is not the photo's own folder.
     """
     here = photo.path.resolve().parent
-    others = next((s for s in _sets() if s[0].resolve().parent != here), None)
-    if others is None:
-        raise ValueError(f"no photos but those of {here}; put Kodak's or COCO's where data/ says")
+    others = _others(here)
     number = _numbers(here).get(photo.name, zlib.crc32(photo.name.encode()))
     return ImageOps.fit(load_photo(others[number % len(others)]), size, Image.Resampling.BICUBIC)
+
+
+def _others(here: Path) -> list[Path]:
+    """Photos of the first set that is not in this folder; ``ValueError`` where there is none."""
+    others = next((s for s in _sets() if s[0].resolve().parent != here.resolve()), None)
+    if others is None:
+        raise ValueError(f"no photos but those of {here}; put Kodak's or COCO's where data/ says")
+    return others
 
 
 def _sets() -> list[list[Path]]:

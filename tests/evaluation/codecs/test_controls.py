@@ -90,3 +90,12 @@ def test_texture_is_anothers_over_the_regression(image, tiny_codec):
     assert np.abs(np.asarray(made.image) - pixels.clip(0, 255)).max() <= 0.5 + 1e-9
     with pytest.raises(Unavailable, match="no weights: another's texture"):
         build_control(OTHER_TEXTURE, None, ("0.0019",))
+
+
+def test_with_no_other_set_it_is_not_measured():
+    folder = skimage_paths()[0].parent
+    for name in (controls.OTHER_PHOTO, OTHER_TEXTURE):
+        with pytest.raises(Unavailable, match="no photos but those of"):
+            build_control(name, None, ("0.0019",), folder)
+    assert build_control(controls.OTHER_PHOTO, None, (), folder.parent).name == controls.OTHER_PHOTO
+    assert build_control(controls.TILES, None, (), folder).name == controls.TILES
