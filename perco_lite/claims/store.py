@@ -49,7 +49,8 @@ class Store:
         """Read what is there, and say in run.json what is being made; ``look``: write nothing."""
         if look and not (self.table.path.exists() or self.table.store.exists()):
             return
-        write_whole(self.folder / "run.json", _json(self.about))
+        if not look:
+            write_whole(self.folder / "run.json", _json(self.about))
         self.table.open()
         self.rows = {(row["photo"], row["codec"], row["rate"]): row for row in self.table.rows()}
         self.stamp = {name: self.about[name] for name in ("claims_sha256", "weights")}
@@ -84,6 +85,10 @@ class Store:
 
     def feature(self, key: Key, name: str) -> np.ndarray:
         return np.load(self.folder / self.rows[key][name])
+
+    def look_away(self) -> None:
+        """Let go of the rows, as they were found."""
+        self.table.close(remove=self.table.made)
 
     def close(self) -> None:
         """Write the CSV; the sqlite beside it goes."""

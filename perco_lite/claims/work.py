@@ -51,10 +51,17 @@ class Bench:
         self.eyes = Eyes()
 
     def rows(self, job: Job) -> Iterator[Row]:
-        """A row a photo and task; what fails for one photo alone is in its row."""
+        """A row a photo and task; what fails for one photo or training alone is in its rows."""
         codec = self.codec
         if job.training:
-            codec = trained.train_short(codec, *job.training, self.folder, self.how)
+            try:
+                codec = trained.train_short(codec, *job.training, self.folder, self.how)
+            except PROBLEMS as error:
+                for folder, number, tasks in job.photos:
+                    for task in tasks:
+                        key = self.photos[folder][number].name, *task[:2]
+                        yield Row(key, {}, {}, explain(error))
+                return
         studio = Studio(codec)
         for folder, number, tasks in job.photos:
             photo = self.photos[folder][number]

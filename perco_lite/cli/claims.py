@@ -75,10 +75,10 @@ def claims(
         how = ShortTraining(training_steps, training_photos, seeds)
         short = photos, crop, how, draws
         run = Run(found, load_codec(weights, device), output, chosen, *short)
-        command = shlex.join(["perco", *sys.argv[1:]])
-        jobs = run.open(command, look=plan)
+        jobs = run.open(command := shlex.join(["perco", *sys.argv[1:]]), look=plan)
         run.tell(jobs, processes, lambda line: say(line, err=True))
         if plan:
+            run.store.look_away()
             return
         failed = run.measure(jobs, processes, weights, device, quiet=as_json)
         evidence = run.finish(run.effects(), command)

@@ -8,7 +8,7 @@ import pytest
 
 from conftest import read_table
 from perco_lite import metrics
-from perco_lite.claims import evidence, report
+from perco_lite.claims import evidence, report, work
 from perco_lite.claims.dated import load_list
 from perco_lite.claims.decide import VERDICTS
 from perco_lite.claims.evidence import Run, read_evidence
@@ -101,6 +101,21 @@ def test_more_claims_and_more_figures_of_the_same_rows(tiny_codec, captioned, ne
     assert all(r["labels"] and r["lpips_alex"] for r in coco if r["rate"] == "0.0019")
 
 
+def test_a_training_that_fails_is_told_and_stops_nothing(
+    tiny_codec, captioned, networks, monkeypatch
+):
+    def fails(*_):
+        raise FloatingPointError("loss is nan at step 1; lower the learning rate")
+
+    monkeypatch.setattr(work.trained, "train_short", fails)
+    made = Run(LIST, tiny_codec, captioned / "out", ["grid", "under-100"], **SHORT)
+    failed = made.measure(made.open("perco claims"), quiet=True)
+    assert len(failed) == 8 and {error[:11] for _, error in failed} == {"loss is nan"}
+    found = made.finish(made.effects(), "perco claims")
+    assert found.ours["under-100"].effect is not None and found.claims["grid"].effect is None
+    assert found.about["missing"]["grid"].startswith("8 rows could not be made, as val/0 trained")
+
+
 def test_another_lists_results_are_refused(tiny_codec, captioned, networks):
     folder = captioned / "out"
     run(tiny_codec, folder, ["under-100"])
@@ -151,6 +166,8 @@ def test_the_command_shares_work_and_tells(tiny_weights, captioned, perco, monke
     code, out, err = perco("claims", *short, "-o", one)
     assert code == 0, err
     assert "under-100" in out and "in all about" in err and "A short run" in out
+    code, out, err = perco("claims", *short, "-o", one, "--plan")
+    assert code == 0 and "under-100: 0 rows" in err and not (one / "rows.sqlite").exists()
     code, _, err = perco("claims", *short, "-o", two, "--processes", 2)
     assert code == 0, err
     kept = [read_table(place / "rows.csv", seconds=False) for place in (one, two)]
