@@ -203,9 +203,9 @@ def parse_size(text: str) -> tuple[int, int] | int | None:
     match = re.fullmatch(r"(\d{1,5})[x×](\d{1,5})|long:(\d{1,5})", text)
     sides = [int(side) for side in match.groups() if side] if match else [0]
     if not all(MIN_SIDE <= side <= MAX_SIDE for side in sides):
+        usual = "long:1024" if text.startswith("long") else "none or WIDTHxHEIGHT such as 512x512"
         raise ValueError(
-            f"got resize rule {text!r}, expected none or WIDTHxHEIGHT such as 512x512 (or "
-            f"long:1024), sides from {MIN_SIDE} to {MAX_SIDE}"
+            f"got resize rule {text!r}, expected {usual}, sides from {MIN_SIDE} to {MAX_SIDE}"
         )
     return tuple(sides) if len(sides) == 2 else sides[0]
 

@@ -233,6 +233,9 @@ def test_shrinking_to_a_long_side_leaves_out_smaller_photos(folder):
     assert "1 photos are below 34 pixels: a.png" in found.notes
     with pytest.raises(ValueError, match="got no photo of 99 pixels or more"):
         open_dataset(str(folder), resize="long:99")
+    for text in ("long:", "long:4", "long", "long:99999"):
+        with pytest.raises(ValueError, match="expected long:1024, sides from 8 to 8192"):
+            parse_size(text)
 
 
 def test_missing_photos_of_a_named_set_are_counted(folder, monkeypatch):
