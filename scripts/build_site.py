@@ -37,7 +37,7 @@ SECTIONS = {  # of the contents, with their pages in order; missing ones are lef
         "data/README.md",
     ),
     "The code": ("api/core.md", "api/coding.md"),
-    "The project": ("CONTRIBUTING.md", "CHANGELOG.md", "docs/*.md", "data/checkpoints/README.md"),
+    "The project": ("CONTRIBUTING.md", "CHANGELOG.md", "docs/*.md"),
 }
 MADE = {"notebooks/blank": ("README.md", "the-course")}  # by the reader: what tells how
 HIDDEN = (f"{RESULTS}/README.md", f"{RESULTS}/claims/README.md")  # below tables/index.md

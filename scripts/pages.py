@@ -85,8 +85,9 @@ SENTENCES = {  # shown where the report has the figure of that name
     "(SqueezeNet features as in our training loss, not LPIPS; lower is better)",
     "settings": ".",
     "lpips": " LPIPS: not measured, its weights were not at hand (`perco download metrics`).",
-    "encode_s": " On {machine}: encode {encode_s:.2f} s, decode {decode_s:.2f} s with guidance, "
-    "peak memory {peak_memory_gb:.2f} GB, cold start {cold_start_s:.1f} s.",
+    "encode_s": " On {machine}: encode {encode_s:.2f} s, decode {decode_s:.2f} s, in twenty steps "
+    "with guidance {decode_20_steps_s:.2f} s, peak memory {peak_memory_gb:.2f} GB, cold start "
+    "{cold_start_s:.1f} s.",
     "v_loss_gain": " The caption: over {caption_photos} held-out photos at 0.0019 the v-loss is "
     "{v_loss_true_caption:.4f} with their own, {v_loss_shuffled_caption:.4f} with another photo's "
     "and {v_loss_empty_caption:.4f} with none (gain of the own one over another's "

@@ -50,6 +50,7 @@ from perco_lite.coding.file_header import (
     damaged,
     mixed_id,
     read_header,
+    released,
     size_problem,
     write_header,
 )
@@ -198,7 +199,7 @@ def wrong_model(made_by: int, loaded: int) -> str:
     """What to say of a file that other weights made."""
     return (
         f"made by model {made_by:#06x}, but the loaded weights are model {loaded:#06x}: load the "
-        "weights that made it"
+        f"weights that made it{released(made_by)}"
     )
 
 

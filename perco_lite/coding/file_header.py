@@ -32,6 +32,7 @@ MAX_SIDE = 65_535
 MAX_PIXELS = 100_000_000  # 100 megapixels: what a damaged size may ask a decoder to paint
 CHECKSUM_BYTES = 2
 COMMON_SIZES = ((768, 512), (512, 768), (512, 512))  # (width, height); part of the format
+RELEASES = {0x79F1: "0.1.0"}  # weights that this program no longer has, and which one has them
 
 _MAGIC = 0b10110  # byte 0 = 0xB1 or 0xB2: starts no text in UTF-8, and none of the formats below
 _FIXED = 4  # bytes before the size
@@ -117,6 +118,11 @@ def read_header(data: bytes, table_id: int = 0, prior_id: int = 0) -> Header:
     return Header(version, rate, width, height, model_id, *coded, end)
 
 
+def released(model_id: int) -> str:
+    """Which release had weights that are no longer here, for a message; "" of other weights."""
+    return f", those of perco_lite {RELEASES[model_id]}" if model_id in RELEASES else ""
+
+
 def _sealed_body(data: bytes, table_id: int, prior_id: int) -> tuple[int, bool, bool, bytes]:
     """Version, whether coded with the caption table, with a prior, and what is before the checksum.
 
@@ -142,6 +148,7 @@ def _sealed_body(data: bytes, table_id: int, prior_id: int) -> tuple[int, bool, 
         if table_coded or prior_coded:
             names = "caption table" + (" and index prior" if prior_coded else "")
             what += f", or made with {names} {other:#06x} where this is {own:#06x}"
+            what += released(int.from_bytes(body[2:4], "big"))
         raise damaged(what)
     return version, table_coded, prior_coded, body
 

@@ -1,6 +1,7 @@
 """Files whose indices are coded with a prior: shorter where it helps, refused without it."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -46,8 +47,8 @@ def same_again() -> IndexPrior:
     return prior
 
 
-def use(monkeypatch, priors, table_id=0x2A):
-    found = PriorSet(MODEL, priors, table_id) if priors else None
+def use(monkeypatch, priors, table_id=0x2A, model_id=MODEL):
+    found = PriorSet(model_id, priors, table_id) if priors else None
     monkeypatch.setattr(index_prior, "bundled", lambda: found)
 
 
@@ -138,6 +139,17 @@ def test_without_the_prior_it_is_refused_by_name(steady, with_prior, monkeypatch
     other = PriorSet(MODEL ^ 1, {"0.0019": same_again()}, 0x2A)  # for weights that it is not of
     monkeypatch.setattr(index_prior, "bundled", lambda: other)
     with pytest.raises(BitstreamError, match="prior for model 0xbeef at rate 0.0019, which this"):
+        unpack(data)
+
+
+def test_a_file_of_earlier_weights_says_which_release_reads_it(steady, with_prior, monkeypatch):
+    earlier = replace(steady[0], model_id=0x79F1)
+    with pytest.raises(BitstreamError, match="that made it, those of perco_lite 0.1.0"):
+        unpack(pack(earlier), 0xBEEF)
+    use(monkeypatch, {"0.0019": same_again()}, model_id=0x79F1)
+    data = pack(earlier)
+    use(monkeypatch, {"0.0019": same_again()}, table_id=0x2B)
+    with pytest.raises(BitstreamError, match="index prior 0x.* those of perco_lite 0.1.0"):
         unpack(data)
 
 

@@ -76,7 +76,7 @@ def test_quality_is_the_mean_over_the_photos(tiny_codec, photos, monkeypatch):
     assert 0 < result["autoencoder_psnr"] < 40
     assert result["autoencoder_lpips"] == pytest.approx(100 - result["autoencoder_psnr"])
     targets = {name.rsplit("_", 1)[0] for name in bench.TARGETS if name.endswith("0.0019")}
-    assert targets == {"psnr", "lpips", "flat_colour_error", "codes_used"}
+    assert targets == {"bytes", "psnr", "lpips", "flat_colour_error", "codes_used"}
 
 
 def test_settings_are_those_of_the_weights(tiny_stable_diffusion, tiny_codec, photos):
