@@ -21,15 +21,13 @@ import torch
 def draw_weights(photos: int, draws: int, seed: int = 0) -> np.ndarray:
     """How often each photo is in each draw: (1 + draws, photos) float64, the first draw all once.
 
-    No draw has copies of one photo alone. ``ValueError`` for fewer than two photos.
+    What a draw of copies of few photos does not allow is NaN. ``ValueError`` for under two photos.
     """
     if photos < 2:
         raise ValueError(f"got {photos} photos, expected at least 2 to draw from")
     random, weights = np.random.default_rng(seed), np.ones((1 + draws, photos))
     for draw in weights[1:]:
-        draw[:] = 0
-        while np.count_nonzero(draw) < 2:
-            draw[:] = np.bincount(random.integers(photos, size=photos), minlength=photos)
+        draw[:] = np.bincount(random.integers(photos, size=photos), minlength=photos)
     return weights
 
 
@@ -74,7 +72,7 @@ class PairedVectors:
             ((weights @ both) * weights).sum(1) - weights**2 @ both.diagonal() + weights @ single
             for both, single in ((blocks, diagonal), (pairs, own))
         )
-        return total / count
+        return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
 
     def fid(self, weights: np.ndarray) -> np.ndarray:
         """Fréchet distance of each draw, (D,); biased upwards, the more the fewer vectors."""
@@ -88,6 +86,8 @@ class PairedVectors:
         """
         kept = weight > 0
         weight, count = weight[kept], weight.sum()
+        if count < 2:
+            return np.nan
         xx, xy, yy = (gram[np.ix_(kept, kept)] for gram in (self.xx, self.xy, self.yy))
         squares = [weight @ gram @ weight / count**2 for gram in (xx, xy, yy)]
         means = squares[0] - 2 * squares[1] + squares[2]
@@ -99,7 +99,7 @@ class PairedVectors:
 
 
 def mean_iou(confusions: Sequence[np.ndarray], weights: np.ndarray) -> np.ndarray:
-    """Mean intersection over union of each draw, (D,), over the classes that occur in it.
+    """Mean intersection over union of each draw, (D,), over the classes that occur; NaN for none.
 
     ``confusions``: (C,C) a photo, by (true, predicted) class, as ``semantics.confusion`` counts.
     """
@@ -109,6 +109,4 @@ def mean_iou(confusions: Sequence[np.ndarray], weights: np.ndarray) -> np.ndarra
     union = totals.sum(1) + totals.sum(2) - common
     shares = np.divide(common, union, out=np.zeros_like(common), where=union > 0)
     occur = (union > 0).sum(1)
-    if not occur.all():
-        raise ValueError("a draw has no labelled pixel, expected some; take more photos")
-    return shares.sum(1) / occur
+    return np.divide(shares.sum(1), occur, out=np.full(len(occur), np.nan), where=occur > 0)

@@ -74,11 +74,13 @@ def test_mean_iou_is_that_of_the_label_maps():
 def test_draws_and_what_makes_no_sense():
     weights = draw_weights(3, 500)
     assert weights.shape == (501, 3) and (weights[0] == 1).all()
-    assert (weights.sum(1) == 3).all() and (np.count_nonzero(weights, axis=1) >= 2).all()
+    assert (weights.sum(1) == 3).all() and (weights == 3).any(), "copies of one photo occur, too"
+    assert draw_weights(2, 4000)[1:, 0].std() == pytest.approx(np.sqrt(0.5), abs=0.05)
     assert (draw_weights(3, 500) == weights).all()
     with pytest.raises(ValueError, match="got 1 photos, expected at least 2"):
         draw_weights(1, 5)
     with pytest.raises(ValueError, match="photo by photo, expected as many"):
         PairedVectors([np.ones((2, 3))], [np.ones((1, 3))])
-    with pytest.raises(ValueError, match="no labelled pixel"):
-        mean_iou([np.zeros((2, 2))] * 2, draw_weights(2, 2))
+    assert np.isnan(mean_iou([np.zeros((2, 2))] * 2, draw_weights(2, 2))).all()
+    lonely = PairedVectors([np.ones((1, 3)), np.zeros((1, 3))], [np.ones((1, 3))] * 2)
+    assert np.isnan(lonely.kid(np.array([[2.0, 0.0]]))).all(), "copies are no pair"
