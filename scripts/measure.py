@@ -79,7 +79,7 @@ STEPS = (
     evaluation(
         "kodak",
         "kodak",
-        f"--metrics psnr,ms_ssim,patch_frechet,flat_colour_error --ladder {LADDER}",
+        f"--metrics psnr,ms_ssim,lpips_alex,patch_frechet,flat_colour_error --ladder {LADDER}",
     ),
     evaluation(
         "kodak_nearest",

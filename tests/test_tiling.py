@@ -218,6 +218,6 @@ def test_the_bundled_weights_paint_nearly_the_same_in_tiles_and_without_seams():
         painted[overlap] = codec.decompress(data, 2)
     assert 35 < psnr(painted[128], painted[None]) < 100, "the U-Net did see tiles"
     assert abs(psnr(painted[128], image) - psnr(painted[None], image)) < 0.1
-    assert seam(painted[0], painted[None], 320) > 3, "no overlap shows"
+    assert seam(painted[0], painted[None], 320) > 2, "no overlap shows"
     for column in (160, 208, 256, 320, 384, 432):
         assert seam(painted[128], painted[None], column) < 1.5

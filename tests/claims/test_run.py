@@ -3,12 +3,10 @@
 import json
 
 import pytest
-from typer.testing import CliRunner
 
 from conftest import read_table
 from perco_lite.claims import run as claims
 from perco_lite.claims.workbench import ClaimSettings
-from perco_lite.cli.main import app
 from perco_lite.loading import weights_digest
 
 
@@ -60,21 +58,3 @@ def test_other_settings_and_files_of_others_are_refused(tiny_codec, photos, tiny
 def test_a_command_names_what_is_not_the_default(tmp_path, tiny):
     said = claims.command("seeds", tiny, tmp_path, "w")
     assert "--training-steps 1" in said and said.endswith("--weights w") and "--photos" not in said
-
-
-def test_the_command(tiny_weights, photos, capsys):
-    run = CliRunner().invoke
-    words = ["claims", "ledgers", "--weights", str(tiny_weights), "-o", str(photos / "out")]
-    small = ["--crop", "64", "--photos", "2"]
-    done = run(app, [*words, *small])
-    assert done.exit_code == 0 and "ledgers: 10 rows" in done.output
-    assert "there already" in run(app, [*words, *small]).output
-    failed = run(app, [*words, "--crop", "65"])
-    assert failed.exit_code == 2 and "expected a multiple of 64" in failed.output
-    shown = run(app, ["claims", "--table", "-o", str(photos / "out")])
-    assert shown.exit_code == 0 and "at most 0 bytes off" in shown.output
-    assert "not measured yet" in shown.output
-    told = json.loads(run(app, ["claims", "--table", "--json", "-o", str(photos / "out")]).output)
-    assert len(told) > 30 and {"key", "claim", "where", "ours", "verdict", "why"} <= set(told[0])
-    measured = [row for row in told if row["verdict"] != "not measured yet"]
-    assert measured and all(row["interval"] is None for row in told if row not in measured)

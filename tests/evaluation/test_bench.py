@@ -152,15 +152,15 @@ def run(*arguments):
 
 
 def test_targets_are_printed_beside_the_figures(photos, tiny_weights, monkeypatch, capsys):
-    figures = {"psnr_0.0019": 15.5, "psnr_0.0098": 17.79, "flat_colour_error_0.0019": 4.0}
+    figures = {"psnr_0.0019": 16.6, "psnr_0.0098": 18.79, "flat_colour_error_0.0019": 12.0}
     monkeypatch.setattr(bench, "measure_kodak", lambda codec, kodak, quiet: figures)
     monkeypatch.setattr(bench, "measure_codes", lambda codec, quiet: {"codes_photos": 3})
     assert run("--weights", tiny_weights) == 0
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
     assert lines["perco"].startswith("perco bench on ")
-    assert lines["psnr_0.0019"].endswith("15.5   (target ≥ 15.5: met)")
-    assert lines["psnr_0.0098"].endswith("(target ≥ 17.8: NOT met)")
-    assert lines["flat_colour_error_0.0019"].endswith("4   (target < 4.0: NOT met)")
+    assert lines["psnr_0.0019"].endswith("16.6   (target ≥ 16.6: met)")
+    assert lines["psnr_0.0098"].endswith("(target ≥ 18.8: NOT met)")
+    assert lines["flat_colour_error_0.0019"].endswith("12   (target < 12: NOT met)")
     assert lines["caption_photos"].split() == ["caption_photos", "2"]
 
 
