@@ -79,7 +79,13 @@ STEPS = (
     evaluation(
         "kodak",
         "kodak",
-        f"--metrics psnr,ms_ssim,lpips_alex,patch_frechet,flat_colour_error --ladder {LADDER}",
+        f"--metrics psnr,ms_ssim,patch_frechet,flat_colour_error --ladder {LADDER}",
+    ),
+    evaluation(
+        "shrunk",
+        "kodak",
+        "--photos 8 --codecs perco,avif-shrunk,webp-shrunk,jpeg2000-shrunk "
+        "--metrics psnr,lpips_alex,dists --rates 0.0098,0.0313,0.1250",
     ),
     evaluation(
         "kodak_nearest",
