@@ -173,7 +173,7 @@ def test_the_command_shares_work_and_tells(tiny_weights, captioned, perco, monke
     kept = [read_table(place / "rows.csv", seconds=False) for place in (one, two)]
     for rows in kept:
         for row in rows:
-            assert row.pop("command").startswith("perco ")
+            assert row.pop("command").startswith("perco")
     assert kept[0] == kept[1] and len(kept[0]) == 2 + 2 + 4
     code, out, err = perco("claims", "--table", "--json", "-o", two)
     told = json.loads(out)
