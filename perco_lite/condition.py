@@ -199,6 +199,12 @@ class LocalConditioner(ModelMixin, ConfigMixin):
         branch = self.branch(rate)
         return branch.decoder(branch.quantizer.decode(indices))
 
+    @torch.no_grad()
+    def unquantized(self, latents: Tensor, rate: str) -> Tensor:
+        """Condition (B,C,h',w') of the vectors that the quantizer gets, not of codes: no file."""
+        branch = self.branch(rate)
+        return branch.decoder(branch.quantizer.unquantized(branch.hyper_encoder(latents)))
+
     def fingerprint(self) -> int:
         """16-bit id of the codebooks, i.e. of what an index means; it goes into every file.
 

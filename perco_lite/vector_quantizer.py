@@ -123,6 +123,12 @@ class VectorQuantizer(nn.Module):
         with torch.autocast(indices.device.type, enabled=False):
             return self._project_out(self.codebook.float()[indices])
 
+    @torch.no_grad()
+    def unquantized(self, features: Tensor) -> Tensor:
+        """What ``decode`` would give if every vector had a code of its own: (B,D,h,w) -> same."""
+        with torch.autocast(features.device.type, enabled=False):
+            return self._project_out(self._vectors(features))
+
     def _apply(self, fn, recurse: bool = True):
         """Move or convert; where the rest becomes bfloat16, the codes become float16.
 

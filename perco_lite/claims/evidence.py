@@ -28,10 +28,11 @@ from perco_lite.claims.decide import Decision, decide
 from perco_lite.claims.effects import DRAWS, Drawn, Want, measures
 from perco_lite.claims.photos import find_photos, named_set
 from perco_lite.claims.plan import Job, plan, seconds_of, why_not
-from perco_lite.claims.store import Key, Store, commit, read_about
+from perco_lite.claims.store import Key, Store, read_about
 from perco_lite.claims.trained import ShortTraining, forget
 from perco_lite.claims.work import Bench, work_through
 from perco_lite.codec import PercoCodec
+from perco_lite.evaluation.evaluate import code_commit
 from perco_lite.files import whole, write_whole
 from perco_lite.loading import device_name, weights_digest
 
@@ -171,7 +172,7 @@ class Run:
             np.savez_compressed(stream, **effects)
         about = self.store.about | {
             "command": command,
-            "commit": commit(),
+            "commit": code_commit() or "",
             "date": time.strftime("%Y-%m-%d"),
             "photos": {name: len(found) for name, found in self.photos.items()},
             "limit": self.limit,

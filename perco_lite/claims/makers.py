@@ -17,7 +17,6 @@ from functools import cache, partial
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -26,8 +25,9 @@ from perco_lite.claims.photos import LARGE, ClaimPhoto, middle
 from perco_lite.codec import PercoCodec
 from perco_lite.coding.bitstream import UnpackedFile, unpack
 from perco_lite.coding.entropy_coding import pack_text, zlib_bytes
-from perco_lite.data import find_data, image_to_tensor, pad_to_multiple, tensor_to_image
+from perco_lite.data import image_to_tensor, pad_to_multiple, tensor_to_image
 from perco_lite.evaluation.codecs import shrunk
+from perco_lite.evaluation.photos import known_sentences, sentence
 from perco_lite.rates import get_rate
 from perco_lite.unet import velocity_losses
 
@@ -107,19 +107,10 @@ def _autoencoder(studio: Studio, rate: str) -> Made:
 
 def _unquantized(studio: Studio, rate: str) -> Made:
     """Painted of what the decoder would get if nothing were quantized."""
-    condition = before_quantization(studio.codec, studio.latents(get_rate(rate).stride), rate)
+    condition = studio.codec.conditioner.unquantized(studio.latents(get_rate(rate).stride), rate)
     how = {"seed": studio.seed}
     (picture,) = studio.codec.paint(condition, [studio.photo.caption], rate, **how)
     return Made({}, studio.crop(picture))
-
-
-@torch.no_grad()
-def before_quantization(codec: PercoCodec, latents: Tensor, rate: str) -> Tensor:
-    """Condition (1,C,h',w') of the vectors that the quantizer gets, not of the codes it chooses."""
-    branch = codec.conditioner.branch(rate)
-    vectors = branch.quantizer.project_in(branch.hyper_encoder(latents).permute(0, 2, 3, 1))
-    vectors = F.normalize(vectors, dim=-1)
-    return branch.decoder(branch.quantizer.project_out(vectors).permute(0, 3, 1, 2))
 
 
 def _half_size(studio: Studio, rate: str) -> Made:
@@ -159,29 +150,11 @@ def _papers_account(studio: Studio, rate: str) -> Made:
 
 def _captions(studio: Studio, rate: str) -> Made:
     """Bytes of the photo's captions that the coder's training did not have: ours, and zlib's."""
-    fresh = [text for text in studio.photo.captions if sentence(text) not in known_sentences()]
+    known = known_sentences()
+    fresh = [text for text in studio.photo.captions if sentence(text) not in known]
     ours = sum(len(pack_text(text, with_table=True)[1]) for text in fresh)
     figures = {"bytes": ours, "zlib_bytes": sum(map(zlib_bytes, fresh))}
     return Made(figures | {"captions": len(fresh)})
-
-
-def sentence(text: str) -> str:
-    """A caption as it is compared: letters and spaces."""
-    return " ".join(text.lower().strip(" .").split())
-
-
-@cache
-def known_sentences() -> frozenset[str]:
-    """Sentences that the caption coder was trained on; ``FileNotFoundError`` without them."""
-    folder = find_data("captions")
-    files = sorted(folder.glob("*_train.txt")) if folder else []
-    if not files:
-        raise FileNotFoundError(
-            'no *_train.txt in a data folder "captions": which sentences the coder has seen is '
-            "not known (data/README.md)"
-        )
-    lines = (line for file in files for line in file.read_text(encoding="utf-8").splitlines())
-    return frozenset(map(sentence, lines))
 
 
 @cache

@@ -15,12 +15,13 @@ from perco_lite.captioning import Captioner
 from perco_lite.claims import trained
 from perco_lite.claims.dated import DatedClaim, missing_metrics
 from perco_lite.claims.effects import Measure, Want
-from perco_lite.claims.makers import RIVALS, known_sentences
+from perco_lite.claims.makers import RIVALS
 from perco_lite.claims.photos import SETS, ClaimPhoto, missing_photos
 from perco_lite.claims.store import Store
 from perco_lite.codec import PercoCodec
 from perco_lite.evaluation.codecs import shrunk
 from perco_lite.evaluation.codecs.ours import Decoding, Estimate, PercoFiles
+from perco_lite.evaluation.photos import known_sentences
 from perco_lite.metrics import Unavailable
 from perco_lite.perceptual import Lpips
 from perco_lite.training.shards import find_training_data

@@ -11,7 +11,6 @@ Paper: nothing of this.
 """
 
 import json
-import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import numpy as np
 
 from perco_lite.claims.dated import DatedList, check_made_with
 from perco_lite.claims.eyes import FEATURES, FIGURES
+from perco_lite.evaluation.evaluate import code_commit
 from perco_lite.evaluation.table import ResultTable, check_writable
 from perco_lite.files import whole, write_whole
 
@@ -54,7 +54,7 @@ class Store:
         self.table.open()
         self.rows = {(row["photo"], row["codec"], row["rate"]): row for row in self.table.rows()}
         self.stamp = {name: self.about[name] for name in ("claims_sha256", "weights")}
-        self.stamp |= {"commit": commit(), "command": command}
+        self.stamp |= {"commit": code_commit() or "", "command": command}
 
     def lacks(self, key: Key, names: Iterable[str]) -> tuple[str, ...]:
         """Which of these columns a row does not have yet; all, where there is no row."""
@@ -120,17 +120,6 @@ def _check(path: Path, dated: DatedList, about: dict) -> None:
             f"{path.parent} was measured otherwise ({'; '.join(differ)}); nothing was written: "
             "name another folder"
         )
-
-
-def commit() -> str:
-    """Commit of the checkout that runs, "…+" where files differ from it; "" outside of one."""
-    where = ["git", "-C", str(Path(__file__).parents[1])]
-    try:
-        head = subprocess.run([*where, "rev-parse", "HEAD"], capture_output=True, text=True)
-        changed = subprocess.run([*where, "diff", "--quiet", "HEAD", "--", "."]).returncode
-    except OSError:
-        return ""
-    return head.stdout.strip() + "+" * (changed == 1) if head.returncode == 0 else ""
 
 
 def _json(about: Mapping) -> bytes:

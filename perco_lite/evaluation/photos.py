@@ -14,6 +14,7 @@ import json
 import tarfile
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -103,24 +104,39 @@ def read_instances(path: str | Path) -> dict[str, tuple[tuple[int, int], list[di
 def heard_in_training(photos: Iterable[Photo]) -> list[str] | None:
     """Names of photos whose caption stands word for word in the caption coder's training.
 
-    None where those sentences (``captions/*_train.txt``) are not on this machine.
+    None where those sentences are not on this machine.
+    """
+    try:
+        known = known_sentences()
+    except FileNotFoundError:
+        return None
+    return sorted(p.name for p in photos if p.caption and sentence(p.caption) in known)
+
+
+def known_sentences() -> frozenset[str]:
+    """What the caption coder was trained on, each as ``sentence`` has it.
+
+    ``FileNotFoundError`` where ``captions/*_train.txt`` is not on this machine.
     """
     folder = find_data("captions")
     files = sorted(folder.glob("*_train.txt")) if folder else []
     if not files:
-        return None
-    own: dict[str, list[str]] = {}
-    for photo in photos:
-        if photo.caption:
-            own.setdefault(_plain(photo.caption), []).append(photo.name)
-    heard = []
-    for file in files if own else ():
+        raise FileNotFoundError(
+            'no *_train.txt in a data folder "captions": which sentences the coder has seen is '
+            "not known (data/README.md)"
+        )
+    return _read_sentences(*((file, file.stat().st_mtime_ns) for file in files))
+
+
+@cache
+def _read_sentences(*files: tuple[Path, int]) -> frozenset[str]:
+    known = set()
+    for file, _ in files:
         with file.open(encoding="utf-8") as lines:
-            for line in lines:
-                heard += own.pop(_plain(line), [])
-    return sorted(heard)
+            known.update(map(sentence, lines))
+    return frozenset(known)
 
 
-def _plain(caption: str) -> str:
-    """Without what does not make it another sentence."""
+def sentence(caption: str) -> str:
+    """A caption without what does not make it another sentence."""
     return " ".join(caption.lower().split()).rstrip(" .")

@@ -15,7 +15,6 @@ a model that was trained with both.
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -120,12 +119,9 @@ def bottleneck(bench: Workbench) -> Outcome:
 @torch.no_grad()
 def unquantized(bench: Workbench, name: str) -> tuple[Tensor, Tensor]:
     """Conditions (N,C,h',w') from the nearest codes, and from the vectors before quantization."""
-    branch, latents = bench.codec.conditioner.branch(name), bench.latents()
-    features = branch.hyper_encoder(latents)
-    quantizer = branch.quantizer
-    nearest = branch.decoder(quantizer.decode(quantizer.encode(features)))
-    vectors = F.normalize(quantizer.project_in(features.permute(0, 2, 3, 1)), dim=-1)
-    return nearest, branch.decoder(quantizer.project_out(vectors).permute(0, 3, 1, 2))
+    conditioner, latents = bench.codec.conditioner, bench.latents()
+    nearest = conditioner.decode(conditioner.encode(latents, name), name)
+    return nearest, conditioner.unquantized(latents, name)
 
 
 @torch.no_grad()

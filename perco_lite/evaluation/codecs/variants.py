@@ -18,7 +18,6 @@ from dataclasses import asdict, replace
 from functools import cache
 
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -153,12 +152,8 @@ class Unsent(Method):
 @torch.no_grad()
 def unquantized(codec: PercoCodec, image: Image.Image, rate: str) -> Tensor:
     """Condition (1,C,h',w') of a photo from the unit vectors before their quantization."""
-    branch = codec.conditioner.branch(rate)
     padded = pad_to_multiple(image_to_tensor(image), get_rate(rate).stride)
     latents = encode_image(
         codec.autoencoder, padded.to(codec.device, codec.autoencoder.dtype), codec.tiling
     )
-    quantizer = branch.quantizer
-    features = branch.hyper_encoder(latents).permute(0, 2, 3, 1)
-    vectors = F.normalize(quantizer.project_in(features), dim=-1)
-    return branch.decoder(quantizer.project_out(vectors).permute(0, 3, 1, 2))
+    return codec.conditioner.unquantized(latents, rate)
