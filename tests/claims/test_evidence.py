@@ -1,6 +1,7 @@
 """The whole chain on a tiny codec: plan, measure, store, decide, tell; and what is refused."""
 
 import json
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -158,6 +159,7 @@ def test_what_is_missing_is_told_before_anything_is_made(tiny_codec, captioned, 
 
 def test_the_command_shares_work_and_tells(tiny_weights, captioned, perco, monkeypatch):
     """Two processes make the rows that one makes; claims that need no network."""
+    monkeypatch.setattr(sys, "argv", ["perco", "claims"])  # who runs the tests may have no words
     names = ["--claims", "under-100, prior", "text-content", "--weights", tiny_weights]
     short = [*names, "--photos", 2, "--crop", 128, "--seeds", 2, "--training-steps", 1]
     one, two = captioned / "one", captioned / "two"
@@ -173,7 +175,7 @@ def test_the_command_shares_work_and_tells(tiny_weights, captioned, perco, monke
     kept = [read_table(place / "rows.csv", seconds=False) for place in (one, two)]
     for rows in kept:
         for row in rows:
-            assert row.pop("command").startswith("perco")
+            assert row.pop("command").startswith("perco ")
     assert kept[0] == kept[1] and len(kept[0]) == 2 + 2 + 4
     code, out, err = perco("claims", "--table", "--json", "-o", two)
     told = json.loads(out)

@@ -37,7 +37,7 @@ SMALL_SET = 200  # photos; above it no interval, which would be narrow and need 
 # Added to deviations, whose median over photos is 0.4. Noise of 8 in 255 puts 0.06 on a flat sky,
 # and without the floor a photo with much sky would decide the whole figure by its grain.
 _FLOOR = 0.1
-_MARGIN = 64  # pixels around a photo, its edge repeated; wider than what a cell of the encoder sees
+_MARGIN = 32  # pixels around a photo, its edge repeated; wider than what a cell of the encoder sees
 _WEIGHTS = Path(__file__).resolve().parents[2] / "weights"
 
 
@@ -50,10 +50,10 @@ def load_patch_encoder() -> nn.Module:
     if not (_WEIGHTS / "autoencoder" / "config.json").is_file():
         raise Unavailable(f"no bundled weights in {_WEIGHTS}; reinstall the package")
     autoencoder = Autoencoder.from_pretrained(_WEIGHTS, subfolder="autoencoder").float().eval()
-    # the layers at H/4: deeper ones, at H/8, see less of fine grain and blur
-    # an encoder of three levels is at H/4 after its second, one of two after its first
-    levels = autoencoder.config.encoder_blocks[:-1]
-    layers = 1 + sum(1 + blocks for blocks in levels)
+    # its first level, and the step to H/4 of one that begins at H/2: deeper layers see less of
+    # fine grain and blur
+    blocks = autoencoder.config.encoder_blocks
+    layers = 2 + blocks[0] + (len(blocks) > 2)
     return autoencoder.encoder[:layers].requires_grad_(False)
 
 
