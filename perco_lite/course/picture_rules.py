@@ -7,7 +7,7 @@ from numbers import Real
 
 import numpy as np
 
-from perco_lite.course.rules import number, rule, tried
+from perco_lite.course.rules import number, rule, several, tried
 
 
 @rule("01.1")
@@ -49,10 +49,10 @@ number("02.3", "13ae34ba3bdb", 0, "bytes")
 
 @rule("03.1")
 def _decibels(answer: object) -> str | None:
-    try:
-        first, second, third = (float(value) for value in answer)
-    except (TypeError, ValueError):
-        return "expected three PSNRs, for K = 16, 64 and 256"
+    values, off = several(answer, 3, "three PSNRs, for K = 16, 64 and 256")
+    if off:
+        return off
+    first, second, third = values
     if not 10 < first < 40:
         return "a PSNR of patches in [-1, 1] lies between 10 and 40 dB; the peak is 2"
     if not first < second < third:
@@ -110,12 +110,10 @@ def _median(answer: object) -> str | None:
 
 @rule("08.1")
 def _decided(answer: object) -> str | None:
-    try:
-        one, *_, twenty = shares = [float(value) for value in answer]
-    except (TypeError, ValueError):
-        return "expected the shares at 1, 2, 5 and 20 steps"
-    if len(shares) != 4 or not all(0 <= share <= 1 for share in shares):
-        return "expected four shares from 0 to 1"
+    shares, off = several(answer, 4, "the shares at 1, 2, 5 and 20 steps", shares=True)
+    if off:
+        return off
+    one, *_, twenty = shares
     if one > 0.2:
         return "one step cannot decide: it paints the mean of both directions"
     return None if twenty > 0.6 else "twenty steps decide most pictures: was the model trained?"
@@ -150,12 +148,10 @@ number("09.3", "2a58efd510cf", 0, "bits")
 
 @rule("10.1")
 def _judged(answer: object) -> str | None:
-    try:
-        none, little, much = shares = [float(value) for value in answer]
-    except (TypeError, ValueError):
-        return "expected three shares, at weights 0, 0.1 and 1"
-    if not all(0 <= share <= 1 for share in shares):
-        return "expected shares from 0 to 1"
+    shares, off = several(answer, 3, "three shares, at weights 0, 0.1 and 1", shares=True)
+    if off:
+        return off
+    none, little, much = shares
     if none > 0.1:
         return "without a judge it paints the mean, and that is no picture of this world"
     return None if max(little, much) > 0.5 else "a judge makes most of them real: was it trained?"

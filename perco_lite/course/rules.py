@@ -48,6 +48,21 @@ def check(exercise: str, answer: object) -> bool:
     return off is None
 
 
+def several(
+    answer: object, count: int, what: str, shares: bool = False
+) -> tuple[list[float], str | None]:
+    """The numbers of an answer that has so many, and what is off if it has not."""
+    try:
+        values = [float(value) for value in answer]
+    except (TypeError, ValueError):
+        values = []
+    if len(values) != count:
+        return values, f"expected {what}"
+    if shares and not all(0 <= value <= 1 for value in values):
+        return values, "expected shares from 0 to 1"
+    return values, None
+
+
 def tried(answer: object, *inputs: object) -> tuple[object, str | None]:
     """What a function gives for ``inputs``, and what is off if it gives nothing."""
     if not callable(answer):

@@ -85,8 +85,9 @@ class FewStepLoss(nn.Module):
         codec.autoencoder.encoder.requires_grad_(not freeze_codes)
         self.diffusion.text_encoder.requires_grad_(False)
         self.discriminator = Discriminator()
-        start = copy.deepcopy(codec.autoencoder).requires_grad_(False)
-        self.lpips, self.start = [lpips], [start]  # in lists: frozen, and no part of what is saved
+        # in lists: frozen, and no part of what is saved
+        self.lpips = [lpips]
+        self.start = [copy.deepcopy(codec.autoencoder).requires_grad_(False)][: not freeze_codes]
         self.rates, self.timesteps = self.diffusion.rates, timesteps
         self.adversarial_weight, self.adversarial_from = adversarial_weight, adversarial_from
         self.register_buffer("hinge", torch.tensor(1.0))
@@ -123,12 +124,13 @@ class FewStepLoss(nn.Module):
         means = F.avg_pool2d(picture, MEANS) - F.avg_pool2d(image, MEANS)
         losses |= {"l1": (picture - image).abs().mean(), "means": means.abs().mean()}
         losses["lattice"] = lattice_loss(picture, image)
-        losses |= self._look(picture, image, step if weights.adversarial else -1)
+        adversarial = self.adversarial_weight * weights.adversarial
+        judged = adversarial > 0 and (step is None or step >= self.adversarial_from)
+        losses |= self._look(picture, image, judged)
         loss = losses["lpips"] + losses["means"] + weights.l1 * losses["l1"]
         loss = loss + weights.lattice * losses["lattice"] + losses["latents"]
         loss = loss + LATENTS_WEIGHT * (losses["velocity"] + losses["regression"])
         loss = loss + COARSE_WEIGHT * losses["coarse"] + losses["critic"]
-        adversarial = self.adversarial_weight * weights.adversarial
         return {"loss": loss + adversarial * losses["painter"], "rate": rate, **losses}
 
     def _code(self, image: Tensor, token_ids: Tensor, rate: RatePoint) -> tuple[Tensor, dict]:
@@ -165,11 +167,9 @@ class FewStepLoss(nn.Module):
         steps = few_steps(predict, noise, times[:count], self.diffusion.alphas_cumprod)
         return list(steps)[-1].latents
 
-    def _look(self, picture: Tensor, photo: Tensor, step: int | None) -> dict[str, Tensor]:
-        """LPIPS, and losses of painter and discriminator, both of one randomly shifted picture.
-
-        Before its first step the discriminator's are zeros.
-        """
+    def _look(self, picture: Tensor, photo: Tensor, judged: bool) -> dict[str, Tensor]:
+        """LPIPS of a picture and its photo, shifted at random; if ``judged``, of painter and
+        discriminator the losses, else zeros."""
         left, top = torch.randint(SHIFT + 1, (2,)).tolist()
         pads = left, SHIFT - left, top, SHIFT - top  # padded, not cut: borders stay in sight
         picture, photo = (F.pad(one, pads, mode="reflect") for one in (picture, photo))
@@ -178,7 +178,7 @@ class FewStepLoss(nn.Module):
             wanted = list(lpips.features(photo))
         given = list(lpips.features(picture))
         losses = {"lpips": lpips.between(given, wanted).mean()}
-        if not self.adversarial_weight or (step is not None and step < self.adversarial_from):
+        if not judged:
             return losses | dict.fromkeys(("painter", "critic"), picture.new_zeros(()))
         critic = self.discriminator
         critic.requires_grad_(False)  # the painter's loss must not teach it
