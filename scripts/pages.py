@@ -12,9 +12,7 @@ Of several reports of `perco bench --json`, figures of the later one win: speeds
 that had nothing else to do. A place is what stands between <!-- NAME --> and <!-- end -->.
 """
 
-import csv
 import json
-import re
 import shlex
 import sys
 from collections import Counter
@@ -22,42 +20,14 @@ from datetime import datetime, timezone
 from pathlib import Path
 from statistics import mean
 
+from full_scale_page import full_size, memory
+from page_parts import ROOT, fill, read_json, read_rows, table
+
 from perco_lite.files import write_whole
 
-ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "data" / "results"
 BENCH_PAGES = (ROOT / "docs" / "bench.md", ROOT / "perco_lite" / "weights" / "README.md")
 CLAIMS_PAGE = ROOT / "docs" / "claims.md"
-MEMORY_PAGE = ROOT / "docs" / "full_scale.md"
-
-
-def fill(page: Path, name: str, block: str) -> None:
-    """Put a text between a page's marks; raises ``SystemExit`` unless they are there once."""
-    mark = f"<!-- {name} -->"
-    text, count = re.subn(
-        rf"({re.escape(mark)}\n).*?\n?<!-- end -->",
-        lambda match: f"{match[1]}{block}\n<!-- end -->",
-        page.read_text(encoding="utf-8"),
-        flags=re.S,
-    )
-    if count != 1:
-        raise SystemExit(f"{page} has {count} places for the figures, expected one place: {mark}")
-    write_whole(page, text.encode())
-
-
-def read_json(path: str | Path) -> dict:
-    return json.loads(Path(path).read_text(encoding="utf-8"))
-
-
-def read_rows(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream))
-
-
-def table(head: list[str], rows: list[list]) -> str:
-    """Markdown of a table."""
-    lines = [f"| {' | '.join(map(str, line))} |" for line in (head, *rows)]
-    return "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:]])
 
 
 # --- perco bench ---
@@ -234,94 +204,6 @@ def evaluate(*tables: str) -> None:
             rows.append([files, photos, f"`{about['command']}`", about["machine"], about["date"]])
     listed = table(["file", "photos", "command", "device", "date"], rows)
     fill(RESULTS / "README.md", "perco evaluate", listed)
-
-
-# --- what fits on which card ---
-
-CARDS = (8, 16, 24, 80)
-PROCESSES = {"paper": 8}  # the others are for one GPU
-
-
-def decoding(height: int, width: int, bytes_each: int):
-    from perco_lite.full_scale import memory
-
-    return memory.decoding_need(memory.build_parts(), height, width, bytes_each)
-
-
-def training(config: str, **changes):
-    """A shipped config, with changes, as one process of it sees it."""
-    import yaml
-
-    from perco_lite.full_scale import memory, run_config
-
-    options = yaml.safe_load((run_config.FOLDER / f"{config}.yaml").read_text(encoding="utf-8"))
-    options |= changes
-    passes = options["accumulation"] * PROCESSES.get(config, 1)
-    batch, rank = options["batch_size"] // passes, options.get("lora_rank", 16)
-    crop = options["crop"], options["gradient_checkpointing"], options.get("optimizer", "adamw")
-    return memory.training_need(memory.build_parts(), options["layers"], rank, batch, *crop)
-
-
-JOBS = {
-    "decode 768×512, `--dtype float16`": lambda: decoding(512, 768, 2),
-    "decode 768×512": lambda: decoding(512, 768, 4),
-    "decode 1024×1024, or larger in tiles, `--dtype float16`": lambda: decoding(1024, 1024, 2),
-    "decode 1024×1024, or larger in tiles": lambda: decoding(1024, 1024, 4),
-    "train `t4`": lambda: training("t4"),
-    "train `t4 --crop 64`": lambda: training("t4", crop=64),
-    "train `single-gpu --optimizer adamw8bit`": lambda: training(
-        "single-gpu", optimizer="adamw8bit"
-    ),
-    "train `single-gpu`": lambda: training("single-gpu"),
-    "train `single-gpu --layers all`": lambda: training("single-gpu", layers="all"),
-    "train `paper`, each of 8 GPUs": lambda: training("paper"),
-    "train `paper --gradient-checkpointing`, each of 8": lambda: training(
-        "paper", gradient_checkpointing=True
-    ),
-}
-
-
-def card_row(name: str, need) -> list[str]:
-    """One line of the table; ``need``: a ``memory.Need``."""
-    numbers = (need.weights / 2**30, need.working / 2**30, need.gib)
-    fits = ["yes" if need.fits(card) else "no" for card in CARDS]
-    return [name, *(f"{number:.1f}" for number in numbers), *fits]
-
-
-def memory() -> None:
-    head = ["job", "weights", "pass", "GiB in all", *(f"{card} GB" for card in CARDS)]
-    rows = [card_row(name, job()) for name, job in JOBS.items()]
-    fill(MEMORY_PAGE, "memory table", table(head, rows))
-
-
-# --- Stable Diffusion's real sizes, measured ---
-
-MEASURED = {  # stage of scripts/full_size.py: what it is
-    "build": "build a checkpoint with random weights, save it",
-    "codec": "build the codec around it, save it",
-    "load": "load the codec",
-    "compress": "compress 768×512",
-    "denoise": "one denoising step with guidance, 768×512",
-    "train": "one LoRA step, 256×256, batch 1",
-}
-
-
-def full_size_text(report: dict) -> str:
-    """Seconds and peak memory of each stage, beside what was computed."""
-    rows = []
-    for stage, row in report["stages"].items():
-        computed = f"{row['computed_gib']:.1f}" if "computed_gib" in row else ""
-        seconds = f"{row['seconds']:.1f}"
-        rows.append([MEASURED[stage], seconds, f"{row['peak_gib']:.1f}", computed])
-    head = ["job", "seconds", "peak GiB of the process, measured", "GiB computed"]
-    whole = report["stages"].get("denoise", {}).get("whole_seconds")
-    below = f"Measured on {report['machine']}, {report['sizes']} sizes, {report['dtype']}"
-    below += f"; the whole of decoding in one step: {whole:.1f} s" if whole else ""
-    return f"{table(head, rows)}\n\n{below}. The process's peak has Python and libraries in it."
-
-
-def full_size(path: str | Path = ROOT / "out" / "full_size" / "report.json") -> None:
-    fill(MEMORY_PAGE, "full size", full_size_text(read_json(path)))
 
 
 PAGES = {"bench": bench, "sizes": sizes, "claims": claims, "verdicts": verdicts}

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from perco_lite.evaluation.codecs.controls import CONTROLS, OTHER_TEXTURE
+from perco_lite.evaluation.results import load_results
 
 RATES = {"0.0019": 70, "0.0098": 300, "0.0313": 1100, "0.1250": 4400}  # bytes
 FIGURES = {  # the worst there is, the best, whether more is better
@@ -113,7 +114,7 @@ def test_every_figure_is_drawn(script, tables, tmp_path, capsys):
         assert 0.005 < ink < 0.7, name
 
 
-def test_a_missing_table_is_named_with_its_command(script, tables, tmp_path, capsys):
+def test_a_missing_table_is_named_with_its_command(script, tables, tmp_path, capsys, load_script):
     folder = tmp_path / "some"
     folder.mkdir()
     for suffix in (".csv", ".json"):
@@ -124,9 +125,9 @@ def test_a_missing_table_is_named_with_its_command(script, tables, tmp_path, cap
     assert [p.name for p in (tmp_path / "drawn").iterdir()] == ["guidance.png"]
     assert len(said.err.splitlines()) == len(script.FIGURES) - 1
     assert re.search(r"not drawn: captions .*python scripts/measure.py --only captions", said.err)
-    assert "perco evaluate kodak --weights FOLDER --rates 0.0019" in script.command_of(
-        "alone_0.0019"
-    )
+    assert "perco evaluate kodak --weights FOLDER --rates 0.0019" in load_script(
+        "experiments"
+    ).command_of("alone_0.0019")
     assert script.main([*out, "--only", "seeds"]) == 1
 
 
@@ -145,7 +146,7 @@ def drawn(script, tables):
 
 
 def test_curves_are_the_tables_figures(script, drawn, tables):
-    results = script.load_results("rates", tables)
+    results = load_results("rates", tables)
     left = drawn("rates").axes[0]
     line = next(c for c in left.containers if c.get_label() == "perco_lite").lines[0]
     points = results.curve("perco", "psnr")
@@ -175,7 +176,7 @@ def test_a_line_of_others_has_one_protocol(script):
 
 
 def test_bars_add_up_to_the_files(script, drawn, tables):
-    results = script.load_results("rates", tables)
+    results = load_results("rates", tables)
     for axes, rate in zip(drawn("bits").axes, RATES, strict=True):
         mean = np.mean([*results.values("perco", rate, "bytes").values()])
         top = max(p.get_y() + p.get_height() for p in axes.patches)
@@ -187,7 +188,7 @@ def test_settings_are_in_their_place(script, drawn, tables):
     axes = drawn("guidance").axes[0]
     line = next(c for c in axes.containers if c.get_label() == "0.0019 bpp").lines[0]
     assert line.get_xdata().tolist() == [1, 2, 3, 5, 7]
-    results = script.load_results("guidance", tables)
+    results = load_results("guidance", tables)
     at = results.at("perco+steps=20+guidance=5", "0.0019", "psnr")
     assert line.get_ydata()[3] == at.value
     # what has no bytes is drawn rate by rate, too

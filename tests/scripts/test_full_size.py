@@ -51,7 +51,7 @@ def test_every_stage_at_tiny_sizes(script, in_process, tmp_path, capsys, load_sc
     assert script.main(["--sizes", "tiny", "-o", str(tmp_path)]) == 0
     assert tuple(in_process) == script.STAGES
     assert not (tmp_path / "sd").exists() and (tmp_path / "report.json").exists()
-    text = load_script("pages").full_size_text(report)
+    text = load_script("full_scale_page").full_size_text(report)
     assert len(text.splitlines()) == 2 + len(script.STAGES) + 2 and "tiny sizes, float32" in text
 
 

@@ -223,32 +223,37 @@ def test_a_table_with_holes_is_not_kept(kept, changes, tmp_path):
 # --- docs/full_scale.md ---
 
 
-def test_a_row_by_hand(pages):
+@pytest.fixture
+def cards(load_script):
+    return load_script("full_scale_page")
+
+
+def test_a_row_by_hand(cards):
     need = Need(5 * GIB, GIB // 2)
     yes = ["yes" if need.fits(8) else "no", "yes", "yes", "yes"]
-    assert pages.card_row("x", need) == ["x", "5.0", "0.5", "5.5", *yes]
-    assert not need.fits(6) and pages.CARDS == (8, 16, 24, 80)
+    assert cards.card_row("x", need) == ["x", "5.0", "0.5", "5.5", *yes]
+    assert not need.fits(6) and cards.CARDS == (8, 16, 24, 80)
 
 
-def test_the_table_has_a_row_for_every_job(pages):
+def test_the_table_has_a_row_for_every_job(cards):
     rows = PAGE.split("<!-- memory table -->\n")[1].split("<!-- end -->")[0].splitlines()[2:]
-    assert [line.split(" | ")[0].removeprefix("| ") for line in rows] == list(pages.JOBS)
+    assert [line.split(" | ")[0].removeprefix("| ") for line in rows] == list(cards.JOBS)
 
 
 @pytest.mark.parametrize("name", ["decode 768×512, `--dtype float16`", "train `single-gpu`"])
-def test_the_table_is_what_the_script_computes(pages, name):
+def test_the_table_is_what_the_script_computes(cards, name):
     (stored,) = [line for line in PAGE.splitlines() if line.startswith(f"| {name} |")]
-    fresh = " | ".join(pages.card_row(name, pages.JOBS[name]()))
+    fresh = " | ".join(cards.card_row(name, cards.JOBS[name]()))
     numbers = [[float(x) for x in re.findall(r"\d+\.\d", line)] for line in (stored, fresh)]
     # another release of torch or diffusers may hold a tensor more or less
     assert numbers[0] == pytest.approx(numbers[1], rel=0.1), "run scripts/pages.py memory"
 
 
-def test_the_memory_table_is_filled_in(pages, page, monkeypatch):
+def test_the_memory_table_is_filled_in(cards, page, monkeypatch):
     target = page("memory table")
-    monkeypatch.setattr(pages, "MEMORY_PAGE", target)
-    monkeypatch.setattr(pages, "JOBS", {"a job": lambda: Need(GIB, GIB)})
-    pages.memory()
+    monkeypatch.setattr(cards, "MEMORY_PAGE", target)
+    monkeypatch.setattr(cards, "JOBS", {"a job": lambda: Need(GIB, GIB)})
+    cards.memory()
     head = "| job | weights | pass | GiB in all | 8 GB | 16 GB | 24 GB | 80 GB |\n|---|---|"
     assert head in filled(target, "memory table") and "| a job | 1.0 | 1.0 |" in target.read_text()
 
