@@ -137,5 +137,6 @@ def side_by_side(metrics: list[str], width: float = 4.4):
 
 def legend_below(figure, axes):
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)))
+    place = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.0)}
+    figure.legend(handles, labels, **place, ncols=min(4, len(labels)))
     return figure

@@ -220,7 +220,10 @@ def draw(name: str, folder: Path, output: Path) -> Path:
     tables = Tables(folder)
     figure = FIGURES[name](tables)
     try:
-        figure.text(0.005, -0.06, tables.source(), fontsize=7, color="0.4", va="top")
+        figure.canvas.draw()  # only now it is known how far a legend reaches
+        edges = [legend.get_window_extent().y0 for legend in figure.legends]
+        below = min([0.0, *edges]) / figure.bbox.height - 0.02
+        figure.text(0.005, below, tables.source(), fontsize=7, color="0.4", va="top")
         output.mkdir(parents=True, exist_ok=True)
         figure.savefig(output / f"{name}.png", dpi=110, bbox_inches="tight")
     finally:
