@@ -171,13 +171,14 @@ class Lpips(nn.Module):
                 yield x
 
     def between(self, features: Iterable[Tensor], target: Iterable[Tensor]) -> Tensor:
-        """The same distance (B,), of features."""
+        """The same distance (B,), of features; float32, whatever precision they are of."""
         distance = 0.0
         for head, *pair in zip(self.heads, features, target, strict=True):
             # without the 1e-20 the gradient is not finite where nothing is seen
             exact = (z.float() for z in pair)
-            a, b = (z / (z.square().sum(1, keepdim=True) + 1e-20).sqrt() for z in exact)
-            distance = distance + F.conv2d((a - b).square(), head).mean((1, 2, 3))
+            with torch.autocast(head.device.type, enabled=False):
+                a, b = (z / (z.square().sum(1, keepdim=True) + 1e-20).sqrt() for z in exact)
+                distance = distance + F.conv2d((a - b).square(), head).mean((1, 2, 3))
         return distance
 
 

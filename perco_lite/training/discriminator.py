@@ -50,12 +50,12 @@ class Discriminator(nn.Module):
         )
 
     def forward(self, image: Tensor, features: list[Tensor]) -> list[Tensor]:
-        """Logits of an image (B,3,H,W) in [-1,1], H and W even, and its LPIPS ``features``."""
+        """Logits, float32, of an image (B,3,H,W) in [-1,1], sides even, and its LPIPS features."""
         # of equal length everywhere, as LPIPS takes them; a spectrally normalised layer needs more
         # than length 1 to say anything
         maps = [8 * F.normalize(features[tap].float(), dim=1) for tap in TAPS]
         logits = [head(one) for head, one in zip(self.heads, maps, strict=True)]
-        return [*logits, self.pixels(image)]
+        return [one.float() for one in (*logits, self.pixels(image))]
 
 
 def hinge_loss(painted: list[Tensor], photo: list[Tensor]) -> Tensor:

@@ -1,6 +1,7 @@
 """Stage 3: what each loss teaches and what it must leave alone; collapse, resume, the command."""
 
 import copy
+import csv
 import json
 import math
 
@@ -227,6 +228,16 @@ def test_the_recipe_makes_weights_that_paint_fast_and_resumes_exactly(recipe, tm
     file = whole.compress(photo, "a cat", "0.0019")
     whole.set_progress_bar_config(disable=True)
     assert whole.decompress(file, sampler="fast").size == (64, 64)
+
+
+def test_half_precision_counts_losses_in_full(recipe, tmp_path):
+    recipe(steps=2, adversarial_from=0, mixed_precision="bf16")
+    with (tmp_path / "run/log.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 2
+    for name in ("lpips", "critic"):  # of bfloat16 seven bits are left
+        values = torch.tensor([float(row[name]) for row in rows])
+        assert (values > 0).all() and (values != values.bfloat16()).any(), name
 
 
 def test_files_of_before_are_read_by_the_weights_after(recipe, tmp_path, tiny_weights):
