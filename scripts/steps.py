@@ -62,7 +62,7 @@ STEPS = (
     evaluation(
         "shrunk",
         "kodak",
-        "--codecs perco,avif-shrunk,webp-shrunk,jpeg2000-shrunk "
+        "--photos 8 --codecs perco,avif-shrunk,webp-shrunk,jpeg2000-shrunk "
         "--metrics psnr,lpips_alex,dists --rates 0.0098,0.0313,0.1250",
     ),
     evaluation(
