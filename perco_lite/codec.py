@@ -23,12 +23,13 @@ from torch import Tensor
 from perco_lite.autoencoder import Autoencoder, StableDiffusionAutoencoder
 from perco_lite.captions import use_older_names, warn_of_unheard
 from perco_lite.coding.bitstream import BitstreamError, PercoFile, pack, unpack, wrong_model
+from perco_lite.coding.index_prior import find_prior
 from perco_lite.condition import LocalConditioner
 from perco_lite.data import image_to_tensor, pad_to_multiple, tensor_to_image
 from perco_lite.files import MAX_PAINTED, check_weights
 from perco_lite.pixels import upright_size
 from perco_lite.rates import RATES, RatePoint
-from perco_lite.refinement import default_rounds, refine
+from perco_lite.refinement import bit_price, refine
 from perco_lite.sampling import DEFAULT_ANCHOR as DEFAULT_ANCHOR
 from perco_lite.sampling import choose_steps, paint_latents
 from perco_lite.tiling import Tiling, check_price, decode_latents, encode_image, group_by_size
@@ -92,15 +93,10 @@ class PercoCodec(DiffusionPipeline):
 
         Raises FileNotFoundError where there are none, ValueError where they name code of others.
         """
-        path = pretrained_model_name_or_path
-        path = BUNDLED if path is None else path
-        if path == BUNDLED and not (BUNDLED / "model_index.json").exists():
-            raise FileNotFoundError(
-                f"no bundled weights in {BUNDLED}; reinstall the package, or train your own "
-                "(perco train codec) and pass their folder"
-            )
+        path = BUNDLED if pretrained_model_name_or_path is None else pretrained_model_name_or_path
         dtype = kwargs.pop("dtype", kwargs.pop("torch_dtype", None)) or torch.float32
-        path = path if Path(path).is_dir() else cls.download(path, **kwargs)
+        at_hand = path == BUNDLED or Path(path).is_dir()
+        path = path if at_hand else cls.download(path, **kwargs)
         check_weights(Path(path))
         codec = super().from_pretrained(path, **kwargs)
         for module in filter(lambda c: isinstance(c, torch.nn.Module), codec.components.values()):
@@ -145,18 +141,22 @@ class PercoCodec(DiffusionPipeline):
         """Work through photos of every size whole; a large one takes many gigabytes."""
         self.tiling = None
 
-    def encode(self, image: Image.Image, rate: str, rounds: int | None = None) -> Tensor:
+    def encode(
+        self, image: Image.Image, rate: str, rounds: int | None = None, price: float | None = None
+    ) -> Tensor:
         """Indices (1,h,w) int64 of one PIL image, its edges repeated up to the rate's stride.
 
         ``rounds`` of closed-loop refinement (see ``refinement``); 0 = the paper's nearest codes.
+        ``price`` of a bit in cosine similarity, where the weights have an index prior; 0 = none.
         """
         served = self.rate(rate)
-        rounds = default_rounds(served.name) if rounds is None else rounds
+        prior = find_prior(self.model_id, served.name)
+        bits = bit_price(prior, served, 0 if rounds == 0 else price)
         padded = pad_to_multiple(image_to_tensor(image), served.stride)
         padded = padded.to(self._execution_device, self.autoencoder.dtype)
         with torch.no_grad():
             latents = encode_image(self.autoencoder, padded, self.tiling)
-            return refine(self.conditioner, latents, served.name, rounds)
+            return refine(self.conditioner, latents, served.name, rounds, bits)
 
     def compress(
         self,
@@ -164,19 +164,21 @@ class PercoCodec(DiffusionPipeline):
         caption: str | list[str] = "",
         rate: str = "0.0019",
         rounds: int | None = None,
+        price: float | None = None,
     ) -> bytes | list[bytes]:
         """Compress one PIL image or a list, of any size and mode, to the bytes of `.perco` files.
 
-        ``rounds``: see ``encode``; more take longer, and move the size a little with a prior.
+        ``rounds``, ``price``: see ``encode``; more rounds take longer, a higher price saves bytes.
         Raises ValueError for an unknown rate, a caption over 65,535 bytes, or unlike lists.
         """
+        how = rate, rounds, price
         if isinstance(image, (list, tuple)):
             captions = [caption] * len(image) if isinstance(caption, str) else list(caption)
             if len(captions) != len(image):
                 counts = f"{len(captions)} captions for {len(image)} images"
                 raise ValueError(f"got {counts}; pass one for each")
-            return [self.compress(i, c, rate, rounds) for i, c in zip(image, captions, strict=True)]  # type: ignore[misc]
-        indices, size = self.encode(image, rate, rounds)[0].cpu().numpy(), upright_size(image)
+            return [self.compress(i, c, *how) for i, c in zip(image, captions, strict=True)]  # type: ignore[misc]
+        indices, size = self.encode(image, *how)[0].cpu().numpy(), upright_size(image)
         data = pack(PercoFile(self.rate(rate), *size, caption, indices, self.model_id))  # type: ignore[arg-type]
         warn_of_unheard(self.tokenizer, caption)  # type: ignore[arg-type]
         return data
@@ -280,11 +282,10 @@ class PercoCodec(DiffusionPipeline):
         rates = [rate] * count if isinstance(rate, str | Real) else rate
         rates = [self.rate(name).name for name in rates]
         seeds = seed if isinstance(seed, list) else [seed] * count
-        how, own = (num_inference_steps, sampler), self.config.few_steps
-        steps = [choose_steps(own, name, *how) for name in rates]
+        plan = [choose_steps(self.config.few_steps, r, num_inference_steps, sampler) for r in rates]
         images: list[Image.Image | None] = [None] * count
-        for chosen in dict.fromkeys(steps):  # as a rule one: rates may need unlike steps
-            part = [i for i in range(count) if steps[i] == chosen]
+        for chosen in dict.fromkeys(plan):  # as a rule one: rates may need unlike steps
+            part = [i for i in range(count) if plan[i] == chosen]
             given = [[one[i] for i in part] for one in (captions, rates, seeds)]
             options = chosen, guidance_scale, anchor, temperature
             latents = paint_latents(self, condition[part], *given, *options)  # type: ignore[call-arg,arg-type]

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from perco_lite.autoencoder import FACTOR, ResidualBlock
 from perco_lite.hyper_encoder import HyperEncoder
 from perco_lite.rates import RatePoint, get_rate
-from perco_lite.vector_quantizer import VectorQuantizer
+from perco_lite.vector_quantizer import Price, VectorQuantizer
 
 
 @dataclass(frozen=True)
@@ -171,27 +171,33 @@ class LocalConditioner(ModelMixin, ConfigMixin):
             )
         return self.branches[_key(rate)]
 
-    def forward(self, latents: Tensor, rate: str, freeze_codes: bool = False) -> Condition:
+    def forward(
+        self, latents: Tensor, rate: str, freeze_codes: bool = False, price: Price | None = None
+    ) -> Condition:
         """Training pass: straight-through gradient from the condition to the hyper-encoder.
 
+        ``price``: of a code, as in VectorQuantizer.
         With ``freeze_codes`` the hyper-encoder and the codebook stay as they are, and only what
         comes after them learns: what an index means is then settled, and a step costs less.
         """
         branch = self.branch(rate)
         if freeze_codes:
             with torch.no_grad():
-                indices = self.encode(latents, rate)
+                indices = self.encode(latents, rate, price)
             quantized = branch.quantizer.decode(indices)
         else:
-            quantized, indices = branch.quantizer(branch.hyper_encoder(latents))
+            quantized, indices = branch.quantizer(branch.hyper_encoder(latents), price)
         channels = branch.decoder(quantized)
         return Condition(channels, indices, self.estimate(channels))
 
     @apply_forward_hook  # so that offloading moves the weights in time
-    def encode(self, latents: Tensor, rate: str) -> Tensor:
-        """Latents (B,4,H/8,W/8) of an image padded to the rate's stride -> indices (B,h,w)."""
+    def encode(self, latents: Tensor, rate: str, price: Price | None = None) -> Tensor:
+        """Latents (B,4,H/8,W/8) of an image padded to the rate's stride -> indices (B,h,w).
+
+        ``price``: of a code, as in VectorQuantizer.
+        """
         branch = self.branch(rate)
-        return branch.quantizer.encode(branch.hyper_encoder(latents))
+        return branch.quantizer.encode(branch.hyper_encoder(latents), price)
 
     @apply_forward_hook
     def decode(self, indices: Tensor, rate: str) -> Tensor:

@@ -134,7 +134,7 @@ def check_weights(folder: Path) -> None:
     if not index.is_file():
         raise FileNotFoundError(
             f"no model_index.json in {folder}, so it holds no codec; give a folder that "
-            "`perco train codec` or save_pretrained wrote"
+            "`perco train codec` or save_pretrained wrote (the package's own: reinstall it)"
         )
     try:
         named = json.loads(index.read_text(encoding="utf-8"))

@@ -7,29 +7,48 @@
 
 A convolution gives equal features wherever a wall or a sky is equal, so that all its indices err in
 the same way: the wall's colour is off. Here neighbours make up for each other, as dots of ink do.
-The decoder needs not know: the file's format is the same. So is its size with the uniform code; an
-index prior may foresee these indices a little better or worse than nearest codes.
+And where an index prior codes them, a bit has a price: of two codes about as near, the likelier one
+is sent (rate-distortion optimised quantization; Chou, Lookabaugh & Gray, 1989).
+
+The decoder needs not know: the file's format is the same.
 
 Paper: none; PerCo takes the nearest code. Video coders call it closed-loop coding, halftoning
 calls it error diffusion (Floyd & Steinberg, 1976).
 
-Taught in notebook 13.
+Taught in notebooks 06 and 13.
 """
 
+import math
+from dataclasses import fields
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from perco_lite.coding.index_prior import WEIGHT_BITS, IndexPrior, grid_contexts
 from perco_lite.condition import LocalConditioner, coarse
-from perco_lite.rates import get_rate
+from perco_lite.rates import RatePoint, get_rate
+from perco_lite.vector_quantizer import Price, turns
 
 CELL = 3  # latents: colours must be right over 24×24 pixels
+# of a bit, in cosine similarity, by stride: what these bytes buy in LPIPS elsewhere on the curve
+BIT_PRICES = {64: 0.02, 32: 0.025, 16: 0.03, 8: 0.045}
 MEANS_WEIGHT = 4.0  # of the local mean's squared error, against that of the latents themselves
 
 
 @torch.no_grad()
-def refine(conditioner: LocalConditioner, latents: Tensor, rate: str, rounds: int) -> Tensor:
+def refine(
+    conditioner: LocalConditioner,
+    latents: Tensor,
+    rate: str,
+    rounds: int | None = None,
+    price: Price | None = None,
+) -> Tensor:
     """Indices (B,h,w) of latents (B,4,h',w'), improved in a number of ``rounds``; 0 = nearest code.
+
+    ``rounds``: None = ``default_rounds``. ``price``: of each code (``bit_price``); none = no code
+    costs more than another.
 
     A change is kept only where it brings the estimate closer to the latents, in itself and in its
     local means; the whole photo's error never rises. A round costs one pass of the hyper-encoder
@@ -37,9 +56,10 @@ def refine(conditioner: LocalConditioner, latents: Tensor, rate: str, rounds: in
     the nearest codes.
     Raises ValueError for a negative number of rounds or a rate that is not served.
     """
+    rounds = default_rounds(rate) if rounds is None else rounds
     if rounds < 0:
         raise ValueError(f"got {rounds} rounds, expected 0 (nearest code) or more")
-    indices = conditioner.encode(latents, rate)
+    indices = conditioner.encode(latents, rate, price)
     if not rounds:
         return indices
     estimate = conditioner.estimate(conditioner.decode(indices, rate))
@@ -48,11 +68,11 @@ def refine(conditioner: LocalConditioner, latents: Tensor, rate: str, rounds: in
     error = local_error(latents - estimate, indices.shape[-2:])
     phases = 2 if rounds < 4 else 4
     h, w = indices.shape[-2:]
-    turns = _turns(h, w, phases).to(latents.device)
+    turn = turns(h, w, phases).to(latents.device)
     for number in range(rounds):
         # neighbours must not all answer the same call: they would overshoot together
-        pushed = conditioner.encode(latents + coarse(latents - estimate, CELL), rate)
-        tried = torch.where(turns == number % phases, pushed, indices)
+        pushed = conditioner.encode(latents + coarse(latents - estimate, CELL), rate, price)
+        tried = torch.where(turn == number % phases, pushed, indices)
         difference = latents - conditioner.estimate(conditioner.decode(tried, rate))
         better = local_error(difference, indices.shape[-2:]) < error
         kept = torch.where(better, tried, indices)
@@ -64,6 +84,48 @@ def refine(conditioner: LocalConditioner, latents: Tensor, rate: str, rounds: in
         estimate = torch.where(improved[..., None], kept_estimate, estimate)
         error = torch.where(improved, kept_error, error)
     return indices
+
+
+def bit_price(
+    prior: IndexPrior | None, rate: RatePoint, weight: float | None = None
+) -> Price | None:
+    """Price of a code where ``prior`` codes it: its bits, times ``weight`` of similarity a bit.
+
+    ``weight``: None = ``BIT_PRICES``. None, for no price, without a prior or with a weight of 0.
+    What an index does to the price of those after it is not counted.
+    Raises ValueError for a weight that is negative or not finite.
+    """
+    weight = BIT_PRICES[rate.stride] if weight is None else weight
+    if not 0 <= weight < math.inf:
+        raise ValueError(f"got {weight} for a bit, expected 0 (no price) or more; 0.02 is usual")
+    if prior is None or not weight:
+        return None
+
+    def price(indices: Tensor, places: Tensor) -> Tensor:
+        size, chosen = prior.codebook_size, places.cpu().numpy()
+        contexts = [grid_contexts(grid, size)[chosen] for grid in indices.cpu().numpy()]
+        bits = code_bits(prior, np.concatenate(contexts)).view(len(contexts), -1, size)
+        return weight * bits.to(indices.device)
+
+    return price
+
+
+def code_bits(prior: IndexPrior, contexts: np.ndarray) -> Tensor:
+    """What each code would cost at places with ``grid_contexts`` (n,7): (n,K) float32, bits.
+
+    For choosing; what a file costs is decided in whole numbers, by ``IndexPrior.walk``.
+    """
+    tables, bands, hidden, hidden_bias, out, out_bias = (
+        torch.from_numpy(getattr(prior, field.name)).float() / (1 << WEIGHT_BITS)
+        for field in fields(prior)
+    )
+    inside = bands[contexts[:, -1]]
+    for table, codes in zip(tables, contexts.T[:-1], strict=True):
+        inside = inside + table[codes]
+    inside = F.relu(inside)
+    inside = inside + F.relu(inside @ hidden + hidden_bias)
+    in_nats = math.log(2) * (inside @ out + out_bias)
+    return -in_nats.log_softmax(dim=1) / math.log(2)
 
 
 def default_rounds(rate: str) -> int:
@@ -81,10 +143,3 @@ def local_error(difference: Tensor, grid: tuple[int, int]) -> Tensor:
     squares = (difference**2 + MEANS_WEIGHT * means**2).mean(1, keepdim=True)
     per_index = F.avg_pool2d(squares, difference.shape[-1] // grid[1])
     return F.avg_pool2d(per_index, 3, 1, 1, count_include_pad=False)[:, 0]
-
-
-def _turns(h: int, w: int, phases: int) -> Tensor:
-    """Which of 2 or 4 turns each index has: a checkerboard, or its colours split once more."""
-    i, j = torch.arange(h)[:, None], torch.arange(w)
-    checkerboard = (i + j) % 2
-    return checkerboard if phases == 2 else 2 * checkerboard + i % 2

@@ -7,9 +7,13 @@
 Paper: PerCo, Sec. 3.2, with the settings of PerCo (SD): cosine codes, EMA, decay 0.8, no loss term.
 Differs from the paper: nothing by default. `init="data"`, `init="kmeans"` and
 `threshold_ema_dead_code` are additions that keep the small codebooks of short trainings in use.
+A `price` makes it entropy-constrained: a code a little less near is taken if it costs fewer bits
+(Chou, Lookabaugh & Gray, 1989).
 
 Taught in notebook 03.
 """
+
+from collections.abc import Callable
 
 import torch
 import torch.distributed as dist
@@ -17,6 +21,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 VECTORS_AT_ONCE = 2**14  # bounds the (vectors, codes) table of similarities
+# indices (B,h,w) so far, n places of the flattened grid -> what each code costs there, (B,n,K), in
+# units of similarity
+Price = Callable[[Tensor, Tensor], Tensor]
 
 
 class VectorQuantizer(nn.Module):
@@ -78,7 +85,7 @@ class VectorQuantizer(nn.Module):
         self.register_buffer("vector_sum", codebook.clone())
         self.register_buffer("initialised", torch.tensor(init == "uniform"))
 
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, features: Tensor, price: Price | None = None) -> tuple[Tensor, Tensor]:
         """Return `(quantized (B,D,h,w), indices (B,h,w) int64)` for features (B,D,h,w).
 
         In training mode the codebook then moves towards the features; what is returned still
@@ -88,7 +95,7 @@ class VectorQuantizer(nn.Module):
             vectors = self._vectors(features)
             if self.training and not self.initialised:
                 self._initialise(vectors.detach().flatten(0, 2))
-            indices = self._nearest(vectors)
+            indices = self._choose(vectors, price)
             codes = self.codebook.float()[indices]
             # Straight-through: the value is exactly `codes`, the gradient is that of `vectors`.
             quantized = self._project_out(codes + (vectors - vectors.detach()))
@@ -99,10 +106,13 @@ class VectorQuantizer(nn.Module):
                     self._update(*map(torch.cat, zip(*held, strict=True)))
         return quantized, indices
 
-    def encode(self, features: Tensor) -> Tensor:
-        """Index of the nearest code at each position: (B,D,h,w) -> (B,h,w) int64. Never trains."""
+    def encode(self, features: Tensor, price: Price | None = None) -> Tensor:
+        """Index of the nearest code at each position: (B,D,h,w) -> (B,h,w) int64. Never trains.
+
+        With a ``price``: of the code whose similarity, less its price there, is the largest.
+        """
         with torch.no_grad(), torch.autocast(features.device.type, enabled=False):
-            return self._nearest(self._vectors(features))
+            return self._choose(self._vectors(features), price)
 
     def decode(self, indices: Tensor) -> Tensor:
         """Look the codes up again: (B,h,w) integers -> quantized (B,D,h,w), as `forward` gave it.
@@ -155,9 +165,24 @@ class VectorQuantizer(nn.Module):
         return self.project_out(codes.to(self.project_out.weight.dtype)).permute(0, 3, 1, 2)
 
     @torch.no_grad()
-    def _nearest(self, vectors: Tensor) -> Tensor:
-        """Unit vectors (...,d) -> indices (...): the largest dot product is the smallest angle."""
-        return _most_similar(vectors.flatten(0, -2), self.codebook.float()).view(vectors.shape[:-1])
+    def _choose(self, vectors: Tensor, price: Price | None) -> Tensor:
+        """Unit vectors (B,h,w,d) -> indices (B,h,w): the largest dot product is the smallest angle.
+
+        What a code costs depends on its neighbours, so with a ``price`` the nearest codes come
+        first, and places that are no neighbours then choose anew together, in four turns.
+        """
+        codebook, shape = self.codebook.float(), vectors.shape[:-1]
+        indices = _most_similar(vectors.flatten(0, -2), codebook).view(shape)
+        if price is None:
+            return indices
+        turn = turns(*shape[1:], 4).flatten().to(vectors.device)
+        vectors = vectors.flatten(1, 2)
+        for number in range(4):
+            places = (turn == number).nonzero()[:, 0]
+            for some in places.split(max(1, VECTORS_AT_ONCE // shape[0])):
+                worth = vectors[:, some] @ codebook.T - price(indices, some)
+                indices.view(shape[0], -1)[:, some] = worth.argmax(dim=-1)
+        return indices
 
     @torch.no_grad()
     def _update(self, vectors: Tensor, indices: Tensor) -> None:
@@ -206,6 +231,16 @@ def perplexity(indices: Tensor, codebook_size: int) -> float:
     """
     counts = torch.bincount(indices.flatten(), minlength=codebook_size).double()
     return torch.distributions.Categorical(probs=counts / counts.sum()).entropy().exp().item()
+
+
+def turns(h: int, w: int, count: int) -> Tensor:
+    """Which of 2 or 4 turns each place of a grid (h,w) has, int64.
+
+    The colours of a checkerboard, or these split once more by rows.
+    """
+    i, j = torch.arange(h)[:, None], torch.arange(w)
+    checkerboard = (i + j) % 2
+    return checkerboard if count == 2 else 2 * checkerboard + i % 2
 
 
 def _unit(vectors: Tensor) -> Tensor:

@@ -1,14 +1,22 @@
 """Closed-loop encoding: by hand on a one-bit quantizer, then on the bundled weights."""
 
+import math
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from skimage import data as photos
 
 from perco_lite import PercoCodec
+from perco_lite.coding.bitstream import unpack
+from perco_lite.coding.index_prior import find_prior, grid_contexts
 from perco_lite.condition import LocalConditioner, coarse
-from perco_lite.refinement import default_rounds, local_error, refine
+from perco_lite.rates import get_rate
+from perco_lite.refinement import bit_price, code_bits, default_rounds, local_error, refine
+from tests.coding.conftest import make_prior
 
 FINEST = "0.1250"  # one index per latent position
 
@@ -16,7 +24,8 @@ FINEST = "0.1250"  # one index per latent position
 class OneBit:
     """Stands in for a conditioner: every position is 0 or 1, whichever is nearer."""
 
-    def encode(self, latents, rate):
+    def encode(self, latents, rate, price=None):
+        assert price is None
         return (latents[:, 0] > 0.5).long()
 
     def decode(self, indices, rate):
@@ -100,3 +109,54 @@ def test_negative_rounds():
 
 def test_default_rounds():
     assert [default_rounds(r) for r in ("0.0019", "0.0098", "0.0313", "0.1250")] == [4, 4, 4, 2]
+
+
+def test_bits_are_what_the_coder_spends():
+    prior = make_prior(size=7, width=5, seed=3, scale=200)
+    grid = np.random.default_rng(0).integers(0, 7, (4, 6))
+    bits = code_bits(prior, grid_contexts(grid, 7))
+    assert torch.allclose(bits.double().exp2().reciprocal().sum(1), torch.ones(24).double())
+    spent = [math.log2(total / size) for _, size, total in prior.walk(grid)]
+    ours = bits[torch.arange(24), torch.from_numpy(grid.reshape(-1))]
+    assert np.allclose(ours, spent, atol=0.1)  # the coder's logits are in 1/32
+
+
+@pytest.mark.parametrize("rate", ["0.0019", "0.0098", "0.0313", "0.1250"])
+def test_a_price_saves_bits_and_a_higher_one_more(codec, rate):
+    photo = Image.fromarray(photos.astronaut())
+    sizes = [len(codec.compress(photo, "", rate, price=price)) for price in (0, None, 0.1)]
+    assert sizes[0] > sizes[1] > sizes[2]
+    assert sizes[1] > 0.8 * sizes[0], "a usual price takes a tenth, not the picture"
+
+
+def test_nearest_codes_cost_nothing_whatever_the_price(codec):
+    photo = Image.fromarray(photos.chelsea()[:128, :192])
+    plain = codec.compress(photo, "", FINEST, rounds=0)
+    assert codec.compress(photo, "", FINEST, rounds=0, price=0.3) == plain
+    assert unpack(codec.compress(photo, "", FINEST, price=0.3)).indices.shape == (16, 24)
+
+
+def test_of_two_codes_as_near_the_cheaper_one_is_sent(codec):
+    rate = get_rate(FINEST)
+    prior, quantizer = make_prior(256, 2, scale=0), codec.conditioner.branch(FINEST).quantizer
+    prior.out_bias[:] = -4 * 256
+    prior.out_bias[9] = 0  # four bits cheaper than any other
+    latents = torch.randn(1, 4, 6, 8, generator=torch.Generator().manual_seed(0))
+    plain = codec.conditioner.encode(latents, FINEST)
+    with torch.no_grad():
+        vectors = quantizer._vectors(codec.conditioner.branch(FINEST).hyper_encoder(latents))
+    similarity = vectors @ quantizer.codebook.float().T
+    lost = similarity.amax(-1) - similarity[..., 9]
+    weight = float(lost.median()) / 4
+    chosen = codec.conditioner.encode(latents, FINEST, bit_price(prior, rate, weight))
+    assert torch.equal(chosen, torch.where(lost < 4 * weight, 9, plain))
+
+
+def test_no_prior_and_no_weight_are_no_price():
+    rate, prior = get_rate(FINEST), make_prior(256, 2)
+    assert bit_price(None, rate) is None and bit_price(prior, rate, 0) is None
+    assert bit_price(prior, rate) is not None
+    assert find_prior(0, FINEST) is None
+    for weight in (-1, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="for a bit, expected 0"):
+            bit_price(prior, rate, weight)

@@ -7,9 +7,12 @@
     every fifth step: photo ─► latents ─► photo, held near the latents of the start
 
 What an index means is learned with what is painted of it: hyper-encoder and codebook get the
-gradient of the picture, straight through. `--freeze-codes` leaves encoder and codes alone, so that
-files and index prior stay what they are. A later step starts from what the steps before it made,
-not from true latents: that is what it will be given.
+gradient of the picture, straight through. Where the start's files have an index prior, codes are
+chosen at the price that it asks, as the encoder chooses them (`refinement`), so that they learn to
+be worth their bits; the codebook's vectors then stay, for the prior knows them by number.
+`--freeze-codes` leaves encoder and codes alone, so that files and index prior stay what they are. A
+later step starts from what the steps before it made, not from true latents: that is what it will be
+given.
 
 Paper: none; PerCo takes 5 to 20 steps of a diffusion model trained on squared error. The field's
 way since: Sauer et al., 2023 (adversarial distillation); StableCodec, OneDC (one step, end to end).
@@ -27,10 +30,12 @@ from torch import Tensor, nn
 
 from perco_lite.captions import draw_caption, embed, tokenize
 from perco_lite.codec import PercoCodec
+from perco_lite.coding.index_prior import find_prior
 from perco_lite.condition import coarse_loss, regression_loss
 from perco_lite.loading import load_codec
 from perco_lite.perceptual import Lpips
 from perco_lite.rates import RatePoint
+from perco_lite.refinement import bit_price
 from perco_lite.sampling import few_steps, spread_steps
 from perco_lite.training.codec import CodecLoss, RateStage, preview_sheet
 from perco_lite.training.discriminator import Discriminator, hinge_loss, painter_loss
@@ -89,8 +94,18 @@ class FewStepLoss(nn.Module):
         self.lpips = [lpips]
         self.start = [copy.deepcopy(codec.autoencoder).requires_grad_(False)][: not freeze_codes]
         self.rates, self.timesteps = self.diffusion.rates, timesteps
+        # of the start, and left as they are: a batch holds too few codes to learn on
+        priors = {rate: find_prior(codec.model_id, rate.name) for rate in self.rates}
+        self.prices = {rate.name: bit_price(prior, rate) for rate, prior in priors.items()}
         self.adversarial_weight, self.adversarial_from = adversarial_weight, adversarial_from
         self.register_buffer("hinge", torch.tensor(1.0))
+
+    def train(self, mode: bool = True) -> "FewStepLoss":
+        """As every module's; but where codes have a price, no code moves or is replaced."""
+        super().train(mode)
+        for rate, price in self.prices.items():
+            self.diffusion.conditioner.branch(rate).quantizer.train(mode and price is None)
+        return self
 
     @property
     def autoencoder(self) -> nn.Module:
@@ -137,9 +152,10 @@ class FewStepLoss(nn.Module):
         """Painted latents (B,4,s/8,s/8) of what the indices say, and what stage 2 asks for."""
         with torch.no_grad():
             latents = self.autoencoder.encode(image).float()
-        if not self.freeze_codes:
+        price = self.prices[rate.name]
+        if not self.freeze_codes and price is None:
             self.diffusion.revive_codes(latents, rate)
-        condition = self.diffusion.conditioner(latents, rate.name, self.freeze_codes)
+        condition = self.diffusion.conditioner(latents, rate.name, self.freeze_codes, price)
         kept = self.diffusion.denoise(latents, token_ids, condition.channels, rate)
         if condition.estimate is not None:
             kept["regression"] = regression_loss(condition, latents)

@@ -1,6 +1,7 @@
 """`perco train prior`: the index prior of each rate, learned on grids of photos, in whole numbers.
 
     latents ──refine──► grids (h,w) ──► contexts (n,7), codes (n,) ──► PriorNetwork, floats
+       └── refined again: codes chosen at the price that this prior asks ◄──┘
     PriorNetwork ──round to 1/256──► IndexPrior, 16-bit integers ──► index_prior.npz
     one photo in 20 is held out ──► what frequencies alone save, and what neighbours add
 
@@ -23,7 +24,7 @@ from perco_lite.codec import PercoCodec
 from perco_lite.coding.index_prior import BANDS, NEIGHBOURS, WEIGHT_BITS, IndexPrior, grid_contexts
 from perco_lite.files import write_whole
 from perco_lite.loading import load_codec
-from perco_lite.refinement import default_rounds, refine
+from perco_lite.refinement import bit_price, refine
 from perco_lite.training.latents import LatentStore, cache_latents
 from perco_lite.training.photos import PhotoStore
 from perco_lite.training.settings import PriorSettings
@@ -32,6 +33,7 @@ from perco_lite.training.shards import find_training_data
 LIMIT = 0x7FFF / (1 << WEIGHT_BITS)  # what 16 bits hold
 HELD_OUT = 20  # one photo in so many
 CHECKED = 200  # held-out grids that are coded to see what they cost
+PASSES = 2  # a prior of codes that were chosen freely, then one of codes chosen at its price
 MAX_INDICES = 500_000  # to learn from, at a rate; twice as many save half a percent more
 
 
@@ -151,15 +153,16 @@ def collect_grids(
     order: Sequence[int],
     rate: str,
     enough: float = math.inf,
+    prior: IndexPrior | None = None,
 ) -> tuple[list[np.ndarray], list[int]]:
-    """Grids (h,w) int64 that ``codec`` would send for cached latents, refined as usual.
+    """Grids (h,w) int64 that ``codec`` would send for cached latents with this ``prior``.
 
     Latents are read in this order, up to the one that makes it ``enough`` indices, each as it is
     and mirrored, which doubles the text to learn from. What is more than a multiple of the rate's
     stride is cut off; latents below one stride are left out. Returns the grids, and the number of
     the photo of each.
     """
-    step = codec.rate(rate).stride // 8
+    step, price = codec.rate(rate).stride // 8, bit_price(prior, codec.rate(rate))
     grids: list[np.ndarray] = []
     photos: list[int] = []
     collected = 0
@@ -172,7 +175,7 @@ def collect_grids(
             continue
         whole = one[None, :, :height, :width].to(codec.device, codec.autoencoder.dtype)
         both = torch.cat([whole, whole.flip(-1)])
-        indices = refine(codec.conditioner, both, rate, default_rounds(rate))
+        indices = refine(codec.conditioner, both, rate, price=price)
         grids += list(indices.cpu().numpy().astype(np.int64))
         photos += [latents.photos[number]] * len(both)
         collected += indices.numel()
@@ -212,12 +215,14 @@ def train_prior_recipe(
     for rate in codec.rates:
         size = codec.rate(rate).codebook_size
         order = reading_order(latents, codec.rate(rate).stride, settings.seed)
-        grids, photos_read = collect_grids(codec, latents, order, rate, MAX_INDICES)
-        pairs = list(zip(grids, photos_read, strict=True))
-        grids = [grid for grid, photo in pairs if photo not in held]
-        unseen = [grid for grid, photo in pairs if photo in held][:CHECKED]
         options |= {"device": str(codec.device)}
-        priors[rate], _ = fit_prior(grids, size, **options)
+        prior = None
+        for _ in range(PASSES):
+            found = collect_grids(codec, latents, order, rate, MAX_INDICES, prior)
+            pairs = list(zip(*found, strict=True))
+            grids = [grid for grid, photo in pairs if photo not in held]
+            prior, _ = fit_prior(grids, size, **options)
+        priors[rate], unseen = prior, [grid for grid, photo in pairs if photo in held][:CHECKED]
         uniform, spent = codec.rate(rate).bits_per_index, prior_bits(priors[rate], unseen)
         report[rate] = {
             "grids": len(grids),

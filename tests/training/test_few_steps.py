@@ -21,6 +21,7 @@ from perco_lite.training.discriminator import (
     painter_loss,
 )
 from perco_lite.training.few_steps import FewStepLoss, read_few_steps, train_few_steps_recipe
+from tests.coding.conftest import make_prior
 
 TIMES = {"0.0019": [999, 499], "0.0098": [999], "0.0313": [999], "0.1250": [999]}
 
@@ -95,6 +96,27 @@ def test_what_is_seen_teaches_what_an_index_means(loss):
     assert (branch.quantizer.codebook != before).any()
     assert all(p.grad is None for p in loss.autoencoder.encoder.parameters()), "not in this turn"
     assert all(p.grad is None for p in loss.diffusion.text_encoder.parameters())
+
+
+def test_where_bits_have_a_price_codes_keep_their_place(monkeypatch):
+    cheap = make_prior(256, 2, scale=0)
+    cheap.out_bias[:] = -100 * 256
+    cheap.out_bias[7] = 0  # a hundred bits less than any other
+    known = {"0.0019": cheap}
+    monkeypatch.setattr(few_steps, "find_prior", lambda model_id, rate: known.get(rate))
+    torch.manual_seed(0)
+    loss = FewStepLoss(build_tiny_codec(), FakeLpips(), TIMES, adversarial_from=0).train()
+    branches = {r: loss.diffusion.conditioner.branch(r) for r in ("0.0019", "0.0098")}
+    before = {r: b.quantizer.codebook.clone() for r, b in branches.items()}
+    chosen = []
+    branches["0.0019"].decoder.register_forward_pre_hook(lambda m, a: chosen.append(a[0]))
+    touched(loss, loss(**batch(loss))["lpips"])
+    assert all(p.grad is not None for p in branches["0.0019"].hyper_encoder.parameters())
+    wanted = branches["0.0019"].quantizer.decode(torch.full((2, 1, 1), 7))
+    assert torch.allclose(chosen[0], wanted), "the one that costs next to nothing"
+    loss(**batch(loss, rate=1))
+    assert torch.equal(branches["0.0019"].quantizer.codebook, before["0.0019"])
+    assert not torch.equal(branches["0.0098"].quantizer.codebook, before["0.0098"]), "no prior"
 
 
 def test_the_autoencoder_has_a_turn_of_its_own(loss):

@@ -137,9 +137,9 @@ class Sent:
 class PercoFiles:
     """perco's files of the photos at hand, made once for all who decode them."""
 
-    def __init__(self, codec: PercoCodec, rounds: int | None = None):
-        """``rounds`` of closed-loop refinement (``refinement``); None = the codec's own number."""
-        self.codec, self.rounds = codec, rounds
+    def __init__(self, codec: PercoCodec, rounds: int | None = None, price: float | None = None):
+        """``rounds`` of closed-loop refinement, ``price`` of a bit; None = the codec's own."""
+        self.codec, self.rounds, self.price = codec, rounds, price
         self._kept: dict[tuple[str, str | None, str], Sent] = {}
 
     @cached_property
@@ -152,7 +152,8 @@ class PercoFiles:
         key = (photo.name, photo.caption, rate)
         if key not in self._kept:
             started = time.perf_counter()
-            data = self.codec.compress(image, photo.caption or "", rate, self.rounds)
+            how = rate, self.rounds, self.price
+            data = self.codec.compress(image, photo.caption or "", *how)
             self._kept[key] = Sent(data, time.perf_counter() - started)
             if len(self._kept) > _FILES_KEPT:
                 self._kept.pop(next(iter(self._kept)))

@@ -1,7 +1,7 @@
 """perco with something changed, by a name that says what: ``perco+steps=20``.
 
     perco+steps=20       painted in twenty steps; also guidance, temperature, anchor, seed, sampler
-    perco+rounds=0       nearest codes: another file
+    perco+rounds=0       nearest codes: another file; price=0: a bit costs nothing
     perco+caption=none   another caption in the file: none, other (another photo's), machine
     perco+grid=none      painted from the caption alone, the condition zero; there is no file
     perco+quantizer=off  painted from what the quantizer was given, its vectors; no file either
@@ -38,7 +38,8 @@ WORDS = {
     "grid": ("none",),
     "quantizer": ("off",),
 }
-CHANGES = (*NUMBERS, "rounds", *WORDS)
+ENCODING = {"rounds": int, "price": float}
+CHANGES = (*NUMBERS, *ENCODING, *WORDS)
 
 
 def is_ours(name: str) -> bool:
@@ -51,13 +52,13 @@ def read_changes(name: str) -> dict[str, int | float | str]:
     changes = {}
     for part in name.removeprefix(PREFIX).split("+"):
         key, _, text = part.partition("=")
-        kind = int if key == "rounds" else NUMBERS.get(key)
+        kind = (NUMBERS | ENCODING).get(key)
         try:
             value = text if kind is None else kind(text)
         except ValueError:
             value = None
         if key not in CHANGES or value is None or value not in WORDS.get(key, (value,)):
-            known = [*(f"{n}=NUMBER" for n in (*NUMBERS, "rounds"))]
+            known = [*(f"{n}=NUMBER" for n in (*NUMBERS, *ENCODING))]
             known += [f"{n}={'|'.join(words)}" for n, words in WORDS.items()]
             raise ValueError(f"got codec {name!r}, expected perco+ and some of {', '.join(known)}")
         changes[key] = value
@@ -80,8 +81,8 @@ def build_variant(
     """
     changes = read_changes(name)
     how = replace(decoding, **{n: v for n, v in changes.items() if n in asdict(decoding)})
-    if "rounds" in changes:
-        files = PercoFiles(files.codec, changes["rounds"])
+    if set(ENCODING) & set(changes):
+        files = PercoFiles(files.codec, *(changes.get(key) for key in ENCODING))
     caption = _caption_source(changes.get("caption"), photos)
     if not {"grid", "quantizer"} & set(changes):
         return Variant(name, files, rates, how, caption)
@@ -121,7 +122,7 @@ class _Machine:
 
 
 class Variant(Perco):
-    """perco with other settings, another caption or other rounds: a file, painted."""
+    """perco with other settings, another caption or other codes: a file, painted."""
 
     def __init__(self, name: str, files: PercoFiles, rates, decoding: Decoding, caption):
         super().__init__(files, rates, decoding)

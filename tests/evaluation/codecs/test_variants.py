@@ -112,6 +112,14 @@ def test_rounds_make_another_file(attempt, tiny_codec, photos):
     assert made.data == tiny_codec.compress(image, CAPTIONS["0.png"], RATE, rounds=0)
 
 
+def test_a_price_of_bits_reaches_the_encoder(attempt, tiny_codec, monkeypatch):
+    asked, real = [], tiny_codec.compress
+    monkeypatch.setattr(tiny_codec, "compress", lambda *a: asked.append(a[2:]) or real(*a))
+    attempt("perco+price=0.1")
+    attempt("perco+price=0+rounds=2")
+    assert asked == [(RATE, None, 0.1), (RATE, 2, 0.0)]
+
+
 def test_without_a_grid_the_photo_plays_no_part(attempt):
     pictures = [attempt("perco+grid=none+caption=none", number)[0] for number in (0, 1)]
     assert np.array_equal(*(pixels(made.image) for made in pictures))
