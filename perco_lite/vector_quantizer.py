@@ -175,7 +175,7 @@ class VectorQuantizer(nn.Module):
         indices = _most_similar(vectors.flatten(0, -2), codebook).view(shape)
         if price is None:
             return indices
-        turn = turns(*shape[1:], 4).flatten().to(vectors.device)
+        turn = turns(shape[1], shape[2], 4).flatten().to(vectors.device)
         vectors = vectors.flatten(1, 2)
         for number in range(4):
             places = (turn == number).nonzero()[:, 0]
