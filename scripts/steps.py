@@ -62,8 +62,8 @@ STEPS = (
     evaluation(
         "shrunk",
         "kodak",
-        "--photos 8 --codecs perco,avif-shrunk,webp-shrunk,jpeg2000-shrunk "
-        "--metrics psnr,lpips_alex,dists --rates 0.0098,0.0313,0.1250",
+        "--codecs perco,avif-shrunk,webp-shrunk,jpeg2000-shrunk "
+        "--metrics psnr,lpips_alex,dists,kid_256 --rates 0.0098,0.0313,0.1250",
     ),
     evaluation(
         "kodak_nearest",
