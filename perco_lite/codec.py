@@ -97,7 +97,7 @@ class PercoCodec(DiffusionPipeline):
         dtype = kwargs.pop("dtype", kwargs.pop("torch_dtype", None)) or torch.float32
         at_hand = path == BUNDLED or Path(path).is_dir()
         path = path if at_hand else cls.download(path, **kwargs)
-        check_weights(Path(path))
+        check_weights(Path(path), bundled=path == BUNDLED)
         codec = super().from_pretrained(path, **kwargs)
         for module in filter(lambda c: isinstance(c, torch.nn.Module), codec.components.values()):
             torch.nn.Module.to(module, dtype=dtype)  # module.to would warn of float16

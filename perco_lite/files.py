@@ -125,16 +125,21 @@ def _are_few_steps(value) -> bool:
     )
 
 
-def check_weights(folder: Path) -> None:
+def check_weights(folder: Path, bundled: bool = False) -> None:
     """Raise unless ``model_index.json`` of a folder names a codec, and parts out of PARTS alone.
 
     Nothing is imported. Raises FileNotFoundError or ValueError, in one line.
     """
     index = folder / "model_index.json"
+    if not index.is_file() and bundled:
+        raise FileNotFoundError(
+            f"no bundled weights in {folder}; reinstall the package, or train your own "
+            "(perco train codec) and pass their folder"
+        )
     if not index.is_file():
         raise FileNotFoundError(
             f"no model_index.json in {folder}, so it holds no codec; give a folder that "
-            "`perco train codec` or save_pretrained wrote (the package's own: reinstall it)"
+            "`perco train codec` or save_pretrained wrote"
         )
     try:
         named = json.loads(index.read_text(encoding="utf-8"))

@@ -37,7 +37,7 @@ def test_there_is_a_golden_file_for_every_lite_rate(version):
 def test_there_is_one_coded_with_the_bundled_prior_for_every_rate():
     priors = {row["prior"] for row in TABLE.values() if "prior" in row}
     found = index_prior.bundled()
-    assert priors == ({found.table_id} if found else set()), "run python tests/coding/make_golden.py"
+    assert priors == ({found.table_id} if found else set()), "run make_golden.py"
     assert found is None or rates_of(2, found.table_id) == sorted(found.priors) == LITE_RATES
 
 
