@@ -150,9 +150,9 @@ class PercoCodec(DiffusionPipeline):
         ``price`` of a bit in cosine similarity, where the weights have an index prior; 0 = none.
         """
         served = self.rate(rate)
-        prior = find_prior(self.model_id, served.name)
-        bits = bit_price(prior, served, 0 if rounds == 0 else price)
         padded = pad_to_multiple(image_to_tensor(image), served.stride)
+        prior = find_prior(self.model_id, served.name, padded[0, 0].numel() // served.stride**2)
+        bits = bit_price(prior, served, 0 if rounds == 0 else price)
         padded = padded.to(self._execution_device, self.autoencoder.dtype)
         with torch.no_grad():
             latents = encode_image(self.autoencoder, padded, self.tiling)

@@ -131,14 +131,12 @@ def check_weights(folder: Path, bundled: bool = False) -> None:
     Nothing is imported. Raises FileNotFoundError or ValueError, in one line.
     """
     index = folder / "model_index.json"
-    if not index.is_file() and bundled:
+    if not index.is_file():
         raise FileNotFoundError(
             f"no bundled weights in {folder}; reinstall the package, or train your own "
             "(perco train codec) and pass their folder"
-        )
-    if not index.is_file():
-        raise FileNotFoundError(
-            f"no model_index.json in {folder}, so it holds no codec; give a folder that "
+            if bundled
+            else f"no model_index.json in {folder}, so it holds no codec; give a folder that "
             "`perco train codec` or save_pretrained wrote"
         )
     try:

@@ -169,7 +169,7 @@ class VectorQuantizer(nn.Module):
         """Unit vectors (B,h,w,d) -> indices (B,h,w): the largest dot product is the smallest angle.
 
         What a code costs depends on its neighbours, so with a ``price`` the nearest codes come
-        first, and places that are no neighbours then choose anew together, in four turns.
+        first, and places that do not touch then choose anew together, in four turns.
         """
         codebook, shape = self.codebook.float(), vectors.shape[:-1]
         indices = _most_similar(vectors.flatten(0, -2), codebook).view(shape)

@@ -11,6 +11,7 @@ from PIL import Image
 from skimage import data as photos
 
 from perco_lite import PercoCodec
+from perco_lite.coding import index_prior
 from perco_lite.coding.bitstream import unpack
 from perco_lite.coding.index_prior import find_prior, grid_contexts
 from perco_lite.condition import LocalConditioner, coarse
@@ -160,3 +161,11 @@ def test_no_prior_and_no_weight_are_no_price():
     for weight in (-1, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="for a bit, expected 0"):
             bit_price(prior, rate, weight)
+
+
+def test_a_grid_too_large_for_the_prior_pays_no_price(codec, monkeypatch):
+    photo = Image.fromarray(photos.chelsea()[:128, :192])  # 384 indices
+    free, priced = (codec.encode(photo, FINEST, price=price) for price in (0, 0.3))
+    assert not torch.equal(free, priced)
+    monkeypatch.setattr(index_prior, "MAX_PRIOR_INDICES", 383)
+    assert torch.equal(codec.encode(photo, FINEST, price=0.3), free)

@@ -207,17 +207,18 @@ def seam(tiled: Image.Image, whole: Image.Image, column: int) -> float:
     return steps[column - 1] / steps.mean()
 
 
-def test_the_bundled_weights_paint_nearly_the_same_in_tiles_and_without_seams():
-    """Whole and tiled agree to 33 dB, where either is 14 dB from the photo."""
+@pytest.mark.parametrize("price, steps", [(None, 2), (0, None)])
+def test_the_bundled_weights_paint_nearly_the_same_in_tiles_and_without_seams(price, steps):
+    """Whole and tiled agree to 35 dB, where either is 14 dB from the photo."""
     codec = PercoCodec.from_pretrained()
     image = skimage_photos()[3].image.crop((0, 0, 640, 320))
-    data = codec.compress(image, rate="0.0019")
+    data = codec.compress(image, rate="0.0019", price=price)
     painted = {}
     for overlap in (None, 0, 128):
         codec.tiling = None if overlap is None else Tiling(320, overlap, above=0)
-        painted[overlap] = codec.decompress(data)
-    assert 33 < psnr(painted[128], painted[None]) < 100, "the U-Net did see tiles"
+        painted[overlap] = codec.decompress(data, steps)
+    assert 35 < psnr(painted[128], painted[None]) < 100, "the U-Net did see tiles"
     assert abs(psnr(painted[128], image) - psnr(painted[None], image)) < 0.1
     assert seam(painted[0], painted[None], 320) > 3, "no overlap shows"
     for column in (160, 208, 256, 320, 384, 432):
-        assert seam(painted[128], painted[None], column) < 2
+        assert seam(painted[128], painted[None], column) < 1.5

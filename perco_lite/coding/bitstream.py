@@ -54,7 +54,7 @@ from perco_lite.coding.file_header import (
     size_problem,
     write_header,
 )
-from perco_lite.coding.index_prior import find_prior, prior_table_id
+from perco_lite.coding.index_prior import MAX_PRIOR_INDICES, find_prior, prior_table_id
 from perco_lite.coding.range_coder import RangeDecoder, RangeEncoder
 from perco_lite.rates import RATES, RatePoint
 
@@ -62,7 +62,6 @@ __all__ = ["BitstreamError", "PercoFile", "UnpackedFile", "WRITTEN_VERSION"]
 __all__ += ["bit_ledger", "ledger", "pack", "unpack"]
 
 WRITTEN_VERSION = 2
-MAX_PRIOR_INDICES = 8192  # of a grid coded with a prior, which takes some 30 µs for each
 
 
 @dataclass(frozen=True, eq=False)  # no ==: arrays do not compare to one truth value
@@ -227,8 +226,8 @@ def _split(header: Header, body: bytes) -> tuple[int, bytes, bytes]:
 
 def _pack_together(file: PercoFile, model_id: int) -> bytes | None:
     """Indices and caption as one range code, or None where there is no prior for them."""
-    prior = find_prior(model_id, file.rate.name)
-    if prior is None or np.size(file.indices) > MAX_PRIOR_INDICES:
+    prior = find_prior(model_id, file.rate.name, np.size(file.indices))
+    if prior is None:
         return None
     coder = RangeEncoder()
     prior.encode(coder, file.indices)

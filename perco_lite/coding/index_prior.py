@@ -28,6 +28,7 @@ BANDS = 8  # how far down a code is, in eighths of the grid: sky is above
 WEIGHT_BITS = 8  # weights are in 1/256
 _STEP_BITS = 5  # logits are in 1/32 of log2
 _ONE_BITS = 18  # the likeliest code has size 2**18
+MAX_PRIOR_INDICES = 8192  # of a grid coded with a prior, which takes some 30 µs for each
 MAX_CODEBOOK_SIZE = 8192  # so that the sizes of all codes fit the range coder's total
 _MARGIN = 2  # neighbours reach this far
 
@@ -185,9 +186,12 @@ def bundled() -> PriorSet | None:
     return read_table("index_prior.npz", PriorSet.from_arrays)
 
 
-def find_prior(model_id: int, rate: str) -> IndexPrior | None:
-    """The bundled prior for these weights and this rate, or None."""
-    found = bundled()
+def find_prior(model_id: int, rate: str, count: int = 0) -> IndexPrior | None:
+    """The bundled prior for these weights and this rate, or None.
+
+    None for a grid of a ``count`` of more than ``MAX_PRIOR_INDICES``, too: it is coded uniformly.
+    """
+    found = bundled() if count <= MAX_PRIOR_INDICES else None
     return found.priors.get(rate) if found and found.model_id == model_id else None
 
 

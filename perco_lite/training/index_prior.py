@@ -24,7 +24,7 @@ from perco_lite.codec import PercoCodec
 from perco_lite.coding.index_prior import BANDS, NEIGHBOURS, WEIGHT_BITS, IndexPrior, grid_contexts
 from perco_lite.files import write_whole
 from perco_lite.loading import load_codec
-from perco_lite.refinement import bit_price, refine
+from perco_lite.refinement import bit_price, prior_logits, refine
 from perco_lite.training.latents import LatentStore, cache_latents
 from perco_lite.training.photos import PhotoStore
 from perco_lite.training.settings import PriorSettings
@@ -49,14 +49,9 @@ class PriorNetwork(nn.Module):
 
     def forward(self, contexts: Tensor, more: Tensor | None = None) -> Tensor:
         """Contexts (n,7) of ``grid_contexts`` -> logits (n,K); ``more`` (n,D) is added inside."""
-        inside = self.bands[contexts[:, -1]]
-        for i, table in enumerate(self.tables):
-            inside = inside + table[contexts[:, i]]
-        if more is not None:
-            inside = inside + more
-        inside = F.relu(inside)
-        inside = inside + F.relu(self.hidden(inside))
-        return self.out(inside)
+        hidden, out = self.hidden, self.out
+        weights = hidden.weight.T, hidden.bias, out.weight.T, out.bias
+        return prior_logits(contexts, self.tables, self.bands, *weights, more)
 
     def quantize(self) -> IndexPrior:
         """The same in whole numbers, logits in log2; weights beyond 16 bits are cut."""

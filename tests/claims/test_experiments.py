@@ -151,7 +151,7 @@ def test_a_prior_shows_in_the_ledgers(bench, tiny_codec, monkeypatch, make_photo
     ]
     prior, _ = fit_prior(grids, 256, steps=30, batch_size=64)
     found = {"0.0313": prior}
-    monkeypatch.setattr(bitstream, "find_prior", lambda model, rate: found.get(rate))
+    monkeypatch.setattr(bitstream, "find_prior", lambda model, rate, *count: found.get(rate))
     rows = [r for r in ledgers(bench).rows if r["rate"] == "0.0313"]
     assert all(r["uniform_index_bytes"] == r["paper_index_bytes"] == 64 for r in rows)
     for row, grid in zip(rows, grids, strict=True):
