@@ -33,8 +33,8 @@ def connect_events(gr, box: SimpleNamespace, answers: Answers) -> None:
         yield from answers.compress(photo, caption, answers.rates[int(rate)], *knobs)
 
     def compress_taken(photo, *options):
-        if photo is None:  # it was taken away
-            yield {"status": ""}
+        if photo is None:  # taken away, maybe while it was painted: nothing of it stays
+            yield dict.fromkeys(("status", "file", "result", "details"), "")
         else:
             yield from compress(photo, *options)
 
