@@ -220,7 +220,8 @@ def train_codec(
 @options_of(
     FewStepSettings,
     only="data output steps minutes batch_size accumulation learning_rate optimizer crop seed "
-    "mixed_precision start freeze_codes few_steps adversarial_weight adversarial_from",
+    "mixed_precision start freeze_codes few_steps adversarial_weight adversarial_from "
+    "caption_weight caption_data",
 )
 def train_fast(**options) -> None:
     """Stage 3: a codec of stage 2 learns to paint in one to four steps."""

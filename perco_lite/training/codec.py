@@ -186,10 +186,10 @@ class RateStage:
         if crop % longest:
             raise ValueError(f"crop is {crop} latents, expected a multiple of {longest}")
         self.codec, self.module, self.crop, self._preview = codec, module, crop, preview
-        self.turns = len(module.rates)  # kinds of steps, taken in turn
+        self.order = list(range(len(module.rates)))  # kinds of steps, taken in turn
 
     def batch(self, step: int, count: int, generator: torch.Generator, number: int = 0) -> dict:
-        rate = torch.tensor(step % self.turns)
+        rate = torch.tensor(self.order[step % len(self.order)])
         return {**self.photos(step, count, generator, number), "rate": rate, "step": step}
 
     def photos(self, step: int, count: int, generator: torch.Generator, number: int) -> dict:

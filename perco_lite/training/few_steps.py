@@ -4,20 +4,21 @@
     noise ────────────────────────► U-Net ────┴─► latents ─► photo ┼─► discriminator: a photo?
        ▲  noised again, less, and guessed anew  ◄──────┘           └─► colours, no lattice
     the same U-Net on noised latents ─► v-loss, so that the paper's loop goes on working
-    every fifth step: photo ─► latents ─► photo, held near the latents of the start
+    in turn with these: photo ─► latents ─► photo, held near the latents of the start
+                        own caption and another's ─► v-loss, so that captions are heard
 
 What an index means is learned with what is painted of it: hyper-encoder and codebook get the
 gradient of the picture, straight through. Where the start's files have an index prior, codes are
 chosen at the price that it asks, as the encoder chooses them (`refinement`), so that they learn to
 be worth their bits; the codebook's vectors then stay, for the prior knows them by number.
-`--freeze-codes` leaves encoder and codes alone, so that files and index prior stay what they are. A
-later step starts from what the steps before it made, not from true latents: that is what it will be
-given.
+`--freeze-codes` leaves encoder and codes alone, so that files and index prior stay what they are;
+`--caption-weight` adds the caption's turns, and the text encoder learns. A later step starts from
+what the steps before it made, not from true latents: that is what it will be given.
 
 Paper: none; PerCo takes 5 to 20 steps of a diffusion model trained on squared error. The field's
 way since: Sauer et al., 2023 (adversarial distillation); StableCodec, OneDC (one step, end to end).
-Differs from these: no teacher, no low-rank adapters; the caption counts as in stage 2. LPIPS likes
-regular patterns: so it sees pictures shifted at random, and the lattice loss their cells.
+Differs from these: no teacher, no low-rank adapters. LPIPS likes regular patterns: so it sees
+pictures shifted at random, and the lattice loss their cells.
 """
 
 import copy
@@ -37,6 +38,7 @@ from perco_lite.perceptual import Lpips
 from perco_lite.rates import RatePoint
 from perco_lite.refinement import bit_price
 from perco_lite.sampling import few_steps, spread_steps
+from perco_lite.training.caption_loss import caption_loss
 from perco_lite.training.codec import CodecLoss, RateStage, preview_sheet
 from perco_lite.training.discriminator import Discriminator, hinge_loss, painter_loss
 from perco_lite.training.lattice import lattice_loss
@@ -53,20 +55,28 @@ class Weights:
     l1: float  # where indices say little of a pixel, it would ask for a blur
     adversarial: float
     lattice: float
+    turns: int = 1  # in a round
+    cells: tuple[int, ...] = (16,)  # pixels, of the lattices looked for
 
 
 # by stride; 0 is the autoencoder's own turn
 WEIGHTS = {
-    64: Weights(0.4, 2.0, 1.0),
+    64: Weights(0.4, 1.2, 3.0, turns=2, cells=(16, 32)),
     32: Weights(0.5, 1.5, 1.0),
-    16: Weights(0.5, 1.0, 0.5),
+    16: Weights(0.5, 1.0, 0.5, turns=2),
     8: Weights(0.7, 0.5, 0.5),
     0: Weights(1.5, 0.0, 0.0),
 }
+CAPTION_TURNS = 2
+CAPTION_PHOTOS = 3  # times those of other turns: nothing is painted, so they cost a third
 MEANS = 16  # pixels a side, over which colours must be right whatever is painted
 SHIFT = 16  # pixels, the largest random shift of what LPIPS and the discriminator see
 LATENTS_WEIGHT = 0.25  # of v-loss and regression: to keep what stage 2 has learned
 COARSE_WEIGHT = 0.5  # of local means of the estimate, while codes learn
+COLUMNS = (
+    *("loss", "velocity", "regression", "coarse", "latents", "unheard"),
+    *("l1", "means", "lattice", "lpips", "painter", "critic"),
+)
 COLLAPSED = 0.02  # hinge loss, averaged over some 200 steps, of a discriminator that always knows
 
 
@@ -82,13 +92,14 @@ class FewStepLoss(nn.Module):
         adversarial_from: int = 300,
         text_dropout: float = 0.1,
         freeze_codes: bool = False,
+        caption_weight: float = 0.0,
     ):
         super().__init__()
         self.diffusion = CodecLoss(codec, freeze_codes=freeze_codes, text_dropout=text_dropout)
-        self.freeze_codes = freeze_codes
+        self.freeze_codes, self.caption_weight = freeze_codes, caption_weight
         codec.autoencoder.requires_grad_(True)
         codec.autoencoder.encoder.requires_grad_(not freeze_codes)
-        self.diffusion.text_encoder.requires_grad_(False)
+        self.diffusion.text_encoder.requires_grad_(caption_weight > 0)
         self.discriminator = Discriminator()
         # in lists: frozen, and no part of what is saved
         self.lpips = [lpips]
@@ -113,9 +124,16 @@ class FewStepLoss(nn.Module):
         return self.diffusion.autoencoder
 
     @property
-    def turns(self) -> int:
-        """Kinds of steps: one for each rate, one for the autoencoder unless codes are frozen."""
-        return len(self.rates) + (not self.freeze_codes)
+    def caption_turn(self) -> int:
+        """Number of the caption's turn, after those of the rates and of the autoencoder."""
+        return len(self.rates) + 1
+
+    @property
+    def order(self) -> list[int]:
+        """A round: kinds of steps by number, each as often as ``WEIGHTS`` says, spread out."""
+        turns = [WEIGHTS[rate.stride].turns for rate in self.rates] + [WEIGHTS[0].turns]
+        turns.append(CAPTION_TURNS if self.caption_weight else 0)
+        return [kind for k in range(max(turns)) for kind, often in enumerate(turns) if often > k]
 
     def forward(
         self, image: Tensor, token_ids: Tensor, rate: Tensor, step: int | None = None
@@ -124,29 +142,48 @@ class FewStepLoss(nn.Module):
 
         Raises FloatingPointError when the discriminator has collapsed.
         """
-        names = ("velocity", "regression", "coarse", "latents")
-        losses = dict.fromkeys(names, image.new_zeros(()))  # the columns of the log are fixed
+        losses = dict.fromkeys(COLUMNS, image.new_zeros(()))  # those of the log are fixed
+        if int(rate) == self.caption_turn:
+            return {"rate": rate} | losses | self._read(image, token_ids)
         if int(rate) < len(self.rates):
             point = self.rates[int(rate)]
             weights, (painted, kept) = WEIGHTS[point.stride], self._code(image, token_ids, point)
         else:
-            painted = self.autoencoder.encode(image).float()
-            with torch.no_grad():
-                wanted = self.start[0].to(image.device).encode(image).float()
-            weights, kept = WEIGHTS[0], {"latents": F.mse_loss(painted, wanted)}
+            weights, (painted, kept) = WEIGHTS[0], self._reconstruct(image)
         losses |= kept
         picture = self.autoencoder.decode(painted).float()
         means = F.avg_pool2d(picture, MEANS) - F.avg_pool2d(image, MEANS)
         losses |= {"l1": (picture - image).abs().mean(), "means": means.abs().mean()}
-        losses["lattice"] = lattice_loss(picture, image)
+        cells = [cell for cell in weights.cells if 4 * cell <= image.shape[-1]]
+        losses["lattice"] = sum(lattice_loss(picture, image, cell) for cell in cells)
         adversarial = self.adversarial_weight * weights.adversarial
-        judged = adversarial > 0 and (step is None or step >= self.adversarial_from)
-        losses |= self._look(picture, image, judged)
+        losses |= self._look(picture, image, judged=adversarial > 0)
+        if step is not None and step < self.adversarial_from:
+            adversarial = 0.0  # the discriminator learns first, alone
         loss = losses["lpips"] + losses["means"] + weights.l1 * losses["l1"]
         loss = loss + weights.lattice * losses["lattice"] + losses["latents"]
         loss = loss + LATENTS_WEIGHT * (losses["velocity"] + losses["regression"])
         loss = loss + COARSE_WEIGHT * losses["coarse"] + losses["critic"]
-        return {"loss": loss + adversarial * losses["painter"], "rate": rate, **losses}
+        return {"rate": rate, **losses, "loss": loss + adversarial * losses["painter"]}
+
+    def _read(self, image: Tensor, token_ids: Tensor) -> dict[str, Tensor]:
+        """What captions say beside the fewest bits: ``caption_loss`` at the lowest rate."""
+        rate = self.rates[0]
+        with torch.no_grad():
+            latents = self.autoencoder.encode(image).float()
+            condition = self.diffusion.conditioner(latents, rate.name, True, self.prices[rate.name])
+        losses = caption_loss(self.diffusion, latents, token_ids, condition.channels, rate)
+        return losses | {"loss": self.caption_weight * (losses["velocity"] + losses["unheard"])}
+
+    def _reconstruct(self, image: Tensor) -> tuple[Tensor, dict]:
+        """A photo's latents, and how far they are from those of the start."""
+        if self.freeze_codes:
+            with torch.no_grad():
+                return self.autoencoder.encode(image).float(), {}
+        latents = self.autoencoder.encode(image).float()
+        with torch.no_grad():
+            wanted = self.start[0].to(image.device).encode(image).float()
+        return latents, {"latents": F.mse_loss(latents, wanted)}
 
     def _code(self, image: Tensor, token_ids: Tensor, rate: RatePoint) -> tuple[Tensor, dict]:
         """Painted latents (B,4,s/8,s/8) of what the indices say, and what stage 2 asks for."""
@@ -215,16 +252,33 @@ class FewStepLoss(nn.Module):
 class FewStepStage(RateStage):
     """Training on crops of photos and their captions."""
 
-    def __init__(self, codec: PercoCodec, module: FewStepLoss, store: PhotoStore, crop: int = 192):
-        """``crop`` in pixels. Raises ValueError for one that holds no whole indices."""
+    def __init__(
+        self,
+        codec: PercoCodec,
+        module: FewStepLoss,
+        store: PhotoStore,
+        crop: int = 192,
+        captioned: PhotoStore | None = None,
+    ):
+        """``crop`` in pixels; ``captioned``: photos of the caption's turn, default ``store``.
+
+        Raises ValueError for a crop that holds no whole indices, and where captions shall be heard
+        and fewer than two photos have one.
+        """
         super().__init__(codec, module, crop // 8, preview_sheet)
-        self.store = store
-        self.turns = module.turns
-        self.token_ids = [tokenize(codec.tokenizer, texts or [""]) for texts in store.captions]
+        self.order, self.stores = module.order, [store]
+        if module.caption_weight:
+            self.stores.append((captioned or store).described())
+        self.token_ids = [
+            [tokenize(codec.tokenizer, texts or [""]) for texts in one.captions]
+            for one in self.stores
+        ]
 
     def photos(self, step: int, count: int, generator: torch.Generator, number: int) -> dict:
-        image, photos = self.store.draw(count, 8 * self.crop, generator)
-        chosen = [draw_caption(self.token_ids[p], generator) for p in photos]
+        heard = self.order[step % len(self.order)] == self.module.caption_turn
+        count *= CAPTION_PHOTOS if heard else 1
+        image, photos = self.stores[heard].draw(count, 8 * self.crop, generator)
+        chosen = [draw_caption(self.token_ids[heard][p], generator) for p in photos]
         return {"image": image, "token_ids": torch.stack(chosen)}
 
 
@@ -241,11 +295,20 @@ def train_few_steps_recipe(data: str | Path | None, output: Path, **options) -> 
     timesteps = read_few_steps(settings.few_steps, codec.rates)
     lpips = Lpips("squeeze")
     store = PhotoStore(find_training_data(data))
-    adversarial = settings.adversarial_weight, settings.adversarial_from
-    loss = FewStepLoss(codec, lpips, timesteps, *adversarial, freeze_codes=settings.freeze_codes)
+    captioned = PhotoStore(settings.caption_data) if settings.caption_data else None
+    loss = FewStepLoss(
+        codec,
+        lpips,
+        timesteps,
+        adversarial_weight=settings.adversarial_weight,
+        adversarial_from=settings.adversarial_from,
+        freeze_codes=settings.freeze_codes,
+        caption_weight=settings.caption_weight,
+    )
+    stage = FewStepStage(codec, loss, store, settings.crop, captioned)
     codec.register_to_config(few_steps=timesteps)
     try:
-        return train(FewStepStage(codec, loss, store, settings.crop), settings)
+        return train(stage, settings)
     except FloatingPointError as error:
         raise FloatingPointError(
             f"{error}; the last good checkpoint is {Path(output) / 'checkpoint'}"

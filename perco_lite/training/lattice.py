@@ -30,7 +30,8 @@ def lattice(image: Tensor, cell: int = CELL) -> Tensor:
     if height < side or width < side:
         raise ValueError(f"image is {height}×{width}, expected at least {side}×{side}")
     padded = F.pad(image, [BLUR // 2] * 4, mode="reflect")
-    texture = image - F.avg_pool2d(padded, BLUR, 1)
+    # rows, then columns: a fifth of the time
+    texture = image - F.avg_pool2d(F.avg_pool2d(padded, (BLUR, 1), 1), (1, BLUR), 1)
     h, w = height // side, width // side
     texture = texture[..., : h * side, : w * side]
     cells = texture.reshape(count, channels, h, ACROSS, cell, w, ACROSS, cell)
@@ -39,6 +40,6 @@ def lattice(image: Tensor, cell: int = CELL) -> Tensor:
     return F.relu(equal - CHANCE * whole / ACROSS**2).add(1e-6).sqrt()
 
 
-def lattice_loss(painted: Tensor, photo: Tensor) -> Tensor:
+def lattice_loss(painted: Tensor, photo: Tensor, cell: int = CELL) -> Tensor:
     """How much more a painted picture repeats itself than the photo does, (); 0 if nowhere."""
-    return F.relu(lattice(painted) - lattice(photo)).mean()
+    return F.relu(lattice(painted, cell) - lattice(photo, cell)).mean()

@@ -7,6 +7,7 @@ Differs from the paper: a few thousand small photos, enlarged at random so that 
 the smooth surfaces of large photos.
 """
 
+import copy
 from pathlib import Path
 
 import torch
@@ -35,6 +36,20 @@ class PhotoStore:
 
     def __len__(self) -> int:
         return len(self.photos)
+
+    def described(self) -> "PhotoStore":
+        """The same photos, of which those without captions are never drawn.
+
+        Raises ValueError where fewer than two have one.
+        """
+        twin = copy.copy(self)
+        twin.weights = self.weights * torch.tensor([float(bool(texts)) for texts in self.captions])
+        if (found := int((twin.weights > 0).sum())) < 2:
+            raise ValueError(
+                f"{found} of {len(self)} photos have captions, expected at least 2; give "
+                "--caption-data, or --caption-weight 0"
+            )
+        return twin
 
     def crops(self, count: int, size: int, generator: torch.Generator) -> Tensor:
         """Random crops (count,3,size,size) in [-1,1], enlarged up to twofold, half flipped."""

@@ -172,7 +172,9 @@ class FewStepSettings(TrainingSettings):
     freeze_codes: bool = option(False, "Leave encoder and codes alone: files stay readable.")
     few_steps: str = option("", "RATE:STEPS, 1 to 4, comma-separated; others take 1.")
     adversarial_weight: float = option(0.1, "Of the discriminator at 0.0313; 0: without.", min=0)
-    adversarial_from: int = option(300, "First step that has a discriminator.", min=0)
+    adversarial_from: int = option(300, "First step that heeds the discriminator.", min=0)
+    caption_weight: float = option(0.0, "Of the caption's turn; 0: none, the words stay.", min=0)
+    caption_data: str | None = option(None, "Photos with captions for it; default: --data.")
 
 
 @dataclass(frozen=True)
