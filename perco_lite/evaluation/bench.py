@@ -61,6 +61,7 @@ TARGETS = {  # what issue 14 of this project asks for, on two cores
     **{f"lpips_{r}": ("≤", n) for r, n in zip(LADDER, (0.63, 0.52, 0.40, 0.25), strict=True)},
     **{f"flat_colour_error_{r}": ("<", n) for r, n in zip(LADDER, (12, 5, 4, 4), strict=True)},
     **{f"codes_used_{r}": ("≥", 0.6) for r in LADDER},
+    "v_loss_gain": ("≥", 0.003),
 }
 
 _SPEED = """

@@ -40,7 +40,7 @@ from perco_lite.refinement import bit_price
 from perco_lite.sampling import few_steps, spread_steps
 from perco_lite.training.caption_loss import caption_loss
 from perco_lite.training.codec import CodecLoss, RateStage, preview_sheet
-from perco_lite.training.discriminator import Discriminator, hinge_loss, painter_loss
+from perco_lite.training.discriminator import Judge
 from perco_lite.training.lattice import lattice_loss
 from perco_lite.training.loop import train
 from perco_lite.training.photos import PhotoStore
@@ -70,14 +70,12 @@ WEIGHTS = {
 CAPTION_TURNS = 2
 CAPTION_PHOTOS = 3  # times those of other turns: nothing is painted, so they cost a third
 MEANS = 16  # pixels a side, over which colours must be right whatever is painted
-SHIFT = 16  # pixels, the largest random shift of what LPIPS and the discriminator see
 LATENTS_WEIGHT = 0.25  # of v-loss and regression: to keep what stage 2 has learned
 COARSE_WEIGHT = 0.5  # of local means of the estimate, while codes learn
 COLUMNS = (
     *("loss", "velocity", "regression", "coarse", "latents", "unheard"),
     *("l1", "means", "lattice", "lpips", "painter", "critic"),
 )
-COLLAPSED = 0.02  # hinge loss, averaged over some 200 steps, of a discriminator that always knows
 
 
 class FewStepLoss(nn.Module):
@@ -100,16 +98,14 @@ class FewStepLoss(nn.Module):
         codec.autoencoder.requires_grad_(True)
         codec.autoencoder.encoder.requires_grad_(not freeze_codes)
         self.diffusion.text_encoder.requires_grad_(caption_weight > 0)
-        self.discriminator = Discriminator()
-        # in lists: frozen, and no part of what is saved
-        self.lpips = [lpips]
+        self.judge = Judge(lpips)
+        # in a list: frozen, and no part of what is saved
         self.start = [copy.deepcopy(codec.autoencoder).requires_grad_(False)][: not freeze_codes]
         self.rates, self.timesteps = self.diffusion.rates, timesteps
         # of the start, and left as they are: a batch holds too few codes to learn on
         priors = {rate: find_prior(codec.model_id, rate.name) for rate in self.rates}
         self.prices = {rate.name: bit_price(prior, rate) for rate, prior in priors.items()}
         self.adversarial_weight, self.adversarial_from = adversarial_weight, adversarial_from
-        self.register_buffer("hinge", torch.tensor(1.0))
 
     def train(self, mode: bool = True) -> "FewStepLoss":
         """As every module's; but where codes have a price, no code moves or is replaced."""
@@ -157,7 +153,7 @@ class FewStepLoss(nn.Module):
         cells = [cell for cell in weights.cells if 4 * cell <= image.shape[-1]]
         losses["lattice"] = sum(lattice_loss(picture, image, cell) for cell in cells)
         adversarial = self.adversarial_weight * weights.adversarial
-        losses |= self._look(picture, image, judged=adversarial > 0)
+        losses |= self.judge(picture, image, adversarial > 0)
         if step is not None and step < self.adversarial_from:
             adversarial = 0.0  # the discriminator learns first, alone
         loss = losses["lpips"] + losses["means"] + weights.l1 * losses["l1"]
@@ -219,34 +215,6 @@ class FewStepLoss(nn.Module):
 
         steps = few_steps(predict, noise, times[:count], self.diffusion.alphas_cumprod)
         return list(steps)[-1].latents
-
-    def _look(self, picture: Tensor, photo: Tensor, judged: bool) -> dict[str, Tensor]:
-        """LPIPS of a picture and its photo, shifted at random; if ``judged``, of painter and
-        discriminator the losses, else zeros."""
-        left, top = torch.randint(SHIFT + 1, (2,)).tolist()
-        pads = left, SHIFT - left, top, SHIFT - top  # padded, not cut: borders stay in sight
-        picture, photo = (F.pad(one, pads, mode="reflect") for one in (picture, photo))
-        lpips = self.lpips[0].to(photo.device)
-        with torch.no_grad():
-            wanted = list(lpips.features(photo))
-        given = list(lpips.features(picture))
-        losses = {"lpips": lpips.between(given, wanted).mean()}
-        if not judged:
-            return losses | dict.fromkeys(("painter", "critic"), picture.new_zeros(()))
-        critic = self.discriminator
-        critic.requires_grad_(False)  # the painter's loss must not teach it
-        losses["painter"] = painter_loss(critic(picture, given))
-        critic.requires_grad_(True)
-        judged = critic(picture.detach(), [one.detach() for one in given])
-        losses["critic"] = hinge_loss(judged, critic(photo, wanted))
-        if self.training:
-            self.hinge.lerp_(losses["critic"].detach(), 0.005)
-            if self.hinge < COLLAPSED:
-                raise FloatingPointError(
-                    f"the discriminator has collapsed: its loss has been {float(self.hinge):.3f} "
-                    "of 2 for long, so it tells the painter nothing; lower --adversarial-weight"
-                )
-        return losses
 
 
 class FewStepStage(RateStage):

@@ -12,15 +12,25 @@ from torch import nn
 
 from conftest import build_tiny_codec, make_photo
 from perco_lite import RATES, PercoCodec, perceptual
+from perco_lite.captions import tokenize
 from perco_lite.training import few_steps
+from perco_lite.training.caption_loss import MARGIN, caption_loss
 from perco_lite.training.discriminator import (
+    COLLAPSED,
     TAPS,
     WIDTHS,
     Discriminator,
     hinge_loss,
     painter_loss,
 )
-from perco_lite.training.few_steps import FewStepLoss, read_few_steps, train_few_steps_recipe
+from perco_lite.training.few_steps import (
+    CAPTION_PHOTOS,
+    FewStepLoss,
+    FewStepStage,
+    read_few_steps,
+    train_few_steps_recipe,
+)
+from perco_lite.training.photos import PhotoStore
 from tests.coding.conftest import make_prior
 
 TIMES = {"0.0019": [999, 499], "0.0098": [999], "0.0313": [999], "0.1250": [999]}
@@ -67,17 +77,19 @@ def touched(loss, value):
 
 def test_painter_and_discriminator_do_not_teach_each_other(loss):
     parts = loss(**batch(loss))
-    assert touched(loss, parts["critic"]) == {"discriminator"}
+    assert touched(loss, parts["critic"]) == {"judge"}
     painter = touched(loss, loss(**batch(loss))["painter"])
     assert painter == {"conditioner", "unet", "autoencoder"}
-    assert all(p.requires_grad for p in loss.discriminator.parameters())
+    assert all(p.requires_grad for p in loss.judge.discriminator.parameters())
 
 
 def test_encoder_codes_and_words_stay_where_asked():
     torch.manual_seed(0)
     loss = FewStepLoss(build_tiny_codec(), FakeLpips(), TIMES, freeze_codes=True).train()
-    assert loss.turns == len(TIMES)
     touched(loss, loss(**batch(loss))["loss"])
+    own = loss(**batch(loss, rate=len(TIMES)))
+    assert not own["latents"] and own["lpips"] > 0
+    assert touched(loss, own["lpips"]) == {"autoencoder"}, "its decoder has a turn all the same"
     stays = ("encoder", "hyper_encoder", "quantizer.project_in", "text_encoder")
     for name, parameter in loss.named_parameters():
         if any(f".{part}." in f".{name}" for part in stays):
@@ -120,7 +132,7 @@ def test_where_bits_have_a_price_codes_keep_their_place(monkeypatch):
 
 
 def test_the_autoencoder_has_a_turn_of_its_own(loss):
-    assert loss.turns == len(TIMES) + 1
+    assert loss.order.count(len(TIMES)) == 1
     parts = loss(**batch(loss, rate=len(TIMES)))
     assert not parts["latents"], "where it starts"
     assert not parts["painter"] and not parts["velocity"] and parts["lpips"] > 0
@@ -190,16 +202,129 @@ def test_hinge_by_hand():
     assert painter_loss(painted) == pytest.approx(1.5)
 
 
-def test_no_discriminator_before_its_step(loss):
+def test_the_discriminator_learns_alone_before_its_step(loss):
     loss.adversarial_from = 10
-    early, late = (loss(**batch(loss, step=step)) for step in (9, 10))
-    assert float(early["critic"]) == float(early["painter"]) == 0 < float(late["critic"])
+    for step, heeded in ((9, 0), (10, 1)):
+        torch.manual_seed(2)
+        parts = loss(**batch(loss, step=step))
+        assert touched(loss, parts["critic"]) == {"judge"}
+        torch.manual_seed(2)
+        parts = loss(**batch(loss, step=step))
+        weights = few_steps.WEIGHTS[64]
+        known = parts["lpips"] + parts["means"] + weights.l1 * parts["l1"] + parts["critic"]
+        known = (
+            known + weights.lattice * parts["lattice"] + few_steps.COARSE_WEIGHT * parts["coarse"]
+        )
+        known = known + few_steps.LATENTS_WEIGHT * (parts["velocity"] + parts["regression"])
+        rest = loss.adversarial_weight * weights.adversarial * parts["painter"]
+        assert float(parts["painter"].detach()) != 0
+        assert float(parts["loss"]) == pytest.approx(float(known + heeded * rest), rel=1e-5)
+
+
+def test_no_weight_no_discriminator(loss):
+    loss.adversarial_weight = 0.0
+    parts = loss(**batch(loss))
+    assert float(parts["critic"]) == float(parts["painter"]) == 0
+
+
+def test_repetition_is_looked_for_in_cells_of_both_sizes(loss, monkeypatch):
+    seen = []
+    one = torch.tensor(1.0)
+    monkeypatch.setattr(few_steps, "lattice_loss", lambda a, b, cell: seen.append(cell) or one)
+    loss(**batch(loss))
+    assert seen == [16], "of 64 pixels no cell of 32 is seen four times"
+    large = torch.rand(2, 3, 128, 128) * 2 - 1
+    parts = loss(**batch(loss) | {"image": large})
+    assert seen[1:] == [16, 32] and parts["lattice"] == 2
+
+
+@pytest.fixture
+def reader():
+    torch.manual_seed(0)
+    return FewStepLoss(build_tiny_codec(), FakeLpips(), TIMES, caption_weight=2.0).train()
+
+
+def captions(loss, codec):
+    return {**batch(loss, loss.caption_turn), "token_ids": tokenize(codec.tokenizer, ["a", "dog"])}
+
+
+def test_rounds_have_the_turns_that_the_weights_say(loss, reader):
+    assert loss.order == [0, 1, 2, 3, 4, 0, 2]
+    assert reader.order == [0, 1, 2, 3, 4, 5, 0, 2, 5]
+
+
+def test_captions_teach_the_text_encoder_and_the_unet(reader):
+    codec = build_tiny_codec()
+    parts = reader(**captions(reader, codec))
+    names = ("rate", *few_steps.COLUMNS)
+    assert tuple(parts) == names == tuple(reader(**batch(reader)))
+    assert float(parts["loss"]) == pytest.approx(2 * float(parts["velocity"] + parts["unheard"]))
+    assert {"unet", "text_encoder"} == touched(reader, parts["loss"])
+
+
+def test_what_is_unheard_by_hand(reader):
+    """A network that does not read is off by the margin; one that does, by what is left of it."""
+    diffusion, rate = reader.diffusion, reader.rates[0]
+    latents, ids = torch.zeros(2, 4, 8, 8), torch.tensor([[3], [5]])
+    noise, timestep = torch.zeros_like(latents), torch.tensor([999, 999])
+    diffusion.draw = lambda latents: (timestep, noise, None)
+    rows = iter([0.0, 0.0, 0.0, 0.1])  # the error of each, own first
+    text = torch.tensor([1.0, 2.0])[:, None, None]
+    diffusion.text_encoder.forward = lambda ids: type("T", (), {"last_hidden_state": text})
+    given = []
+
+    def predict(noisy, timestep, condition, text, rate):
+        given.append(text.flatten().tolist())
+        return torch.stack([torch.full((4, 8, 8), next(rows)) for _ in range(4)])
+
+    diffusion.predict = predict
+    parts = caption_loss(diffusion, latents, ids, latents, rate)
+    assert given == [[1, 2, 2, 1]], "own, then the other's"
+    assert float(parts["velocity"]) == 0
+    assert float(parts["unheard"]) == pytest.approx(MARGIN - 0.1**2 / 2)
+    with pytest.raises(ValueError, match="got 1 photo, expected at least 2"):
+        caption_loss(diffusion, latents[:1], ids[:1], latents[:1], rate)
+
+
+def test_captions_come_to_be_heard(reader):
+    """Two photos, two captions, the same grid: a few dozen turns tell them apart."""
+    codec = build_tiny_codec()
+    options = captions(reader, codec)
+    options["image"] = options["image"] * 0 + torch.tensor([0.8, -0.8]).view(2, 1, 1, 1)
+    optimizer = torch.optim.Adam([p for p in reader.parameters() if p.requires_grad], 2e-3)
+    seen = []
+    for _ in range(60):
+        parts = reader(**options)
+        optimizer.zero_grad()
+        parts["loss"].backward()
+        optimizer.step()
+        seen.append(float(parts["unheard"].detach()))
+    assert sum(seen[-10:]) < 0.5 * sum(seen[:10])
+
+
+def test_the_captions_turn_draws_photos_that_have_one(reader, tmp_path):
+    for number in range(4):
+        make_photo(80, 72, seed=number).save(tmp_path / f"{number}.png")
+    texts = {"1.png": "a dog", "3.png": "a cat"}
+    (tmp_path / "captions.json").write_text(json.dumps(texts))
+    store, codec = PhotoStore(tmp_path), build_tiny_codec()
+    stage = FewStepStage(codec, reader, store, 64)
+    known = {tuple(tokenize(codec.tokenizer, [t])[0].tolist()) for t in texts.values()}
+    turn = reader.order.index(reader.caption_turn)
+    drawn = [stage.batch(turn, 2, torch.Generator().manual_seed(n)) for n in range(5)]
+    assert all(len(one["image"]) == 2 * CAPTION_PHOTOS for one in drawn)
+    assert {tuple(ids.tolist()) for one in drawn for ids in one["token_ids"]} == known
+    assert all(int(one["rate"]) == reader.caption_turn for one in drawn)
+    assert len(stage.batch(0, 2, torch.Generator())["image"]) == 2
+    (tmp_path / "captions.json").write_text(json.dumps({"1.png": "a dog"}))
+    with pytest.raises(ValueError, match="1 of 4 photos have captions, expected at least 2"):
+        FewStepStage(codec, reader, PhotoStore(tmp_path), 64)
 
 
 def test_a_collapsed_discriminator_stops_the_run(loss):
-    loss.hinge.fill_(few_steps.COLLAPSED / 2)
+    loss.judge.hinge.fill_(COLLAPSED / 2)
     photo = batch(loss)["image"]
-    loss.discriminator.forward = lambda image, features: [
+    loss.judge.discriminator.forward = lambda image, features: [
         torch.full((1,), 5.0 if any((image[0, 0, 0, 0] == p).any() for p in photo) else -5.0)
     ]
     with pytest.raises(FloatingPointError, match="lower --adversarial-weight"):
@@ -250,6 +375,20 @@ def test_the_recipe_makes_weights_that_paint_fast_and_resumes_exactly(recipe, tm
     file = whole.compress(photo, "a cat", "0.0019")
     whole.set_progress_bar_config(disable=True)
     assert whole.decompress(file, sampler="fast").size == (64, 64)
+
+
+def test_captions_of_other_photos_may_teach_the_words(recipe, tmp_path):
+    folder = tmp_path / "described"
+    folder.mkdir()
+    for number in range(2):
+        make_photo(80, 72, seed=number).save(folder / f"{number}.png")
+    (folder / "captions.json").write_text(json.dumps({"0.png": "a dog", "1.png": "a cat"}))
+    with pytest.raises(ValueError, match="0 of 6 photos have captions.* --caption-data"):
+        recipe(steps=6, caption_weight=1.0)
+    recipe(steps=6, caption_weight=1.0, caption_data=str(folder))
+    with (tmp_path / "run/log.csv").open(newline="") as stream:
+        heard = [float(row["unheard"]) for row in csv.DictReader(stream)]
+    assert heard[:5] == [0] * 5 and heard[5] > 0
 
 
 def test_half_precision_counts_losses_in_full(recipe, tmp_path):
