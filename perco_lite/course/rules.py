@@ -44,7 +44,8 @@ def check(exercise: str, answer: object) -> bool:
             "the others have their check in the notebook"
         )
     off = RULES[exercise](answer)
-    print(f"{exercise} is right." if off is None else f"{exercise}, not yet: {off}.")
+    stop = "" if off and off.endswith("?") else "."
+    print(f"{exercise} is right." if off is None else f"{exercise}, not yet: {off}{stop}")
     return off is None
 
 
