@@ -54,9 +54,12 @@ class Number:
         if self._is_right(answer):
             return None
         for slip, mended in SLIPS.items():
-            if self._is_right(mended(answer)):
+            value = mended(answer)
+            # a count is a slip's only if it comes out whole: 8 is not the square of 3
+            if self._is_right(value) and (self.places or math.isclose(value, round(value))):
                 return slip
-        return f"not this number; asked for: {self.expects}, right to {self.places} decimals"
+        exact = f"right to {self.places} decimals" if self.places else "a whole number"
+        return f"not this number; asked for: {self.expects}, {exact}"
 
     def _is_right(self, value: float) -> bool:
         if not math.isfinite(value):

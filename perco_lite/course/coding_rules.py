@@ -9,8 +9,8 @@ import numpy as np
 
 from perco_lite.course.rules import number, rule, tried
 
-number("00.1", "5ae2300d6967", 0, "bytes")
-number("00.2", "7ad129668811", 0, "bytes")
+number("00.1", "5ae2300d6967", 0, "bytes of header and grid")
+number("00.2", "7ad129668811", 0, "bytes of the grid alone")
 
 
 @rule("00.3")
@@ -36,7 +36,7 @@ def _message(answer: object) -> str | None:
 
 
 number("04.1", "cb68473f0af0", 3, "bits a letter")
-number("04.2", "472ad8fe34eb", 0, "bytes")
+number("04.2", "472ad8fe34eb", 0, "how many bytes more")
 
 
 @rule("04.3")

@@ -72,7 +72,7 @@ def _no_codebook(answer: object) -> str | None:
     import torch
 
     features = torch.randn(32, 64, 1, 1, generator=torch.Generator().manual_seed(0)) * 3
-    features.requires_grad_()
+    features = torch.cat([features, 1.001 * features]).requires_grad_()  # pairs share most indices
     found, off = tried(answer, features)
     if off:
         return off
@@ -85,6 +85,10 @@ def _no_codebook(answer: object) -> str | None:
         return "four levels of four channels are whole numbers from 0 to 255"
     if not quantized.requires_grad or torch.autograd.grad(quantized.sum(), features)[0].norm() == 0:
         return "no gradient reaches the features"
+    rows, one = quantized.detach().flatten(1), indices.flatten()
+    apart = (rows[:, None] - rows).abs().amax(-1) > 1e-4
+    if len(one) != len(rows) or (apart & (one[:, None] == one)).any():
+        return "one index for two vectors: how would a receiver know which?"
     return None
 
 

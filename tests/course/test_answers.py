@@ -48,6 +48,28 @@ def test_zero_has_one_digest_and_breaks_no_slip():
     assert QUARTER(0) is not None and all("2.25" not in slip for slip in SLIPS)
 
 
+def test_a_count_is_no_slip_by_rounding():
+    three = Number("00.2", digest("00.2", 3, 0), 0, "places")
+    assert three(8) == "not this number; asked for: places, a whole number"
+    assert three(9) == "the square of what was asked for" and three(3) is None
+
+
+def test_a_quantizer_rounds_before_it_passes_on():
+    maps = torch.randn(64, 4, generator=torch.Generator().manual_seed(1)) / 8
+    weights = torch.tensor([64, 16, 4, 1])
+
+    def quantizer(features, rounded=True, by=1):
+        bounded = 1.5 * torch.tanh(features.flatten(1) @ maps) + 1.5
+        levels = bounded.detach().round()
+        passed = levels + bounded - bounded.detach() if rounded else bounded
+        return (passed @ maps.T)[:, :, None, None], (levels.long() @ weights) // by
+
+    rule = RULES["03.3"]
+    assert rule(quantizer) is None
+    assert "one index for two" in rule(lambda features: quantizer(features, rounded=False))
+    assert "one index for two" in rule(lambda features: quantizer(features, by=16))
+
+
 def test_check_says_so(capsys):
     assert not check("07.1", 3.7)
     assert capsys.readouterr().out.startswith("07.1, not yet: not this number")
