@@ -21,6 +21,7 @@ from perco_lite.rates import RatePoint
 from perco_lite.training.codec import CodecLoss
 
 MARGIN = 0.01  # of v-loss; a tenth of that is what captions gave in stage 2
+HEARD = 0.3  # weight of ``unheard``; at 1, another's caption got worse, and one's own hardly better
 
 
 def caption_loss(

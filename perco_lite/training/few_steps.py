@@ -38,7 +38,7 @@ from perco_lite.perceptual import Lpips
 from perco_lite.rates import RatePoint
 from perco_lite.refinement import bit_price
 from perco_lite.sampling import few_steps, spread_steps
-from perco_lite.training.caption_loss import caption_loss
+from perco_lite.training.caption_loss import HEARD, caption_loss
 from perco_lite.training.codec import CodecLoss, RateStage, preview_sheet
 from perco_lite.training.discriminator import Judge
 from perco_lite.training.lattice import lattice_loss
@@ -61,7 +61,7 @@ class Weights:
 
 # by stride; 0 is the autoencoder's own turn
 WEIGHTS = {
-    64: Weights(0.4, 1.2, 3.0, turns=2, cells=(16, 32)),
+    64: Weights(0.5, 0.6, 3.0, turns=2, cells=(16, 32)),
     32: Weights(0.5, 1.5, 1.0),
     16: Weights(0.5, 1.0, 0.5, turns=2),
     8: Weights(0.7, 0.5, 0.5),
@@ -169,7 +169,8 @@ class FewStepLoss(nn.Module):
             latents = self.autoencoder.encode(image).float()
             condition = self.diffusion.conditioner(latents, rate.name, True, self.prices[rate.name])
         losses = caption_loss(self.diffusion, latents, token_ids, condition.channels, rate)
-        return losses | {"loss": self.caption_weight * (losses["velocity"] + losses["unheard"])}
+        loss = losses["velocity"] + HEARD * losses["unheard"]
+        return losses | {"loss": self.caption_weight * loss}
 
     def _reconstruct(self, image: Tensor) -> tuple[Tensor, dict]:
         """A photo's latents, and how far they are from those of the start."""

@@ -14,7 +14,7 @@ from conftest import build_tiny_codec, make_photo
 from perco_lite import RATES, PercoCodec, perceptual
 from perco_lite.captions import tokenize
 from perco_lite.training import few_steps
-from perco_lite.training.caption_loss import MARGIN, caption_loss
+from perco_lite.training.caption_loss import HEARD, MARGIN, caption_loss
 from perco_lite.training.discriminator import (
     COLLAPSED,
     TAPS,
@@ -258,7 +258,8 @@ def test_captions_teach_the_text_encoder_and_the_unet(reader):
     parts = reader(**captions(reader, codec))
     names = ("rate", *few_steps.COLUMNS)
     assert tuple(parts) == names == tuple(reader(**batch(reader)))
-    assert float(parts["loss"]) == pytest.approx(2 * float(parts["velocity"] + parts["unheard"]))
+    wanted = 2 * float(parts["velocity"] + HEARD * parts["unheard"])
+    assert float(parts["loss"]) == pytest.approx(wanted)
     assert {"unet", "text_encoder"} == touched(reader, parts["loss"])
 
 
