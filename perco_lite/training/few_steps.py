@@ -162,11 +162,15 @@ class FewStepLoss(nn.Module):
         loss = loss + COARSE_WEIGHT * losses["coarse"] + losses["critic"]
         return {"rate": rate, **losses, "loss": loss + adversarial * losses["painter"]}
 
+    @torch.no_grad()
+    def _latents(self, image: Tensor) -> Tensor:
+        """Latents (B,4,s/8,s/8) of photos (B,3,s,s), from which the encoder learns nothing."""
+        return self.autoencoder.encode(image).float()
+
     def _read(self, image: Tensor, token_ids: Tensor) -> dict[str, Tensor]:
         """What captions say beside the fewest bits: ``caption_loss`` at the lowest rate."""
-        rate = self.rates[0]
+        rate, latents = self.rates[0], self._latents(image)
         with torch.no_grad():
-            latents = self.autoencoder.encode(image).float()
             condition = self.diffusion.conditioner(latents, rate.name, True, self.prices[rate.name])
         losses = caption_loss(self.diffusion, latents, token_ids, condition.channels, rate)
         loss = losses["velocity"] + HEARD * losses["unheard"]
@@ -175,8 +179,7 @@ class FewStepLoss(nn.Module):
     def _reconstruct(self, image: Tensor) -> tuple[Tensor, dict]:
         """A photo's latents, and how far they are from those of the start."""
         if self.freeze_codes:
-            with torch.no_grad():
-                return self.autoencoder.encode(image).float(), {}
+            return self._latents(image), {}
         latents = self.autoencoder.encode(image).float()
         with torch.no_grad():
             wanted = self.start[0].to(image.device).encode(image).float()
@@ -184,9 +187,7 @@ class FewStepLoss(nn.Module):
 
     def _code(self, image: Tensor, token_ids: Tensor, rate: RatePoint) -> tuple[Tensor, dict]:
         """Painted latents (B,4,s/8,s/8) of what the indices say, and what stage 2 asks for."""
-        with torch.no_grad():
-            latents = self.autoencoder.encode(image).float()
-        price = self.prices[rate.name]
+        latents, price = self._latents(image), self.prices[rate.name]
         if not self.freeze_codes and price is None:
             self.diffusion.revive_codes(latents, rate)
         condition = self.diffusion.conditioner(latents, rate.name, self.freeze_codes, price)
@@ -274,10 +275,9 @@ def train_few_steps_recipe(data: str | Path | None, output: Path, **options) -> 
         freeze_codes=settings.freeze_codes,
         caption_weight=settings.caption_weight,
     )
-    stage = FewStepStage(codec, loss, store, settings.crop, captioned)
     codec.register_to_config(few_steps=timesteps)
     try:
-        return train(stage, settings)
+        return train(FewStepStage(codec, loss, store, settings.crop, captioned), settings)
     except FloatingPointError as error:
         raise FloatingPointError(
             f"{error}; the last good checkpoint is {Path(output) / 'checkpoint'}"
