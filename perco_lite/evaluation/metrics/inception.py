@@ -201,4 +201,5 @@ def load_inception(resize: str = "torchmetrics") -> Inception:
         raise Unavailable(f"Inception: no {INCEPTION}.safetensors; {FETCH}")
     # batches counted in training are no part of the file
     network.load_state_dict(weights, strict=False)
-    return network.eval()
+    # a third less time on a CPU; features differ by 1e-6 of their largest
+    return network.eval().to(memory_format=torch.channels_last)
