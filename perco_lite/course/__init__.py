@@ -4,7 +4,11 @@ check("07.1", 1.25) ──► True or False, and a line that says what is off
 quiz("07") ──► a form in a live notebook, text on every other page
 """
 
-from perco_lite.course import coding_rules, picture_rules  # noqa: F401  they register
+from perco_lite.course import (  # noqa: F401  they register
+    coding_rules,
+    evidence_rules,
+    picture_rules,
+)
 from perco_lite.course.questions import quiz
 from perco_lite.course.rules import check
 

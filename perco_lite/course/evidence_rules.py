@@ -1,0 +1,30 @@
+"""Exercises of the notebooks on evidence, 13 to 15.
+
+Paper: nothing on this.
+"""
+
+import numpy as np
+
+from perco_lite.course.rules import number, rule, tried
+
+number("15.1", "c6243492997b", 3, "a corrected p-value")
+number("15.2", "4e3fe9036398", 0, "photos")
+
+
+@rule("15.3")
+def _same(answer: object) -> str | None:
+    draws = np.linspace(-1, 1, 1000)
+    cases = {
+        "all between the limits": (0.05 * draws, 1.0, "holds"),
+        "all above the upper one": (2 + 0.05 * draws, 1.0, "does not hold here"),
+        "all below the lower one": (-2 + 0.05 * draws, 1.0, "does not hold here"),
+        "on both sides of the upper one": (1 + draws, 1.0, "cannot be told from these photos"),
+        "far beyond both": (9 * draws, 1.0, "cannot be told from these photos"),
+    }
+    for what, (values, matters, expected) in cases.items():
+        found, off = tried(answer, values, matters)
+        if off:
+            return off
+        if found != expected:
+            return f"wrong for draws that lie {what}"
+    return None
