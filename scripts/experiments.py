@@ -61,8 +61,7 @@ EXPERIMENTS = (
         "coco_eval",
         (*OURS, *SHRUNK),
         ("psnr", "lpips_alex", *SETS, "miou", "miou_masks"),
-        f"{LOWEST},{HIGHEST}",
-        "--controls",
+        more="--controls",
     ),
     Experiment(
         "captions",
