@@ -3,6 +3,7 @@
     python scripts/measure.py                      all steps; what is finished is not run again
     python scripts/measure.py --only kodak claims  some steps; --skip leaves some out
     python scripts/measure.py --list               the steps, their commands, and how they stand
+    python scripts/measure.py --processes 1        of those that share out the photos; else two
     python scripts/measure.py --short              the chain of RQ1 to RQ5 in minutes, on two of
         scikit-image's photos: out/short/, figures too; data/results/ stays as it is
 
@@ -50,9 +51,14 @@ class Evidence:
     """The steps of one repository, and how they stand: ``stamps.json`` of ``folder``."""
 
     def __init__(
-        self, steps: tuple[Step, ...], root: Path, made_of: str, folder: str = "out/evidence"
+        self,
+        steps: tuple[Step, ...],
+        root: Path,
+        made_of: str,
+        folder: str = "out/evidence",
+        processes: int = 1,
     ):
-        self.steps, self.root, self.made_of = steps, root, made_of
+        self.steps, self.root, self.made_of, self.processes = steps, root, made_of, processes
         self.folder = root / folder
         self.path = self.folder / "stamps.json"
         self.stamps: dict[str, dict] = {}
@@ -113,7 +119,7 @@ class Evidence:
                 stream.write(f"$ {command}\n")
                 stream.flush()
                 try:
-                    code = run_command(command, self.root, stream)
+                    code = run_command(command, self.root, stream, self.processes)
                 except OSError as error:
                     return f"{command.split()[0]}: {error}"
                 if code:
@@ -131,17 +137,25 @@ class Evidence:
         write_whole(self.path, (json.dumps(self.stamps, indent=1) + "\n").encode())
 
 
-def run_command(command: str, root: Path, log) -> int:
-    """Run a command as recorded, without a shell; `> FILE` is written whole or not at all."""
+def run_command(command: str, root: Path, log, processes: int = 1) -> int:
+    """Run a command as recorded, without a shell; `> FILE` is written whole or not at all.
+
+    ``processes`` share the photos of `perco evaluate`: networks of photos one by one fill no core
+    but the first.
+    """
     words = shlex.split(command)
     words, target = (words[:-2], root / words[-1]) if ">" in words[-2:-1] else (words, None)
     if words[0] == "python":
         words[0] = sys.executable
     elif words[0] == "perco":  # of this environment, before any other on the path
         words[:1] = [sys.executable, "-m", "perco_lite.cli"]
+    env = dict(os.environ)
+    if processes > 1 and words[2:4] == ["perco_lite.cli", "evaluate"]:
+        words[1:1] = ["-m", "torch.distributed.run", "--nproc_per_node", str(processes)]
+        env.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     if target is None:
-        return subprocess.run(words, cwd=root, stdout=log, stderr=log).returncode
-    done = subprocess.run(words, cwd=root, stdout=subprocess.PIPE, stderr=log)
+        return subprocess.run(words, cwd=root, env=env, stdout=log, stderr=log).returncode
+    done = subprocess.run(words, cwd=root, env=env, stdout=subprocess.PIPE, stderr=log)
     if done.returncode == 0:
         write_whole(target, done.stdout)
     return done.returncode
@@ -174,8 +188,11 @@ def main(arguments: list[str] | None = None, steps: tuple[Step, ...] = STEPS) ->
     parser.add_argument("--list", action="store_true", help="say how the steps stand; run none")
     parser.add_argument("--short", action="store_true", help="minutes; into out/short/ alone")
     parser.add_argument("--force", action="store_true", help="run finished steps again")
+    cores = min(2, os.cpu_count() or 1)
+    parser.add_argument("--processes", type=int, default=cores, help="of evaluations: %(default)s")
     options = parser.parse_args(arguments)
-    evidence = Evidence(steps, ROOT, fingerprint(), "out/short" if short else "out/evidence")
+    folder = "out/short" if short else "out/evidence"
+    evidence = Evidence(steps, ROOT, fingerprint(), folder, options.processes)
     chosen = [s for s in steps if s.name in options.only and s.name not in options.skip]
     if options.list:
         for step in chosen:

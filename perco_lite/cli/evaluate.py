@@ -2,6 +2,7 @@
 
     perco evaluate kodak -o out/kodak.csv ──► kodak.csv, kodak.json, kodak_pictures/
     accelerate launch --num_processes 8 -m perco_lite.cli evaluate …   the same, on several GPUs
+    torchrun --nproc_per_node 2 -m perco_lite.cli evaluate …             … or on two cores
 
 As in ``main``, what the command needs is imported when it runs.
 """

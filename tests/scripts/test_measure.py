@@ -162,3 +162,12 @@ def test_the_short_run_is_the_whole_chain_and_touches_no_results(script, measure
     said = measure(arguments=["--short", "--list"])[1]
     assert "out/short/rates.csv" in said and "bench" not in said
     assert "\nevidence-short: " in (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
+def test_an_evaluation_is_shared_among_processes(script, measure, tmp_path):
+    command = "perco evaluate samples --photos 2 --codecs jpeg --metrics psnr -o out/two.csv"
+    step = script.Step("two", (f"{command} --rates 0.0019",), makes=("out/two.json",))
+    assert measure(step, arguments=["--processes", "2"])[0] == 0
+    about = json.loads((tmp_path / "out/two.json").read_text())
+    assert about["processes"] == 2 and about["photos"] == 2
+    assert about["command"].startswith("perco evaluate samples --photos 2")
