@@ -39,12 +39,7 @@ _MOVED = {
     "evaluation_summary=summary published=results result_table=table results scoring",
     "evaluation.codecs": "baselines=classical classical contenders=ours external_codecs=external "
     "learned_codecs=learned",
-    "evaluation.metrics": "bd_rate claim_sets=patch_distance frechet patch_distance realism "
-    "semantics",
-    "claims": "claim_bench=workbench claim_list claim_measures=measures claim_table=table "
-    "claim_verdicts=verdicts claims=run",
-    "claims.experiments": "claim_bits=bits claim_captions=captions claim_experiments=pictures "
-    "claim_sizes=sizes claim_trainings=trainings",
+    "evaluation.metrics": "bd_rate frechet patch_distance realism semantics",
     "cli": "batch=files claims_cli=claims cli=main demo download_cli=download downloads=download "
     "evaluate_cli=evaluate inspecting pretrained_cli=pretrained train_cli=train",
 }

@@ -40,7 +40,7 @@ SECTIONS = {  # of the contents, with their pages in order; missing ones are lef
     "The project": ("CONTRIBUTING.md", "CHANGELOG.md", "docs/*.md"),
 }
 MADE = {"notebooks/blank": ("README.md", "the-course")}  # by the reader: what tells how
-HIDDEN = (f"{RESULTS}/README.md", f"{RESULTS}/claims/README.md")  # below tables/index.md
+HIDDEN = f"{RESULTS}/README.md"  # below tables/index.md
 
 
 def repository() -> str:
@@ -60,7 +60,7 @@ def notebook_titles() -> dict[str, tuple[str, str]]:
 @cache
 def pages() -> dict[str, tuple[str, ...]]:
     """Pages of each section, as paths from the root; every one stands in one section."""
-    taken: set[str] = {*HIDDEN, "README.md"}
+    taken: set[str] = {HIDDEN, "README.md"}
     sections = {}
     for name, patterns in SECTIONS.items():
         found = []
@@ -74,7 +74,7 @@ def pages() -> dict[str, tuple[str, ...]]:
 
 
 def every_page() -> set[str]:
-    return {*HIDDEN, "README.md", *sum(pages().values(), ())}
+    return {HIDDEN, "README.md", *sum(pages().values(), ())}
 
 
 def link(target: str, page: str) -> str:
@@ -175,11 +175,11 @@ def write_tables() -> None:
     listed = "\n".join(
         f"- [{table_page(p)[7:-3]}]({os.path.relpath(table_page(p), 'tables')})" for p in paths
     )
-    names = [*HIDDEN, *map(table_page, paths)]
+    names = [HIDDEN, *map(table_page, paths)]
     write(
         "tables/index.md",
         "# Tables that sort\n\nEvery figure of notebooks and pages is in one of these tables, and "
-        f"[data/results](../{HIDDEN[0]}) has the command that made each. The heading of a column "
+        f"[data/results](../{HIDDEN}) has the command that made each. The heading of a column "
         f"sorts by it.\n\n{listed}\n{contents(names, page='tables/index.md')}",
     )
 

@@ -2,7 +2,6 @@
 
     python scripts/pages.py bench out/bench.json [alone.json]  docs/bench.md and the model card
     python scripts/pages.py sizes      docs/bench.md, from data/results/kodak_sizes.csv
-    python scripts/pages.py claims [FOLDER]    docs/claims.md, the folder's README.md: first edition
     python scripts/pages.py verdicts out/claims    docs/claims.md; keeps rows, effects and verdicts
     python scripts/pages.py evaluate [out/kodak.csv …]     data/results/README.md; keeps the tables
     python scripts/pages.py memory     docs/full_scale.md, from shapes: a minute, no GPU needed
@@ -15,7 +14,6 @@ that had nothing else to do. A place is what stands between <!-- NAME --> and <!
 import json
 import shlex
 import sys
-from collections import Counter
 from datetime import datetime, timezone
 from pathlib import Path
 from statistics import mean
@@ -125,55 +123,6 @@ def verdicts(folder: str | Path = ROOT / "out" / "claims") -> None:
     fill(CLAIMS_PAGE, "dated list", markdown(found))
 
 
-# --- the first edition of the claims ---
-
-
-def claims_text(folder: Path) -> str:
-    """How many of each verdict, and the table without where and why."""
-    from perco_lite.claims.claim_list import CLAIMS
-    from perco_lite.claims.table import NOT_MEASURED, judge, markdown
-    from perco_lite.claims.verdicts import VERDICTS
-
-    judgements = judge(folder, CLAIMS)
-    counts = Counter(one.verdict for one in judgements)
-    said = [f"{counts[name]} *{name}*" for name in (*VERDICTS, NOT_MEASURED) if counts[name]]
-    head = (
-        f"{len(judgements)} claims: {', '.join(said)}. Intervals are over photos; where each claim "
-        "was read, its command and its limits are in [15_claims](../notebooks/15_claims.ipynb)."
-    )
-    return f"{head}\n\n{markdown(judgements)}"
-
-
-def claims_readme(folder: Path) -> str:
-    """File, command, device and date of each table, from the JSON beside it."""
-    lines, devices = [], set()
-    for path in sorted(folder.glob("*.json")):
-        about, rows = read_json(path), read_rows(path.with_suffix(".csv"))
-        photos = len({row["photo"] for row in rows} - {""})
-        names = (f"{path.stem}.csv", f"{path.stem}_sets.csv")
-        names = ", ".join(f"`{name}`" for name in names if (folder / name).exists())
-        made = f"`{about['command']}`"
-        lines.append([names, len(rows), made, about["cpu_seconds"], photos, about["date"]])
-        versions = ", ".join(f"{name} {value}" for name, value in about["versions"].items())
-        devices.add(f"{about['device']}; weights {about['model_id']}; {versions}")
-    return (
-        "# data/results/claims\n\nWhat `perco claims` measured, for the table of claims in "
-        "`notebooks/15_claims.ipynb`. `NAME.csv` has a row a photo and setting, `NAME_sets.csv` a "
-        "row a draw of the photos (0: all of them) and setting, `NAME.json` the command, settings, "
-        "device and versions. `PERCO_LITE_DATA` was a folder as `data/README.md` describes.\n\n"
-        + table(["file", "rows", "command", "CPU seconds", "photos", "date"], lines)
-        + "\n\n"
-        + "\n\n".join(sorted(devices))
-        + ".\n"
-    )
-
-
-def claims(folder: str | Path = RESULTS / "claims") -> None:
-    folder = Path(folder)
-    write_whole(folder / "README.md", claims_readme(folder).encode())
-    fill(CLAIMS_PAGE, "perco claims", claims_text(folder))
-
-
 # --- perco evaluate ---
 
 
@@ -206,7 +155,7 @@ def evaluate(*tables: str) -> None:
     fill(RESULTS / "README.md", "perco evaluate", listed)
 
 
-PAGES = {"bench": bench, "sizes": sizes, "claims": claims, "verdicts": verdicts}
+PAGES = {"bench": bench, "sizes": sizes, "verdicts": verdicts}
 PAGES |= {"evaluate": evaluate, "memory": memory, "full_size": full_size}
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 
+from perco_lite.captions import embed_captions
 from perco_lite.condition import LocalConditioner
 from perco_lite.rates import RATES
 from perco_lite.unet import (
@@ -15,6 +16,7 @@ from perco_lite.unet import (
     linear_velocity,
     predict_velocity,
     split_velocity,
+    velocity_losses,
 )
 
 
@@ -210,3 +212,24 @@ def test_at_pure_noise_it_is_the_estimate():
 def test_weights_without_a_variance_say_all_themselves():
     velocity = torch.randn(1, 4, 2, 2)
     assert add_linear(velocity, velocity, torch.tensor(0.5), velocity, None) is velocity
+
+
+def test_velocity_loss_is_that_of_the_definition(tiny_codec):
+    rate = RATES[0].name
+    latents = torch.randn((1, 4, 8, 8), generator=torch.Generator().manual_seed(4))
+    with torch.no_grad():
+        indices = tiny_codec.conditioner.encode(latents, rate)
+        condition = tiny_codec.conditioner.decode(indices, rate)
+        got = velocity_losses(tiny_codec, latents, condition, ["a dog", ""], rate, seed=5)
+        noise = torch.randn((5, 4, 8, 8), generator=torch.Generator().manual_seed(5))
+        text = embed_captions(tiny_codec.tokenizer, tiny_codec.text_encoder, [""])
+        expected = []
+        for i, level in enumerate((199, 399, 599, 799, 999)):
+            alpha_bar = tiny_codec.scheduler.alphas_cumprod[level]
+            noisy = alpha_bar.sqrt() * latents + (1 - alpha_bar).sqrt() * noise[i]
+            target = alpha_bar.sqrt() * noise[i] - (1 - alpha_bar).sqrt() * latents
+            velocity = predict_velocity(
+                tiny_codec.unet, noisy, level, condition, text, torch.tensor([0])
+            )
+            expected.append((velocity - target).pow(2).mean().item())
+    assert got[1] == pytest.approx(sum(expected) / 5, rel=1e-4) and len(got) == 2

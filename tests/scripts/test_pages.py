@@ -8,15 +8,13 @@ import numpy as np
 import pytest
 import typer
 
-from perco_lite.claims.claim_list import CLAIMS
 from perco_lite.claims.dated import load_list
 from perco_lite.cli.main import app
-from perco_lite.files import write_csv
 from perco_lite.full_scale.memory import GIB, Need
 from perco_lite.full_scale.pretrained import MIRRORS
 
 ROOT = Path(__file__).parents[2]
-PLACES = (".", "docs", "data", "data/results", "data/results/claims", "perco_lite/weights")
+PLACES = (".", "docs", "data", "data/results", "perco_lite/weights")
 PAGES = [page for place in PLACES for page in sorted((ROOT / place).glob("*.md"))]
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 PAGE = (ROOT / "docs" / "full_scale.md").read_text(encoding="utf-8")
@@ -118,24 +116,6 @@ def test_sizes_are_filled_in(pages, page, monkeypatch):
 # --- claims ---
 
 
-def test_claims_and_who_made_which_table(pages, page, tmp_path, monkeypatch):
-    folder, target = tmp_path / "claims", page("perco claims")
-    monkeypatch.setattr(pages, "CLAIMS_PAGE", target)
-    write_csv(folder / "made.csv", [{"photo": i % 20, "psnr": i} for i in range(41)])
-    write_csv(folder / "made_sets.csv", [{"draw": 0}])
-    about = {"command": "perco claims made", "cpu_seconds": 1.5, "date": "today"}
-    about |= {"device": "cpu: x", "model_id": "0x1", "versions": {"torch": "2"}}
-    (folder / "made.json").write_text(json.dumps(about))
-    pages.claims(folder)
-    text = filled(target, "perco claims")
-    assert f"\n{len(CLAIMS)} claims:" in text and "not measured yet" in text
-    pages.claims(folder)
-    assert target.read_text() == text
-    row = "| `made.csv`, `made_sets.csv` | 41 | `perco claims made` | 1.5 | 20 | today |"
-    made = (folder / "README.md").read_text()
-    assert row in made and made.endswith("cpu: x; weights 0x1; torch 2.\n")
-
-
 def test_a_run_of_the_dated_list_is_kept_whole_or_not(pages, page, tmp_path, monkeypatch):
     listed = load_list()
     about = {"made_by": "perco claims", "dated": listed.dated, "claims_sha256": listed.sha256}
@@ -165,11 +145,6 @@ def test_a_run_of_the_dated_list_is_kept_whole_or_not(pages, page, tmp_path, mon
     assert "| +5 [5.03, 5.98] bytes | ≥ 1 bytes | **holds** |" in text
     assert "1 holds, 18 not measured" in text
     assert {path.name for path in (tmp_path / "dated").iterdir()} == set(pages.KEPT)
-
-
-def test_the_page_shows_the_claims_that_are_kept(pages):
-    kept = pages.CLAIMS_PAGE.read_text(encoding="utf-8")
-    assert pages.claims_text(ROOT / "data" / "results" / "claims") in kept
 
 
 # --- perco evaluate ---

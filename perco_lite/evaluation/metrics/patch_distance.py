@@ -15,7 +15,7 @@ Its figures compare with each other for the same originals and weights only.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from perco_lite.autoencoder import Autoencoder
 from perco_lite.evaluation.metrics.frechet import Gaussian, Moments, frechet_distance
-from perco_lite.evaluation.metrics.intervals import Score, draw_photos, resampled_interval
+from perco_lite.evaluation.metrics.intervals import Score, resampled_interval
 from perco_lite.metrics import Unavailable
 
 PATCH = 64  # pixels; 96 patches in a Kodak photo
@@ -127,42 +127,6 @@ def patch_frechet_distance(
         f"ridge {RIDGE}, {counts}, torch {version('torch')}"
     )
     return Score(_distance(*whole, scale), protocol, interval)
-
-
-def patch_frechet_draws(
-    originals: Sequence[Image.Image],
-    pictures: Mapping[tuple[str, str], Sequence[Image.Image]],
-    draws: int = 200,
-    seed: int = 0,
-    encoder: nn.Module | None = None,
-) -> list[dict]:
-    """Distances of several settings over the same draws of the photos: rows
-    ``{draw, rate, setting, patch_frechet}`` for draw 0, which is all photos, to ``draws``.
-
-    Two settings are compared draw by draw: which photos were drawn moves both in the same way, and
-    cancels in the difference. ``pictures``: (rate, setting) -> as many pictures as there are
-    originals, in the same order. Raises ``ValueError`` where their numbers differ.
-    """
-    for key, several in pictures.items():
-        if len(several) != len(originals):
-            raise ValueError(
-                f"got {len(several)} pictures of {key} for {len(originals)} photos; one for each"
-            )
-
-    def moments(photos: Sequence[Image.Image]) -> Moments:
-        return Moments((patch_features(photo, encoder) for photo in photos), len(photos))
-
-    reference = moments(originals)
-    scale = _scale(reference.gaussian())
-    sets = {key: moments(several) for key, several in pictures.items()}
-    rows = []
-    for draw, chosen in enumerate(draw_photos(len(originals), draws, seed)):
-        drawn = reference.drawn(chosen)
-        for (rate, setting), others in sets.items():
-            distance = _distance(drawn, others.drawn(chosen), scale)
-            row = {"draw": draw, "rate": rate, "setting": setting, "patch_frechet": distance}
-            rows.append(row)
-    return rows
 
 
 def _scale(originals: Gaussian) -> Tensor:

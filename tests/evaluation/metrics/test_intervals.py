@@ -7,7 +7,11 @@ import pytest
 import torch
 
 from perco_lite.evaluation.metrics import intervals
-from perco_lite.evaluation.metrics.intervals import bootstrap_interval, resampled_interval
+from perco_lite.evaluation.metrics.intervals import (
+    bootstrap_interval,
+    draw_photos,
+    resampled_interval,
+)
 
 
 def test_bootstrap_by_hand():
@@ -55,6 +59,12 @@ def test_bootstrap_holds_the_true_mean_most_of_the_time(photos, least):
         low, high = bootstrap_interval(values, seed, resamples=200)
         held += low <= 7 <= high
     assert least < held / 300 < 0.98
+
+
+def test_draws_start_with_all_photos_and_are_repeatable():
+    draws = list(draw_photos(4, 5))
+    assert draws[0].tolist() == [0, 1, 2, 3] and len(draws) == 6
+    assert all(torch.equal(a, b) for a, b in zip(draws, draw_photos(4, 5), strict=True))
 
 
 def test_interval_of_a_mean_is_the_known_one(monkeypatch):
