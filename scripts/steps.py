@@ -63,7 +63,7 @@ STEPS = (
         "shrunk",
         "kodak",
         "--codecs perco,avif-shrunk,webp-shrunk,jpeg2000-shrunk "
-        "--metrics psnr,lpips_alex,dists,kid_256 --rates 0.0098,0.0313,0.1250",
+        "--metrics psnr,lpips_alex,dists,kid_256 --rates 0.0098,0.0313,0.1250 --batch 1",
         minutes=20,
     ),
     evaluation(
@@ -81,6 +81,11 @@ STEPS = (
         "coco_native",
         "coco_eval",
         f"--photos 10 --codecs {CODECS} --metrics psnr,ms_ssim,patch_frechet",
+    ),
+    evaluation(
+        "controls",
+        "coco_eval",
+        "--codecs perco --metrics lpips_alex,fid_256,kid_256,same_class --rates 0.0019 --controls",
     ),
     evaluation("samples", "samples", "--metrics psnr,ms_ssim,lpips_alex"),
     *(evaluation(one.name, one.dataset, f"{one.options} --strict") for one in EXPERIMENTS),

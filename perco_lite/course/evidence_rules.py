@@ -1,52 +1,11 @@
-"""Exercises of the notebooks on evidence, 13 to 15.
+"""Exercises of the notebooks on evidence.
 
 Paper: nothing on this.
 """
 
-from numbers import Real
-
 import numpy as np
 
 from perco_lite.course.rules import number, rule, tried
-
-number("13.1", "2f64de8fe19d", 2, "dB")
-number("13.2", "c6251b22b3d1", 2, "a ratio of deviations")
-
-
-@rule("13.3")
-def _pooled(answer: object) -> str | None:
-    for psnrs in ([20.0, 40.0], [24.0, 24.0, 24.0], [18.0, 21.5, 33.0]):
-        found, off = tried(answer, psnrs)
-        if off:
-            return off
-        expected = -10 * np.log10(np.mean(10 ** (-np.asarray(psnrs) / 10)))
-        if not isinstance(found, Real) or not np.isclose(found, expected, atol=1e-6):
-            return f"wrong for {psnrs}"
-    return None
-
-
-number("14.1", "7308062f02d0", 2, "a distance")
-number("14.2", "1c27a1902f98", 3, "octaves")
-
-
-@rule("14.3")
-def _kid(answer: object) -> str | None:
-    import torch
-    from torchmetrics.image.kid import poly_mmd
-
-    noise = np.random.default_rng(0)
-    # torchmetrics' is of sets of one size
-    for count, width, shift in ((6, 4, 0.0), (9, 3, 1.0)):
-        x, y = noise.normal(size=(2, count, width)) + np.array([0.0, shift])[:, None, None]
-        found, off = tried(answer, x, y)
-        if off:
-            return off
-        expected = float(poly_mmd(torch.from_numpy(x), torch.from_numpy(y)))
-        if not isinstance(found, Real) or not np.isclose(found, expected, atol=1e-6):
-            same = "of one distribution" if not shift else "of two distributions"
-            return f"wrong for {count} vectors of {width} numbers, {same}"
-    return None
-
 
 number("15.1", "c6243492997b", 3, "a corrected p-value")
 number("15.2", "4e3fe9036398", 0, "photos")

@@ -265,7 +265,10 @@ def code_commit() -> str | None:
 
 def processes(device: str | None = None):
     """The processes of this run, of which there is one without ``accelerate launch``."""
+    import torch
     from accelerate import PartialState
 
+    # told that it is no CPU, accelerate takes processes without a GPU for strangers to each other
+    cpu = device == "cpu" if device else not torch.cuda.is_available()
     # one process may wait for another that has hours to go
-    return PartialState(cpu=device == "cpu", timeout=timedelta(days=7))
+    return PartialState(cpu=cpu, timeout=timedelta(days=7))

@@ -147,3 +147,13 @@ def test_a_message_is_the_file():
     assert "characters, 160 fit" in rule(lambda data: " ".join(map(str, data)))
     assert "not those that were sent" in rule(lambda data: base64.b64encode(data[1:]).decode())
     assert "no base64" in rule(lambda data: "abc")
+
+
+def test_sameness_needs_both_sides():
+    rule = RULES["15.3"]
+    assert "above the upper" in rule(lambda draws, matters: "holds")
+
+    def by_the_mean(draws, matters):
+        return "holds" if abs(draws.mean()) < matters else "does not hold here"
+
+    assert "on both sides of the upper" in rule(by_the_mean)

@@ -165,8 +165,9 @@ def test_the_short_run_is_the_whole_chain_and_touches_no_results(script, measure
 
 
 def test_an_evaluation_is_shared_among_processes(script, measure, tmp_path):
-    command = "perco evaluate samples --photos 2 --codecs jpeg --metrics psnr -o out/two.csv"
-    step = script.Step("two", (f"{command} --rates 0.0019",), makes=("out/two.json",))
+    command = "perco evaluate samples --photos 2 --codecs perco --metrics psnr -o out/two.csv"
+    options = "--resize 64x64 --rates 0.0019 --batch 1"
+    step = script.Step("two", (f"{command} {options}",), makes=("out/two.json",))
     assert measure(step, arguments=["--processes", "2"])[0] == 0
     about = json.loads((tmp_path / "out/two.json").read_text())
     assert about["processes"] == 2 and about["photos"] == 2

@@ -49,7 +49,7 @@ def photo_features(
 
     Patches of ``patch`` pixels as in HiFiC and MS-ILLM (FID/256): a grid from the top left, and,
     where both sides have 1.5 x ``patch`` pixels, a second one moved by half a patch. What does
-    not fill a patch is left out. Raises ``ValueError`` for a photo smaller than one patch.
+    not fill a patch is left out: a photo smaller than one has no vectors, (0,F).
     """
     if photo.mode != "RGB":
         raise ValueError(f"got a photo of mode {photo.mode}, expected RGB; use data.to_rgb")
@@ -58,6 +58,8 @@ def photo_features(
     pixels = torch.from_numpy(np.array(photo)).permute(2, 0, 1)  # (3,H,W) uint8
     batch = pixels[None] if patch is None else _patches(pixels, patch)
     device = next((parameter.device for parameter in network.parameters()), "cpu")
+    if not len(batch):  # no network likes to see nothing: show it black
+        return network(batch.new_zeros(1, *batch.shape[1:]).to(device))[:0].float().cpu()
     rows = network(batch.to(device))
     if rows.ndim != 2 or len(rows) != len(batch):
         raise ValueError(
@@ -84,15 +86,16 @@ def fid(
         network = network or load_inception()
     except Unavailable as error:
         return Score(None, f"FID: {error}")
-    sets, kept = [Moments(), Moments()], [[], []]
-    for moments, few, photos in zip(sets, kept, (originals, reconstructions), strict=True):
+    sets, kept, small = [Moments(), Moments()], [[], []], [0, 0]
+    for number, photos in enumerate((originals, reconstructions)):
         for rows in _features(photos, network, patch, squash):
-            moments.add(rows)
-            if moments.count <= SMALL_SET:
-                few.append(rows)
-    counts = [(moments.photos, moments.count) for moments in sets]
+            sets[number].add(rows)
+            small[number] += not len(rows)
+            if sets[number].count <= SMALL_SET:
+                kept[number].append(rows)
+    counts = [(m.photos, m.count, few) for m, few in zip(sets, small, strict=True)]
     protocol, interval = _protocol("FID", network, patch, squash, counts), None
-    if all(vectors <= SMALL_SET for _, vectors in counts):
+    if all(vectors <= SMALL_SET for _, vectors, _ in counts):
         kept = shared_axes(*kept)
         interval = _interval(*kept, _frechet_of_rows)
         sets = [Moments(rows) for rows in kept]
@@ -119,11 +122,11 @@ def kid(
     kept = [
         list(_features(photos, network, patch, squash)) for photos in (originals, reconstructions)
     ]
-    counts = [(len(rows), sum(map(len, rows))) for rows in kept]
+    counts = [(len(rows), sum(map(len, rows)), sum(not len(r) for r in rows)) for rows in kept]
     protocol, interval = _protocol("KID", network, patch, squash, counts), None
     if counts[0] == counts[1] and counts[0][1] <= SMALL_SET:
         interval = _interval(*kept, _kernel_distance)
-    protocol += f", subsets of {min(KID_SUBSET, *(vectors for _, vectors in counts))}"
+    protocol += f", subsets of {min(KID_SUBSET, *(vectors for _, vectors, _ in counts))}"
     return Score(_kernel_distance(*map(torch.cat, kept)), protocol, interval)
 
 
@@ -167,11 +170,10 @@ def _features(photos: PhotosOrFeatures, network: nn.Module, *how: int | None) ->
 def _patches(pixels: Tensor, patch: int) -> Tensor:
     """(3,H,W) to (P,3,patch,patch): the grid, and the grid moved by half a patch."""
     height, width = pixels.shape[1:]
-    if patch < 1 or min(height, width) < patch:
-        raise ValueError(
-            f"got a photo of {width}x{height} and patches of {patch}, expected a photo of at least "
-            "one patch; take smaller patches, or patch=None for whole photos"
-        )
+    if patch < 1:
+        raise ValueError(f"got patches of {patch} pixels, expected at least 1; 256 are usual")
+    if min(height, width) < patch:
+        return pixels.new_zeros(0, 3, patch, patch)
     shifts = (0, patch // 2) if min(height, width) >= 1.5 * patch else (0,)
     grids = []
     for shift in shifts:
@@ -183,8 +185,8 @@ def _patches(pixels: Tensor, patch: int) -> Tensor:
 def _protocol(
     name: str, network: nn.Module, patch: int | None, squash: int | None, counts: list
 ) -> str:
-    """How a figure is made; ``counts``: photos and vectors, two or more, of both sets."""
-    for (_, vectors), which in zip(counts, ("originals", "reconstructions"), strict=True):
+    """How a figure is made; ``counts``: photos, vectors, photos without one, of both sets."""
+    for (_, vectors, _), which in zip(counts, ("originals", "reconstructions"), strict=True):
         if vectors < 2:
             raise ValueError(f"{name}: got {vectors} of {which}, expected at least 2; add photos")
     backbone, resize = type(network).__name__, "resized by the network"
@@ -193,8 +195,9 @@ def _protocol(
         resize = f"to 299x299 by {network.protocol}"
     what = "whole photos" if squash is None else f"whole photos squashed to {squash}x{squash}"
     what = what if patch is None else f"{patch}-pixel patches of two shifted grids, as MS-ILLM"
-    (photos, vectors), (others, other_vectors) = counts
+    (photos, vectors, small), (others, other_vectors, _) = counts
     number = f"{photos} originals ({vectors} vectors), {others} reconstructions ({other_vectors})"
+    number += f", {small} of them smaller than a patch and left out" if small else ""
     bias = {"FID": "biased upwards, the more the fewer vectors", "KID": "unbiased, may be below 0"}
     library = f"torchmetrics {version('torchmetrics')}"
     return f"{name}, {backbone}, {what}, {resize}, {number}, {bias[name]}, {library}"

@@ -178,11 +178,24 @@ def test_patches_as_unfold_makes_them():
     assert torch.equal(realism._patches(pixels, 4).double(), torch.cat(expected))
 
 
+@pytest.mark.parametrize("metric", [fid, kid])
+def test_a_photo_smaller_than_a_patch_is_left_out_and_counted(metric):
+    large, small = list(photos(4)), list(photos(2, seed=1, size=(24, 6)))
+    others = list(photos(4, seed=2))
+    score = metric([*large, *small], [*others, *small], Colours(), patch=8)
+    assert score.value == metric(large, others, Colours(), patch=8).value
+    assert "6 originals" in score.protocol
+    assert "2 of them smaller than a patch and left out" in score.protocol
+    assert photo_features(small[0], Colours(), patch=8).shape == (0, 5)
+
+
 def test_errors_say_what_to_do():
     with pytest.raises(ValueError, match="mode L, expected RGB"):
         photo_features(Image.new("L", (8, 8)), Colours())
-    with pytest.raises(ValueError, match="photo of 24x16 and patches of 20"):
-        fid(photos(3), photos(3), Colours(), patch=20)
+    with pytest.raises(ValueError, match="got patches of 0 pixels"):
+        fid(photos(3), photos(3), Colours(), patch=0)
+    with pytest.raises(ValueError, match="FID: got 0 of originals"):
+        fid(photos(3), photos(3), Colours(), patch=20)  # all are smaller than a patch
     for metric, name in ((fid, "FID"), (kid, "KID")):
         with pytest.raises(ValueError, match=f"{name}: got 1 of reconstructions, expected at lea"):
             metric(photos(3), photos(1), Colours())
