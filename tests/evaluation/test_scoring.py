@@ -143,7 +143,9 @@ def test_patches_and_squashed_photos_go_through_the_network_as_their_protocols_s
     assert "whole photos squashed to 512x512" in found["kid_512"].protocol
     Image.new("RGB", (640, 100)).save(tmp_path / "low.png")
     found = score(open_dataset(str(tmp_path)), names, darker, tmp_path)
-    assert found["fid_256"].value is None and "photo of 640x100" in found["fid_256"].protocol
+    assert found["fid_256"].value, found["fid_256"].protocol
+    assert "4 originals (12 vectors)" in found["fid_256"].protocol
+    assert "1 of them smaller than a patch and left out" in found["fid_256"].protocol
     assert found["kid_512"].value is not None
 
 

@@ -133,6 +133,11 @@ def kid(
 def _interval(
     originals: list[Tensor], reconstructions: list[Tensor], distance: Callable[..., float]
 ) -> tuple[float, float] | None:
+    # a draw of photos without vectors alone would have no figure
+    originals, reconstructions = (
+        [rows for rows in photos if len(rows)] for photos in (originals, reconstructions)
+    )
+
     def drawn(rows: list[Tensor], photos: Tensor) -> Tensor:
         return torch.cat([rows[i] for i in photos])
 
