@@ -18,6 +18,7 @@ from perco_lite.evaluation.results import (
     load_results,
     published_points,
 )
+from perco_lite.evaluation.scoring import PHOTO_METRICS
 from perco_lite.plotting import draw_curve, draw_published
 
 matplotlib.use("agg")
@@ -128,7 +129,7 @@ def test_stored_tables_and_summaries_agree(name):
     assert f"`{name}.csv`" in readme and results.command in readme
     assert results.command.startswith("perco evaluate "), "no path of one machine"
     for found in results.summary["results"]:
-        for column in ("bytes", "psnr"):
+        for column in ("bytes", *(name for name in PHOTO_METRICS if name in results.rows[0])):
             values = results.values(found["codec"], found["rate"], column)
             if not values:
                 continue
