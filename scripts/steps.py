@@ -63,7 +63,7 @@ STEPS = (
         "shrunk",
         "kodak",
         "--codecs perco,avif-shrunk,webp-shrunk,jpeg2000-shrunk "
-        "--metrics psnr,lpips_alex,dists,kid_256 --rates 0.0098,0.0313,0.1250",
+        "--metrics psnr,lpips_alex,dists,kid_256 --rates 0.0098,0.0313,0.1250 --batch 1",
         minutes=20,
     ),
     evaluation(
