@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from conftest import make_photo, read_table
@@ -567,3 +568,15 @@ def test_the_command_is_told_by_its_own_name(run, monkeypatch):
     for program in ("/opt/lib/perco_lite/cli/__main__.py", "perco"):
         monkeypatch.setattr("sys.argv", [program, "evaluate", "my photos"])
         assert run(("jpeg",), limit=1)[1]["command"] == "perco evaluate 'my photos'"
+
+
+@pytest.mark.parametrize(("device", "cpu"), [(None, True), ("cpu", True), ("cuda", False)])
+def test_processes_without_a_gpu_know_of_each_other(device, cpu, monkeypatch):
+    """Accelerate has to be told before weights are loaded; later it answers as it did first."""
+    import accelerate
+
+    asked = []
+    monkeypatch.setattr(accelerate, "PartialState", lambda **how: asked.append(how["cpu"]))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    evaluation.processes(device)
+    assert asked == [cpu]

@@ -164,11 +164,18 @@ def test_the_short_run_is_the_whole_chain_and_touches_no_results(script, measure
     assert "\nevidence-short: " in (ROOT / "Makefile").read_text(encoding="utf-8")
 
 
-def test_an_evaluation_is_shared_among_processes(script, measure, tmp_path):
-    command = "perco evaluate samples --photos 2 --codecs perco --metrics psnr -o out/two.csv"
-    options = "--resize 64x64 --rates 0.0019 --batch 1"
-    step = script.Step("two", (f"{command} {options}",), makes=("out/two.json",))
-    assert measure(step, arguments=["--processes", "2"])[0] == 0
-    about = json.loads((tmp_path / "out/two.json").read_text())
-    assert about["processes"] == 2 and about["photos"] == 2
-    assert about["command"].startswith("perco evaluate samples --photos 2")
+def test_an_evaluation_is_shared_among_processes(script, measure, monkeypatch):
+    ran = []
+
+    def run(words, **how):
+        ran.append((words[1:], how["env"].get("OMP_NUM_THREADS")))
+        return script.subprocess.CompletedProcess(words, 0)
+
+    monkeypatch.setattr(script.subprocess, "run", run)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    steps = [script.Step(n, (f"perco {n} kodak",)) for n in ("evaluate", "claims")]
+    assert measure(*steps, arguments=["--processes", "2"])[0] == 0
+    launch = ["-m", "torch.distributed.run", "--nproc_per_node", "2"]
+    (shared, threads), (alone, _) = ran
+    assert shared == [*launch, "-m", "perco_lite.cli", "evaluate", "kodak"] and int(threads) >= 1
+    assert alone == ["-m", "perco_lite.cli", "claims", "kodak"]
