@@ -3,7 +3,7 @@
     python scripts/measure.py                      all steps; what is finished is not run again
     python scripts/measure.py --only kodak claims  some steps; --skip leaves some out
     python scripts/measure.py --list               the steps, their commands, and how they stand
-    python scripts/measure.py --processes 1        of those that share out the photos; else two
+    python scripts/measure.py --processes 1        that share photos; else two, or one a GPU
     python scripts/measure.py --short              the chain of RQ1 to RQ5 in minutes, on two of
         scikit-image's photos: out/short/, figures too; data/results/ stays as it is
 
@@ -11,7 +11,8 @@ A step is the commands that data/results/README.md records, run in the repositor
 wrote before is taken away when weights, index prior, caption table, file format or commands have
 changed since, or with --force; a step that was broken off goes on where it stopped. A step that
 fails does not stop the others; the exit code is then 1. Logs: out/evidence/STEP.log.
-Some three hours on two cores; photos where PERCO_LITE_DATA points (data/README.md).
+Hours: the claims alone took 86 minutes on two cores of an Intel Xeon. Photos where PERCO_LITE_DATA
+points (data/README.md).
 """
 
 import argparse
@@ -51,14 +52,10 @@ class Evidence:
     """The steps of one repository, and how they stand: ``stamps.json`` of ``folder``."""
 
     def __init__(
-        self,
-        steps: tuple[Step, ...],
-        root: Path,
-        made_of: str,
-        folder: str = "out/evidence",
-        processes: int = 1,
+        self, steps: tuple[Step, ...], root: Path, made_of: str, folder: str = "out/evidence"
     ):
-        self.steps, self.root, self.made_of, self.processes = steps, root, made_of, processes
+        self.steps, self.root, self.made_of = steps, root, made_of
+        self.processes = 1  # of evaluations
         self.folder = root / folder
         self.path = self.folder / "stamps.json"
         self.stamps: dict[str, dict] = {}
@@ -161,6 +158,13 @@ def run_command(command: str, root: Path, log, processes: int = 1) -> int:
     return done.returncode
 
 
+def usual_processes() -> int:
+    """One for each GPU, for two would want one each; else two, if there are two cores."""
+    import torch
+
+    return torch.cuda.device_count() or min(2, os.cpu_count() or 1)
+
+
 def missing_photos(step: Step) -> list[str]:
     """Folders that a step needs and `find_data` does not find."""
     if not step.photos:
@@ -188,16 +192,15 @@ def main(arguments: list[str] | None = None, steps: tuple[Step, ...] = STEPS) ->
     parser.add_argument("--list", action="store_true", help="say how the steps stand; run none")
     parser.add_argument("--short", action="store_true", help="minutes; into out/short/ alone")
     parser.add_argument("--force", action="store_true", help="run finished steps again")
-    cores = min(2, os.cpu_count() or 1)
-    parser.add_argument("--processes", type=int, default=cores, help="of evaluations: %(default)s")
+    parser.add_argument("--processes", type=int, help="of evaluations; 2, or a process a GPU")
     options = parser.parse_args(arguments)
-    folder = "out/short" if short else "out/evidence"
-    evidence = Evidence(steps, ROOT, fingerprint(), folder, options.processes)
+    evidence = Evidence(steps, ROOT, fingerprint(), "out/short" if short else "out/evidence")
     chosen = [s for s in steps if s.name in options.only and s.name not in options.skip]
     if options.list:
         for step in chosen:
             print("\n    ".join([evidence.describe(step), *step.commands]))
         return 0
+    evidence.processes = options.processes or usual_processes()
     minutes = {step.name: evidence.minutes(step, options.force) for step in chosen}
     each = ", ".join(f"{name} {about:.0f}" for name, about in minutes.items() if about)
     print(f"plan: {sum(minutes.values()):.0f} minutes ({each or 'all is there'})", file=sys.stderr)

@@ -53,10 +53,8 @@ class Eyes:
 
     def inception(self, picture: Image.Image) -> np.ndarray:
         """Vectors of its 256-pixel patches, as MS-ILLM; none of a picture smaller than one."""
-        network, patch = realism.load_inception(), realism.PATCH
-        if min(picture.size) < patch:
-            return np.zeros((0, network.num_features), np.float32)
-        return realism.photo_features(picture, network, patch).numpy()
+        network = realism.load_inception()
+        return realism.photo_features(picture, network, realism.PATCH).numpy()
 
     def labels(self, photo: ClaimPhoto, picture: Image.Image) -> np.ndarray:
         """Pixels by (class of the mask that people drew, class that the segmenter sees)."""

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[2]
 COUNT = "open('runs.txt', 'a').write('x')"  # how often a step ran
@@ -179,3 +180,6 @@ def test_an_evaluation_is_shared_among_processes(script, measure, monkeypatch):
     (shared, threads), (alone, _) = ran
     assert shared == [*launch, "-m", "perco_lite.cli", "evaluate", "kodak"] and int(threads) >= 1
     assert alone == ["-m", "perco_lite.cli", "claims", "kodak"]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert measure(steps[0], arguments=["--force"])[0] == 0
+    assert ran[-1][0] == ["-m", "perco_lite.cli", "evaluate", "kodak"], "two want a GPU each"

@@ -9,6 +9,8 @@ import pytest
 import typer
 
 from perco_lite.claims.dated import load_list
+from perco_lite.claims.evidence import read_evidence
+from perco_lite.claims.report import markdown
 from perco_lite.cli.main import app
 from perco_lite.full_scale.memory import GIB, Need
 from perco_lite.full_scale.pretrained import MIRRORS
@@ -145,6 +147,12 @@ def test_a_run_of_the_dated_list_is_kept_whole_or_not(pages, page, tmp_path, mon
     assert "| +5 [5.03, 5.98] bytes | ≥ 1 bytes | **holds** |" in text
     assert "1 holds, 18 not measured" in text
     assert {path.name for path in (tmp_path / "dated").iterdir()} == set(pages.KEPT)
+
+
+def test_the_page_shows_the_verdicts_that_are_kept(pages):
+    shown = markdown(read_evidence(pages.DATED, load_list()))
+    kept = pages.CLAIMS_PAGE.read_text(encoding="utf-8")
+    assert f"<!-- dated list -->\n{shown}\n<!-- end -->" in kept
 
 
 # --- perco evaluate ---
