@@ -7,7 +7,7 @@ import numpy as np
 
 from perco_lite.course.rules import number, rule, tried
 
-number("15.1", "c6243492997b", 3, "a corrected p-value")
+number("15.1", "3e24f3114d35", 3, "a corrected p-value")
 number("15.2", "4e3fe9036398", 0, "photos")
 
 
@@ -20,6 +20,8 @@ def _same(answer: object) -> str | None:
         "all below the lower one": (-2 + 0.05 * draws, 1.0, "does not hold here"),
         "on both sides of the upper one": (1 + draws, 1.0, "cannot be told from these photos"),
         "far beyond both": (9 * draws, 1.0, "cannot be told from these photos"),
+        "far beyond both, and hardly any between": (50 * draws, 1.0, "cannot be told from these photos"),
+        "beyond the upper one, but 2 of 100": (3 * draws + 3.87, 1.0, "cannot be told from these photos"),
     }
     for what, (values, matters, expected) in cases.items():
         found, off = tried(answer, values, matters)
