@@ -173,10 +173,13 @@ def test_the_command_shares_work_and_tells(tiny_weights, captioned, perco, monke
     code, _, err = perco("claims", *short, "-o", two, "--processes", 2)
     assert code == 0, err
     kept = [read_table(place / "rows.csv", seconds=False) for place in (one, two)]
+    losses = []
     for rows in kept:
         for row in rows:
             assert row.pop("command").startswith("perco ")
+        losses.append([float(row.pop("v_loss") or 0) for row in rows])
     assert kept[0] == kept[1] and len(kept[0]) == 2 + 2 + 4
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)  # another number of threads rounds anew
     code, out, err = perco("claims", "--table", "--json", "-o", two)
     told = json.loads(out)
     assert code == 0 and told["claims_sha256"] == LIST.sha256 and told["crop"] == 128
