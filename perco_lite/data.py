@@ -13,6 +13,7 @@ no Kodak, the samples are the photos inside scikit-image.
 Taught in notebook 01.
 """
 
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -207,13 +208,27 @@ def _coco_captions(content: dict) -> dict[str, list[str]]:
 def load_captions(path: str | Path | None = None) -> dict[str, str]:
     """Map file names to captions (of several, the first); default: this project's own captions.
 
-    Those are in ``data/captions.json`` of the checkout; a package installed without it has none.
+    Those are in ``data/captions.json`` of the checkout, or where pip put it; {} without either.
     """
     if path is None:
-        path = _CHECKOUT / "data" / "captions.json"
-        if not path.is_file():
+        beside = [_CHECKOUT / "data" / "captions.json"] + installed_captions()
+        path = next((place for place in beside if place.is_file()), None)
+        if path is None:
             return {}
     return {name: texts[0] if texts else "" for name, texts in read_caption_lists(path).items()}
+
+
+def installed_captions() -> list[Path]:
+    """Where pip put captions.json and the tables beside it, if it did: in the environment's share.
+
+    An empty list for a checkout.
+    """
+    try:
+        files = importlib.metadata.files("perco_lite") or ()
+    except importlib.metadata.PackageNotFoundError:
+        return []
+    place = "share/perco_lite/data/captions.json"
+    return [Path(file.locate()) for file in files if file.as_posix().endswith(place)]
 
 
 def skimage_paths() -> list[Path]:

@@ -160,14 +160,22 @@ def show_moving(figures: Iterable, seconds: float = 1.6, plays: int = 3):
 
 
 # One colour and marker for each codec in every figure; what others published has neither.
+# name, colour, marker, line; a rival that was shrunk first has the colour of the whole one
 CODEC_STYLES = {
-    "perco": ("perco_lite", "C0", "o"),
-    "perco-estimate": ("… without diffusion", "C9", "s"),
-    "autoencoder": ("autoencoder alone", "C7", ""),
-    "jpeg": ("JPEG", "C1", "v"),
-    "jpeg2000": ("JPEG 2000", "C3", "^"),
-    "webp": ("WebP", "C2", "D"),
-    "avif": ("AVIF", "C4", "P"),
+    "perco": ("perco_lite", "C0", "o", "-"),
+    "perco+steps=20": ("… in twenty steps", "C5", "X", "-"),
+    "perco-estimate": ("… without diffusion", "C9", "s", "-."),
+    "autoencoder": ("autoencoder alone", "C7", "", ":"),
+    "jpeg": ("JPEG", "C1", "v", "-"),
+    "jpeg2000": ("JPEG 2000", "C3", "^", "-"),
+    "webp": ("WebP", "C2", "D", "-"),
+    "avif": ("AVIF", "C4", "P", "-"),
+    "jpegxl": ("JPEG XL", "C6", ">", "-"),
+}
+CODEC_STYLES |= {
+    f"{codec}-shrunk": (f"{name}, shrunk", colour, marker, ":")
+    for codec, (name, colour, marker, _) in CODEC_STYLES.items()
+    if codec not in ("perco", "perco+steps=20", "perco-estimate", "autoencoder")
 }
 
 
@@ -176,17 +184,18 @@ def draw_curve(axes, codec: str, points: Sequence) -> None:
 
     ``points`` are ``results.CurvePoint``s, or anything with bpp, value, low and high.
     """
-    name, colour, marker = CODEC_STYLES.get(codec, (codec, None, "o"))
+    name, colour, marker, line = CODEC_STYLES.get(codec, (codec, None, "o", "-"))
     for point in points:
         if point.bpp is None:
-            axes.axhline(point.value, color=colour, linestyle=":", label=name)
+            axes.axhline(point.value, color=colour, linestyle=line, label=name)
     points = [point for point in points if point.bpp is not None]
     if points:
         bpp, values = [point.bpp for point in points], [point.value for point in points]
         # a shifted bootstrap interval need not hold its own figure
         below = [max(0.0, p.value - p.low) for p in points]
         above = [max(0.0, p.high - p.value) for p in points]
-        look = {"color": colour, "marker": marker, "markersize": 5, "capsize": 2, "label": name}
+        look = {"color": colour, "marker": marker, "linestyle": line, "label": name}
+        look |= {"markersize": 5, "capsize": 2}
         axes.errorbar(bpp, values, [below, above], **look)
 
 

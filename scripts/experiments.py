@@ -21,7 +21,7 @@ SIZES = (256, 512, 1024, 2048)  # pixels of the long side
 LOWEST, HIGHEST = "0.0019", "0.1250"
 
 PHOTO = ("psnr", "ms_ssim", "lpips_alex", "lpips_vgg", "dists")
-SETS = ("fid_256", "kid_256", "kid_512", "own_photo", "same_class")
+SETS = ("fid_256", "kid_256", "kid_512", "pattern", "own_photo", "same_class")
 FEW = ("psnr", "lpips_alex", "kid_256")
 
 

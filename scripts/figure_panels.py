@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import matplotlib
-from experiments import command_of
+from experiments import SHRUNK, command_of
 
 matplotlib.use("Agg")
 
@@ -11,6 +11,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 
 from perco_lite.evaluation.results import Results, load_results  # noqa: E402
 from perco_lite.evaluation.scoring import LOWER_IS_BETTER  # noqa: E402
+from perco_lite.plotting import CODEC_STYLES  # noqa: E402
 
 NAMES = {
     "psnr": "PSNR [dB]",
@@ -20,21 +21,15 @@ NAMES = {
     "fid_256": "FID, 256-pixel patches",
     "kid_512": "KID, photos squashed to 512",
     "fid": "FID",
+    "pattern": "waves that photos do not have [levels of 255]",
     "kid": "KID",
     "miou_masks": "mIoU, COCO's masks",
     "own_photo": "own photo recognised",
     "same_class": "same class",
 }
-# name, colour, marker, line of what is drawn as a curve
-LOOK = {
-    "perco": ("perco_lite", "C0", "o", "-"),
-    "perco+steps=20": ("… in twenty steps", "C4", "D", "-"),
-    "perco-estimate": ("… without diffusion", "C9", "s", "--"),
-    "avif-shrunk": ("AVIF, shrunk", "C3", "v", ":"),
-    "webp-shrunk": ("WebP, shrunk", "C1", "^", ":"),
-    "jpeg2000-shrunk": ("JPEG 2000, shrunk", "C5", "<", ":"),
-    "jpegxl-shrunk": ("JPEG XL, shrunk", "C2", ">", ":"),
-}
+# of what is drawn as a curve
+DRAWN = ("perco", "perco+steps=20", "perco-estimate", *SHRUNK)
+LOOK = {codec: CODEC_STYLES[codec] for codec in DRAWN}
 
 
 class Tables:

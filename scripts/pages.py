@@ -39,6 +39,7 @@ COLUMNS = {  # name in the report: (heading, format)
     "flat_colour_error": ("flat areas off by", "{:.1f} of 255"),
     "psnr_of_estimate": ("PSNR without diffusion", "{:.2f} dB"),
     "feature_distance_of_estimate": ("its feature distance", "{:.2f}"),
+    "pattern": ("waves photos do not have", "{:.1f} of 255"),
     "codes_used": ("codes used", "{:.0%}"),
 }
 

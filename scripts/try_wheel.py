@@ -38,6 +38,8 @@ import perco_lite
 assert "site-packages" in perco_lite.__file__, perco_lite.__file__
 from skimage import data
 from PIL import Image
+from perco_lite.data import skimage_photos
+assert all(sample.caption for sample in skimage_photos()), "captions.json came along"
 Image.fromarray(data.astronaut()).resize((256, 256)).save("photo.png")
 """
 

@@ -1,8 +1,10 @@
 """Photos of every kind in, tensors and back, where data is found, captions."""
 
+import importlib.metadata
 import io
 import re
 import socket
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -251,6 +253,19 @@ def test_find_data_errors(no_data, monkeypatch):
     monkeypatch.setenv("PERCO_LITE_DATA", str(no_data / "nowhere"))
     with pytest.raises(FileNotFoundError, match="PERCO_LITE_DATA"):
         data.find_data("kodak")
+
+
+def test_an_installed_package_brings_its_captions(tmp_path, monkeypatch):
+    kept = importlib.metadata.PackagePath("share/perco_lite/data/captions.json")
+    kept.dist = SimpleNamespace(locate_file=lambda path: tmp_path / path)
+    monkeypatch.setattr("importlib.metadata.files", lambda name: [kept])
+    monkeypatch.setattr(data, "_CHECKOUT", tmp_path / "none")
+    assert data.load_captions() == {}
+    (tmp_path / kept).parent.mkdir(parents=True)
+    (tmp_path / kept).write_text('{"coffee.png": "a cup"}')
+    assert data.load_captions() == {"coffee.png": "a cup"}
+    captions = {sample.name: sample.caption for sample in data.skimage_photos()}
+    assert captions["coffee.png"] == "a cup"
 
 
 def test_samples_on_a_fresh_machine_offline(no_data):

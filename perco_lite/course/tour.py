@@ -92,7 +92,7 @@ class PhotoChoice:
 
         def uploaded(change) -> None:
             problem = ""
-            for file in change["new"]:
+            for file in uploads(change["new"]):
                 try:
                     self.upload(file["name"], bytes(file["content"]))
                 except PhotoError as error:  # raised in a callback, nobody would see it
@@ -116,6 +116,13 @@ class PhotoChoice:
             return self.form()._repr_mimebundle_() | bundle
         except ImportError:  # no widgets here
             return bundle
+
+
+def uploads(value: tuple | dict) -> list[dict]:
+    """Files of ipywidgets' FileUpload: in version 8 one after the other, in 7 (Colab's) by name."""
+    if isinstance(value, dict):
+        return [{"name": name, **file} for name, file in value.items()]
+    return list(value)
 
 
 def label(name: str, data: bytes, original: Image.Image, image: Image.Image) -> str:

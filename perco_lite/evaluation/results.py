@@ -16,12 +16,13 @@ of another.
 """
 
 import csv
-import importlib.metadata
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
+
+from perco_lite.data import installed_captions
 
 _BESIDE = Path(__file__).resolve().parents[2] / "data"
 _PHOTOS = {"mscoco": "coco30k", "kodak": "kodak", "clic": "clic2020"}
@@ -121,13 +122,7 @@ def data_folder(places: Iterable[str | Path] = ()) -> Path:
 
 
 def _installed() -> list[Path]:
-    """Where pip put the folder, if it did: data files of a wheel lie in the environment's share."""
-    try:
-        files = importlib.metadata.files("perco_lite") or ()
-    except importlib.metadata.PackageNotFoundError:
-        return []
-    folder = "share/perco_lite/data/captions.json"
-    return [Path(f.locate()).parent for f in files if f.as_posix().endswith(folder)]
+    return [captions.parent for captions in installed_captions()]
 
 
 def load_results(name: str, folder: str | Path | None = None) -> Results:

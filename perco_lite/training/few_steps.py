@@ -2,7 +2,7 @@
 
     photo ─► latents ─► indices ─► condition ─┐                    ┌─► L1 + LPIPS of the photo
     noise ────────────────────────► U-Net ────┴─► latents ─► photo ┼─► discriminator: a photo?
-       ▲  noised again, less, and guessed anew  ◄──────┘           └─► colours, no lattice
+       ▲  noised again, less, and guessed anew  ◄──────┘           └─► colours, no pattern
     the same U-Net on noised latents ─► v-loss, so that the paper's loop goes on working
     in turn with these: photo ─► latents ─► photo, held near the latents of the start
                         own caption and another's ─► v-loss, so that captions are heard
@@ -18,7 +18,7 @@ what the steps before it made, not from true latents: that is what it will be gi
 Paper: none; PerCo takes 5 to 20 steps of a diffusion model trained on squared error. The field's
 way since: Sauer et al., 2023 (adversarial distillation); StableCodec, OneDC (one step, end to end).
 Differs from these: no teacher, no low-rank adapters. LPIPS likes regular patterns: so it sees
-pictures shifted at random, and the lattice loss their cells.
+pictures shifted at random, the lattice loss their cells, and the spectrum loss their waves.
 """
 
 import copy
@@ -38,6 +38,7 @@ from perco_lite.perceptual import Lpips
 from perco_lite.rates import RatePoint
 from perco_lite.refinement import bit_price
 from perco_lite.sampling import few_steps, spread_steps
+from perco_lite.spectrum import spectrum_loss
 from perco_lite.training.caption_loss import HEARD, caption_loss
 from perco_lite.training.codec import CodecLoss, RateStage, preview_sheet
 from perco_lite.training.discriminator import Judge
@@ -65,8 +66,9 @@ WEIGHTS = {
     32: Weights(0.5, 1.5, 1.0),
     16: Weights(0.5, 1.0, 0.5, turns=2),
     8: Weights(0.7, 0.5, 0.5),
-    0: Weights(1.5, 0.0, 0.0),
+    0: Weights(1.5, 0.0, 0.0, turns=2),
 }
+SPECTRUM_WEIGHT = 1.0  # photos have 0.001 of it, a picture with a weave 0.1
 CAPTION_TURNS = 2
 CAPTION_PHOTOS = 3  # times those of other turns: nothing is painted, so they cost a third
 MEANS = 16  # pixels a side, over which colours must be right whatever is painted
@@ -74,7 +76,7 @@ LATENTS_WEIGHT = 0.25  # of v-loss and regression: to keep what stage 2 has lear
 COARSE_WEIGHT = 0.5  # of local means of the estimate, while codes learn
 COLUMNS = (
     *("loss", "velocity", "regression", "coarse", "latents", "unheard"),
-    *("l1", "means", "lattice", "lpips", "painter", "critic"),
+    *("l1", "means", "lattice", "spectrum", "lpips", "painter", "critic"),
 )
 
 
@@ -152,12 +154,14 @@ class FewStepLoss(nn.Module):
         losses |= {"l1": (picture - image).abs().mean(), "means": means.abs().mean()}
         cells = [cell for cell in weights.cells if 4 * cell <= image.shape[-1]]
         losses["lattice"] = sum(lattice_loss(picture, image, cell) for cell in cells)
+        losses["spectrum"] = spectrum_loss(picture, image)
         adversarial = self.adversarial_weight * weights.adversarial
         losses |= self.judge(picture, image, adversarial > 0)
         if step is not None and step < self.adversarial_from:
             adversarial = 0.0  # the discriminator learns first, alone
         loss = losses["lpips"] + losses["means"] + weights.l1 * losses["l1"]
         loss = loss + weights.lattice * losses["lattice"] + losses["latents"]
+        loss = loss + SPECTRUM_WEIGHT * losses["spectrum"]
         loss = loss + LATENTS_WEIGHT * (losses["velocity"] + losses["regression"])
         loss = loss + COARSE_WEIGHT * losses["coarse"] + losses["critic"]
         return {"rate": rate, **losses, "loss": loss + adversarial * losses["painter"]}

@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 import pytest
 
 from conftest import make_photo
-from perco_lite.course.tour import LONGEST, PhotoChoice, draw_bytes, label
+from perco_lite.course.tour import LONGEST, PhotoChoice, draw_bytes, label, uploads
 from perco_lite.pixels import PhotoError
 
 
@@ -59,6 +59,12 @@ def test_the_form(choice):
     assert choice.image.size == (80, 40) and choice.caption == "" and view.value != before
     upload.set_trait("value", ({"name": "b.png", "content": bad, **about},))
     assert "b.png" in said.value and choice.name == "mine.png"
+
+
+def test_uploads_of_both_versions_of_ipywidgets():
+    file = {"content": b"x", "metadata": {}}
+    assert uploads({"a.png": file}) == [{"name": "a.png", **file}]
+    assert uploads(({"name": "a.png", **file},)) == [{"name": "a.png", **file}]
 
 
 def test_a_page_without_widgets_has_the_photo(choice, monkeypatch):

@@ -71,12 +71,13 @@ def test_quality_is_the_mean_over_the_photos(tiny_codec, photos, monkeypatch):
         for name, value in expected.items():
             assert result[f"{name}_{rate}"] == pytest.approx(value, abs=3e-3), (name, rate)
         assert f"ms_ssim_{rate}" not in result, "undefined for so small a photo"
+        assert "got 0 windows" in result[f"pattern_{rate}"], "as small as that"
         assert 0 < result[f"psnr_of_estimate_{rate}"] < 40
         assert result[f"lpips_of_estimate_{rate}"] > 60
     assert 0 < result["autoencoder_psnr"] < 40
     assert result["autoencoder_lpips"] == pytest.approx(100 - result["autoencoder_psnr"])
     targets = {name.rsplit("_", 1)[0] for name in bench.TARGETS if name.endswith("0.0019")}
-    assert targets == {"bytes", "psnr", "lpips", "flat_colour_error", "codes_used"}
+    assert targets == {"bytes", "psnr", "lpips", "flat_colour_error", "codes_used", "pattern"}
 
 
 def test_settings_are_those_of_the_weights(tiny_stable_diffusion, tiny_codec, photos):

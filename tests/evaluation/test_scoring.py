@@ -149,9 +149,13 @@ def test_patches_and_squashed_photos_go_through_the_network_as_their_protocols_s
     assert found["kid_512"].value is not None
 
 
-def test_a_metric_that_photos_do_not_allow_says_why(folder, tmp_path):
-    found = score(open_dataset(str(folder)), ("patch_frechet",), lambda n: None, tmp_path)
-    assert found["patch_frechet"].value is None and "64" in found["patch_frechet"].protocol
+def test_a_metric_that_photos_do_not_allow_says_why(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(realism, "load_inception", lambda resize: nn.Flatten())
+    dataset = open_dataset(str(folder))
+    photos = {photo.name: dataset.load(photo) for photo in dataset.photos}
+    found = score(dataset, ("kid_256",), photos.__getitem__, tmp_path)
+    assert found["kid_256"].value is None
+    assert "got 0 256-pixel patches of originals, expected 2;" in found["kid_256"].protocol
 
 
 def test_clip_score_is_of_the_reconstruction_and_its_caption(monkeypatch):
@@ -183,7 +187,7 @@ def test_what_does_not_load_is_a_reason(monkeypatch, folder):
     }
     assert all(loaded.protocols[name] for name in loaded.functions)
     missing = SetScorer(SET_METRICS, open_dataset(str(folder)), folder).missing
-    assert set(missing) == set(SET_METRICS) - {"patch_frechet"}
+    assert set(missing) == set(SET_METRICS) - {"patch_frechet", "pattern"}
     assert missing["kid"] == missing["fid"] == "Inception: no weights"
     assert missing["kid"] == missing["fid_256"] == missing["kid_512"] == "Inception: no weights"
 

@@ -193,7 +193,10 @@ def _protocol(
     """How a figure is made; ``counts``: photos, vectors, photos without one, of both sets."""
     for (_, vectors, _), which in zip(counts, ("originals", "reconstructions"), strict=True):
         if vectors < 2:
-            raise ValueError(f"{name}: got {vectors} of {which}, expected at least 2; add photos")
+            them, more = "vectors", "photos"
+            if patch is not None:
+                them, more = f"{patch}-pixel patches", "photos of at least that size"
+            raise ValueError(f"{name}: got {vectors} {them} of {which}, expected 2; add {more}")
     backbone, resize = type(network).__name__, "resized by the network"
     if isinstance(network, Inception):
         backbone = f"Inception v3 2015-12-05 (weights {DIGESTS[INCEPTION]}), 2048 features"

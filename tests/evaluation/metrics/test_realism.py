@@ -194,12 +194,12 @@ def test_errors_say_what_to_do():
         photo_features(Image.new("L", (8, 8)), Colours())
     with pytest.raises(ValueError, match="got patches of 0 pixels"):
         fid(photos(3), photos(3), Colours(), patch=0)
-    with pytest.raises(ValueError, match="FID: got 0 of originals"):
+    with pytest.raises(ValueError, match="FID: got 0 20-pixel patches of originals"):
         fid(photos(3), photos(3), Colours(), patch=20)  # all are smaller than a patch
     for metric, name in ((fid, "FID"), (kid, "KID")):
-        with pytest.raises(ValueError, match=f"{name}: got 1 of reconstructions, expected at lea"):
+        with pytest.raises(ValueError, match=f"{name}: got 1 vectors of reconstructions, expe"):
             metric(photos(3), photos(1), Colours())
-        with pytest.raises(ValueError, match=f"{name}: got 0 of originals"):
+        with pytest.raises(ValueError, match=f"{name}: got 0 vectors of originals"):
             metric([], photos(3), Colours())
     with pytest.raises(ValueError, match=r"made \(1, 3, 16, 24\) of 1 images, expected \(B,F\)"):
         fid(photos(3), photos(3), nn.Identity())
