@@ -221,7 +221,7 @@ def train_codec(
     FewStepSettings,
     only="data output steps minutes batch_size accumulation learning_rate optimizer crop seed "
     "mixed_precision start freeze_codes few_steps adversarial_weight adversarial_from "
-    "caption_weight caption_data",
+    "caption_weight caption_data pattern_weight",
 )
 def train_fast(**options) -> None:
     """Stage 3: a codec of stage 2 learns to paint in one to four steps."""

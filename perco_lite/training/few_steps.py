@@ -12,8 +12,9 @@ gradient of the picture, straight through. Where the start's files have an index
 chosen at the price that it asks, as the encoder chooses them (`refinement`), so that they learn to
 be worth their bits; the codebook's vectors then stay, for the prior knows them by number.
 `--freeze-codes` leaves encoder and codes alone, so that files and index prior stay what they are;
-`--caption-weight` adds the caption's turns, and the text encoder learns. A later step starts from
-what the steps before it made, not from true latents: that is what it will be given.
+`--caption-weight` adds the caption's turns, and the text encoder learns; `--pattern-weight` a loss
+against waves that photos do not have (`spectrum`), tried since, and not in the bundled weights.
+A later step starts from what the steps before it made: that is what it will be given.
 
 Paper: none; PerCo takes 5 to 20 steps of a diffusion model trained on squared error. The field's
 way since: Sauer et al., 2023 (adversarial distillation); StableCodec, OneDC (one step, end to end).
@@ -66,9 +67,8 @@ WEIGHTS = {
     32: Weights(0.5, 1.5, 1.0),
     16: Weights(0.5, 1.0, 0.5, turns=2),
     8: Weights(0.7, 0.5, 0.5),
-    0: Weights(1.5, 0.0, 0.0, turns=2),
+    0: Weights(1.5, 0.0, 0.0),
 }
-SPECTRUM_WEIGHT = 1.0  # photos have 0.001 of it, a picture with a weave 0.1
 CAPTION_TURNS = 2
 CAPTION_PHOTOS = 3  # times those of other turns: nothing is painted, so they cost a third
 MEANS = 16  # pixels a side, over which colours must be right whatever is painted
@@ -93,10 +93,12 @@ class FewStepLoss(nn.Module):
         text_dropout: float = 0.1,
         freeze_codes: bool = False,
         caption_weight: float = 0.0,
+        pattern_weight: float = 0.0,
     ):
         super().__init__()
         self.diffusion = CodecLoss(codec, freeze_codes=freeze_codes, text_dropout=text_dropout)
         self.freeze_codes, self.caption_weight = freeze_codes, caption_weight
+        self.pattern_weight = pattern_weight  # photos have 0.001 of that loss, a weave 0.1
         codec.autoencoder.requires_grad_(True)
         codec.autoencoder.encoder.requires_grad_(not freeze_codes)
         self.diffusion.text_encoder.requires_grad_(caption_weight > 0)
@@ -161,7 +163,7 @@ class FewStepLoss(nn.Module):
             adversarial = 0.0  # the discriminator learns first, alone
         loss = losses["lpips"] + losses["means"] + weights.l1 * losses["l1"]
         loss = loss + weights.lattice * losses["lattice"] + losses["latents"]
-        loss = loss + SPECTRUM_WEIGHT * losses["spectrum"]
+        loss = loss + self.pattern_weight * losses["spectrum"]
         loss = loss + LATENTS_WEIGHT * (losses["velocity"] + losses["regression"])
         loss = loss + COARSE_WEIGHT * losses["coarse"] + losses["critic"]
         return {"rate": rate, **losses, "loss": loss + adversarial * losses["painter"]}
@@ -278,6 +280,7 @@ def train_few_steps_recipe(data: str | Path | None, output: Path, **options) -> 
         adversarial_from=settings.adversarial_from,
         freeze_codes=settings.freeze_codes,
         caption_weight=settings.caption_weight,
+        pattern_weight=settings.pattern_weight,
     )
     codec.register_to_config(few_steps=timesteps)
     try:

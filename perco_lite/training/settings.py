@@ -175,6 +175,7 @@ class FewStepSettings(TrainingSettings):
     adversarial_from: int = option(300, "First step that heeds the discriminator.", min=0)
     caption_weight: float = option(0.0, "Of the caption's turn; 0: none, the words stay.", min=0)
     caption_data: str | None = option(None, "Photos with captions for it; default: --data.")
+    pattern_weight: float = option(0.0, "Of a loss against waves that photos do not have.", min=0)
 
 
 @dataclass(frozen=True)
