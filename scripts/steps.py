@@ -8,11 +8,6 @@ from dataclasses import dataclass
 from experiments import EXPERIMENTS
 
 from perco_lite.cli.evaluate import LADDER
-from perco_lite.evaluation.codecs import DEFAULT_CODECS
-from perco_lite.evaluation.codecs.ours import OURS
-
-CODECS = ",".join(OURS)
-CLASSICAL = ",".join(n for n in DEFAULT_CODECS if n not in OURS and not n.endswith("-shrunk"))
 
 
 @dataclass(frozen=True)
@@ -70,17 +65,6 @@ STEPS = (
         "kodak_nearest",
         "kodak",
         "--rounds 0 --photos 8 --codecs perco,perco-estimate --metrics psnr,flat_colour_error",
-    ),
-    evaluation(
-        "coco_squashed",
-        "coco_eval",
-        f"--resize 512x512 --photos 24 --codecs {CODECS},{CLASSICAL} "
-        "--metrics psnr,ms_ssim,patch_frechet",
-    ),
-    evaluation(
-        "coco_native",
-        "coco_eval",
-        f"--photos 10 --codecs {CODECS} --metrics psnr,ms_ssim,patch_frechet",
     ),
     evaluation(
         "controls",

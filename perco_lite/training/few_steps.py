@@ -13,7 +13,7 @@ chosen at the price that it asks, as the encoder chooses them (`refinement`), so
 be worth their bits; the codebook's vectors then stay, for the prior knows them by number.
 `--freeze-codes` leaves encoder and codes alone, so that files and index prior stay what they are;
 `--caption-weight` adds the caption's turns, and the text encoder learns; `--pattern-weight` a loss
-against waves that photos do not have (`spectrum`), tried since, and not in the bundled weights.
+against waves that photos do not have (`metrics`), tried since, and not in the bundled weights.
 A later step starts from what the steps before it made: that is what it will be given.
 
 Paper: none; PerCo takes 5 to 20 steps of a diffusion model trained on squared error. The field's
@@ -35,11 +35,11 @@ from perco_lite.codec import PercoCodec
 from perco_lite.coding.index_prior import find_prior
 from perco_lite.condition import coarse_loss, regression_loss
 from perco_lite.loading import load_codec
+from perco_lite.metrics import spectrum_loss
 from perco_lite.perceptual import Lpips
 from perco_lite.rates import RatePoint
 from perco_lite.refinement import bit_price
 from perco_lite.sampling import few_steps, spread_steps
-from perco_lite.spectrum import spectrum_loss
 from perco_lite.training.caption_loss import HEARD, caption_loss
 from perco_lite.training.codec import CodecLoss, RateStage, preview_sheet
 from perco_lite.training.discriminator import Judge
@@ -272,16 +272,9 @@ def train_few_steps_recipe(data: str | Path | None, output: Path, **options) -> 
     lpips = Lpips("squeeze")
     store = PhotoStore(find_training_data(data))
     captioned = PhotoStore(settings.caption_data) if settings.caption_data else None
-    loss = FewStepLoss(
-        codec,
-        lpips,
-        timesteps,
-        adversarial_weight=settings.adversarial_weight,
-        adversarial_from=settings.adversarial_from,
-        freeze_codes=settings.freeze_codes,
-        caption_weight=settings.caption_weight,
-        pattern_weight=settings.pattern_weight,
-    )
+    asked = ("adversarial_weight", "adversarial_from", "freeze_codes", "caption_weight")
+    asked = {name: getattr(settings, name) for name in (*asked, "pattern_weight")}
+    loss = FewStepLoss(codec, lpips, timesteps, **asked)
     codec.register_to_config(few_steps=timesteps)
     try:
         return train(FewStepStage(codec, loss, store, settings.crop, captioned), settings)

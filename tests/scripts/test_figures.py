@@ -26,11 +26,12 @@ FIGURES = {  # the worst there is, the best, whether more is better
     "kid": (0.1, 0.001, False),
     "miou": (0.05, 0.9, True),
     "miou_masks": (0.05, 0.62, True),
+    "pattern": (4, 0.1, False),
     "own_photo": (0.02, 1, True),
     "same_class": (0.05, 0.9, True),
 }
 SETS = {"fid_256", "kid_256", "kid_512", "fid", "kid", "miou", "miou_masks", "own_photo"}
-SETS |= {"same_class"}
+SETS |= {"same_class", "pattern"}
 PHOTOS = 12
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from perco_lite.data import image_to_tensor
 from perco_lite.evaluation.metrics.intervals import Score, resampled_interval
-from perco_lite.spectrum import over_usual, usual_power, window_spectra
+from perco_lite.metrics import over_usual, usual_power, window_spectra
 
 WINDOW = 128  # pixels a side: narrower waves than in training, so that a weak one is seen
 PEAK = 3.0  # times what is usual: 24 Kodak photos have no wave above 2.5

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from perco_lite.data import image_to_tensor, skimage_photos
-from perco_lite.spectrum import over_usual, spectrum_loss, usual_power, window_spectra
+from perco_lite.metrics import over_usual, spectrum_loss, usual_power, window_spectra
 
 
 def noise(seed=0, size=192, count=2):
