@@ -194,9 +194,8 @@ def draw_curve(axes, codec: str, points: Sequence) -> None:
         # a shifted bootstrap interval need not hold its own figure
         below = [max(0.0, p.value - p.low) for p in points]
         above = [max(0.0, p.high - p.value) for p in points]
-        look = {"color": colour, "marker": marker, "linestyle": line, "label": name}
-        look |= {"markersize": 5, "capsize": 2}
-        axes.errorbar(bpp, values, [below, above], **look)
+        look = {"color": colour, "marker": marker, "linestyle": line, "markersize": 5, "capsize": 2}
+        axes.errorbar(bpp, values, [below, above], label=name, **look)
 
 
 def draw_published(axes, points: Sequence, methods: Sequence[str]) -> None:
