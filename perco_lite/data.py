@@ -211,8 +211,9 @@ def load_captions(path: str | Path | None = None) -> dict[str, str]:
     Those are in ``data/captions.json`` of the checkout, or where pip put it; {} without either.
     """
     if path is None:
-        beside = [_CHECKOUT / "data" / "captions.json"] + installed_captions()
-        path = next((place for place in beside if place.is_file()), None)
+        path = _CHECKOUT / "data" / "captions.json"
+        if not path.is_file():
+            path = next((place for place in installed_captions() if place.is_file()), None)
         if path is None:
             return {}
     return {name: texts[0] if texts else "" for name, texts in read_caption_lists(path).items()}

@@ -159,23 +159,22 @@ def show_moving(figures: Iterable, seconds: float = 1.6, plays: int = 3):
     return Picture(data=file.getvalue(), format="png")
 
 
-# One colour and marker for each codec in every figure; what others published has neither.
-# name, colour, marker, line; a rival that was shrunk first has the colour of the whole one
+# One look for each codec in every figure, a shrunk rival in the whole one's colour; what others
+# published has none. Name, colour, marker, line.
+_WHOLE = {
+    "jpeg": ("JPEG", "C1", "v"),
+    "jpeg2000": ("JPEG 2000", "C3", "^"),
+    "webp": ("WebP", "C2", "D"),
+    "avif": ("AVIF", "C4", "P"),
+    "jpegxl": ("JPEG XL", "C6", ">"),
+}
 CODEC_STYLES = {
     "perco": ("perco_lite", "C0", "o", "-"),
     "perco+steps=20": ("… in twenty steps", "C5", "X", "-"),
     "perco-estimate": ("… without diffusion", "C9", "s", "-."),
     "autoencoder": ("autoencoder alone", "C7", "", ":"),
-    "jpeg": ("JPEG", "C1", "v", "-"),
-    "jpeg2000": ("JPEG 2000", "C3", "^", "-"),
-    "webp": ("WebP", "C2", "D", "-"),
-    "avif": ("AVIF", "C4", "P", "-"),
-    "jpegxl": ("JPEG XL", "C6", ">", "-"),
-}
-CODEC_STYLES |= {
-    f"{codec}-shrunk": (f"{name}, shrunk", colour, marker, ":")
-    for codec, (name, colour, marker, _) in CODEC_STYLES.items()
-    if codec not in ("perco", "perco+steps=20", "perco-estimate", "autoencoder")
+    **{codec: (*look, "-") for codec, look in _WHOLE.items()},
+    **{f"{codec}-shrunk": (f"{n}, shrunk", *look, ":") for codec, (n, *look) in _WHOLE.items()},
 }
 
 

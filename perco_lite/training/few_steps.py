@@ -13,8 +13,7 @@ chosen at the price that it asks, as the encoder chooses them (`refinement`), so
 be worth their bits; the codebook's vectors then stay, for the prior knows them by number.
 `--freeze-codes` leaves encoder and codes alone, so that files and index prior stay what they are;
 `--caption-weight` adds the caption's turns, and the text encoder learns; `--pattern-weight` a loss
-against waves that photos do not have (`metrics`), tried since, and not in the bundled weights.
-A later step starts from what the steps before it made: that is what it will be given.
+against waves that photos do not have. A later step starts from what the steps before it made.
 
 Paper: none; PerCo takes 5 to 20 steps of a diffusion model trained on squared error. The field's
 way since: Sauer et al., 2023 (adversarial distillation); StableCodec, OneDC (one step, end to end).
@@ -156,7 +155,8 @@ class FewStepLoss(nn.Module):
         losses |= {"l1": (picture - image).abs().mean(), "means": means.abs().mean()}
         cells = [cell for cell in weights.cells if 4 * cell <= image.shape[-1]]
         losses["lattice"] = sum(lattice_loss(picture, image, cell) for cell in cells)
-        losses["spectrum"] = spectrum_loss(picture, image)
+        seen = picture if self.pattern_weight else picture.detach()  # then for the log alone
+        losses["spectrum"] = spectrum_loss(seen, image)
         adversarial = self.adversarial_weight * weights.adversarial
         losses |= self.judge(picture, image, adversarial > 0)
         if step is not None and step < self.adversarial_from:
@@ -272,9 +272,9 @@ def train_few_steps_recipe(data: str | Path | None, output: Path, **options) -> 
     lpips = Lpips("squeeze")
     store = PhotoStore(find_training_data(data))
     captioned = PhotoStore(settings.caption_data) if settings.caption_data else None
-    asked = ("adversarial_weight", "adversarial_from", "freeze_codes", "caption_weight")
-    asked = {name: getattr(settings, name) for name in (*asked, "pattern_weight")}
-    loss = FewStepLoss(codec, lpips, timesteps, **asked)
+    names = "adversarial_weight adversarial_from freeze_codes caption_weight pattern_weight"
+    weights = {name: getattr(settings, name) for name in names.split()}
+    loss = FewStepLoss(codec, lpips, timesteps, **weights)
     codec.register_to_config(few_steps=timesteps)
     try:
         return train(FewStepStage(codec, loss, store, settings.crop, captioned), settings)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from perco_lite.data import image_to_tensor
 from perco_lite.evaluation.metrics.intervals import Score, resampled_interval
-from perco_lite.metrics import over_usual, usual_power, window_spectra
+from perco_lite.metrics import over_usual, window_spectra
 
 WINDOW = 128  # pixels a side: narrower waves than in training, so that a weak one is seen
 PEAK = 3.0  # times what is usual: 24 Kodak photos have no wave above 2.5
@@ -75,6 +75,7 @@ def _mean(rows: Tensor, photos: Tensor | None = None) -> Tensor:
 
 
 def _levels(original: Tensor, reconstruction: Tensor) -> float:
-    limit = over_usual(original).clamp(min=PEAK)
-    peaks = over_usual(reconstruction) > limit
-    return float(((reconstruction - usual_power(reconstruction)) * peaks).sum().sqrt())
+    over = over_usual(reconstruction)
+    peaks = over > over_usual(original).clamp(min=PEAK)
+    found = reconstruction[peaks]
+    return float((found - found / over[peaks]).sum().sqrt())  # less what is usual there
