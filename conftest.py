@@ -15,8 +15,6 @@ from pathlib import Path
 
 # Tests must pass with no network and must not wait for one.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-# Kernels inherit this: under pytest every notebook takes its short run.
-os.environ.setdefault("PERCO_LITE_SMOKE", "1")
 
 # Under xdist (`make test`) a thread each, kernels and child processes too: threads that wait for
 # work in a loop, as OpenMP's do, slow each other down tenfold where cores are few.

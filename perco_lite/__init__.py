@@ -4,11 +4,9 @@ from perco_lite import PercoCodec, BitstreamError, ledger, RATES
 """
 
 import importlib
-import os
 import sys
 
 __version__ = "0.2.0"
-SMOKE = os.environ.get("PERCO_LITE_SMOKE") == "1"  # notebooks take their short run (tests set it)
 
 # Imported when first asked for: `perco --help` and the bitstream need no torch.
 _HOMES = {
@@ -17,7 +15,7 @@ _HOMES = {
     "ledger": "coding.bitstream",
     "RATES": "rates",
 }
-__all__ = ["BitstreamError", "PercoCodec", "RATES", "SMOKE", "ledger"]
+__all__ = ["BitstreamError", "PercoCodec", "RATES", "ledger"]
 
 
 def __getattr__(name: str):
@@ -39,7 +37,7 @@ _MOVED = {
     "evaluation_summary=summary published=results result_table=table results scoring",
     "evaluation.codecs": "baselines=classical classical contenders=ours external_codecs=external "
     "learned_codecs=learned",
-    "evaluation.metrics": "bd_rate frechet patch_distance realism semantics",
+    "evaluation.metrics": "bd_rate frechet realism semantics",
     "cli": "batch=files claims_cli=claims cli=main demo download_cli=download downloads=download "
     "evaluate_cli=evaluate inspecting pretrained_cli=pretrained train_cli=train",
 }

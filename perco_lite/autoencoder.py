@@ -5,7 +5,7 @@
            └─ decode ──► image (B,3,H,W)
 
 Paper: PerCo, Sec. 3.1 (the frozen auto-encoder of a latent diffusion model, f = 8, 4 channels).
-Differs from the paper: 4 M parameters trained here instead of Stable Diffusion's 84 M; no
+Differs from the paper: 3.3 M parameters trained here instead of Stable Diffusion's 84 M; no
 normalisation layers, no attention and no sampling, so that a photo takes a laptop half a second
 and the same photo always gives the same latents. Stable Diffusion's own serves as well, below.
 

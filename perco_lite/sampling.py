@@ -193,9 +193,11 @@ def choose_steps(
         steps: how many; None = what the weights were made for, else ``DEFAULT_STEPS``.
         sampler: "fast", "paper", or None = fast where the weights were made for that many steps.
     Raises:
-        ValueError: another sampler, or "fast" with weights that have none.
+        ValueError: no step, another sampler, or "fast" with weights that have none.
     """
     made = tuple((own or {}).get(rate, ()))
+    if steps is not None and steps < 1:
+        raise ValueError(f"num_inference_steps is {steps}, expected 1 to 1000; 20 is usual")
     if sampler not in (None, "fast", "paper"):
         raise ValueError(f"got sampler {sampler!r:.60}, expected fast, paper or None")
     if sampler == "fast" and not made:

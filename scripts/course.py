@@ -66,6 +66,10 @@ def blank(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     kept = []
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
+            # from blank/, what is beside the notebooks is one folder up; Colab has none of these
+            cell.source = re.sub(r"\]\((?=\.\./|glossary\.md)", "](../", cell.source)
+            cell.source = cell.source.replace("](blank/)", "](./)")
+            cell.source = re.sub(r"^\[!\[Open in Colab\].*\n", "", cell.source, flags=re.M)
             # the heading may stand in the middle of a cell, behind the exercises
             before, *solutions = re.split(r"^#+ .*Solutions", cell.source, maxsplit=1, flags=re.M)
             if solutions:

@@ -35,6 +35,7 @@ class Experiment:
     metrics: tuple[str, ...] = FEW
     rates: str = ""
     more: str = ""  # other options
+    minutes: float = 10  # of two cores, where it never ran here; the long ones as measured
 
     @property
     def options(self) -> str:
@@ -62,6 +63,7 @@ EXPERIMENTS = (
         (*OURS, *WHOLE, *SHRUNK),
         (*PHOTO, *SETS, "pattern"),
         more="--controls --batch 1",
+        minutes=100,
     ),
     Experiment(
         "rates_coco",
@@ -69,6 +71,7 @@ EXPERIMENTS = (
         (*OURS, *SHRUNK),
         ("psnr", "lpips_alex", *SETS, "miou", "miou_masks"),
         more="--controls --batch 1",
+        minutes=75,
     ),
     Experiment(
         "captions",

@@ -45,11 +45,6 @@ class Tables:
         self.used[name] = load_results(name, self.folder)
         return self.used[name]
 
-    def first(self, *names: str) -> Results:
-        """The first of these that is there."""
-        there = [name for name in names if (self.folder / f"{name}.csv").is_file()]
-        return self.get((there or names)[0])
-
     def source(self) -> str:
         """One line for below a figure."""
         parts = []

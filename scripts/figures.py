@@ -49,7 +49,7 @@ ROOT = Path(__file__).parents[1]
 PUBLISHED = ("PerCo (SD)", "MS-ILLM", "StableCodec", "AEIC-SE", "CoD (latent)", "RDEIC-5")
 CAPTIONS = {
     "perco": "its own, by people",
-    "perco+caption=machine": "machine-written",
+    "perco+caption=machine": "by our captioner",
     "perco+caption=other": "another photo's",
     "perco+caption=none": "none",
     "perco+grid=none": "its own, but no grid",
@@ -162,9 +162,9 @@ def captions(tables: Tables):
 def flat(tables: Tables):
     """RQ3: how much realism and distortion gain from rate."""
     results = tables.get("rates")
-    metrics = usable(results, "perco", ("lpips_alex", "dists", "fid_256"))
+    metrics = usable(results, "perco", ("lpips_alex", "dists", "kid_256", "kid_512"))
     figure, axes = plt.subplots(figsize=(6.8, 4.4))
-    for metric, marker in zip(metrics, "os^", strict=False):
+    for metric, marker in zip(metrics, "os^D", strict=False):
         points = [p for p in results.curve("perco", metric) if p.bpp]
         last = points[-1].value
         values = [math.log2(p.value / last) if p.value > 0 < last else math.nan for p in points]
@@ -177,7 +177,7 @@ def flat(tables: Tables):
 
 def bits(tables: Tables):
     """What a file is made of."""
-    results = tables.first("rates", "kodak")
+    results = tables.get("rates")
     served = results.rates("perco")
     parts = {"header and checksum": "header", "caption": "caption", "indices": "index"}
     means = {

@@ -3,7 +3,8 @@
     python scripts/pages.py bench out/bench.json [alone.json]  docs/bench.md and the model card
     python scripts/pages.py sizes      docs/bench.md, from data/results/kodak_sizes.csv
     python scripts/pages.py verdicts out/claims    docs/claims.md; keeps rows, effects and verdicts
-    python scripts/pages.py evaluate [out/kodak.csv …]     data/results/README.md; keeps the tables
+    python scripts/pages.py evaluate [out/kodak.csv …]     data/results/README.md; keeps the tables;
+                                       README.md, from data/results/rates.csv
     python scripts/pages.py memory     docs/full_scale.md, from shapes: a minute, no GPU needed
     python scripts/pages.py full_size [out/full_size/report.json]      docs/full_scale.md, measured
 
@@ -18,9 +19,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 from statistics import mean
 
+from experiments import SHRUNK
 from full_scale_page import full_size, memory
 from page_parts import ROOT, fill, read_json, read_rows, table
 
+from perco_lite.evaluation.results import Results, load_results
 from perco_lite.files import write_whole
 
 RESULTS = ROOT / "data" / "results"
@@ -81,6 +84,7 @@ def bench(*reports: str) -> None:
     report = {name: value for path in reports for name, value in read_json(path).items()}
     for page in BENCH_PAGES:
         fill(page, "perco bench", bench_text(report))
+    write_whole(RESULTS / "bench.json", f"{json.dumps(report, indent=1)}\n".encode())
 
 
 # --- sizes of the Kodak photos' files ---
@@ -126,6 +130,14 @@ def verdicts(folder: str | Path = ROOT / "out" / "claims") -> None:
 
 # --- perco evaluate ---
 
+FRONT_PAGE = ROOT / "README.md"
+FRONT = {  # of its table: heading, format, the better of several
+    "psnr": ("PSNR", "{:.1f} dB", max),
+    "lpips_alex": ("LPIPS ↓", "{:.2f}", min),
+    "dists": ("DISTS ↓", "{:.2f}", min),
+    "kid_256": ("KID/256 ↓", "{:.2f}", min),
+}
+
 
 def keep(path: Path) -> None:
     """Copy a finished table and its summary to RESULTS; ``ValueError`` for one that is not."""
@@ -154,6 +166,34 @@ def evaluate(*tables: str) -> None:
             rows.append([files, photos, f"`{about['command']}`", about["machine"], about["date"]])
     listed = table(["file", "photos", "command", "device", "date"], rows)
     fill(RESULTS / "README.md", "perco evaluate", listed)
+    if (RESULTS / "rates.csv").is_file():
+        fill(FRONT_PAGE, "rates", rates_text(load_results("rates", RESULTS)))
+
+
+def rates_text(results: Results) -> str:
+    """Ours at each rate, and the best of the shrunk rivals whose files are as small, by column."""
+
+    def line(name: str, codecs: list[str], rate: str) -> list[str]:
+        sizes = [results.values(codec, rate, "bytes").values() for codec in codecs if rate]
+        shown = sorted({f"{mean(several):,.0f}" for several in sizes}, key=lambda t: (len(t), t))
+        figures = []
+        for metric, (_, form, better) in FRONT.items():
+            values = [results.at(codec, rate, metric).value for codec in codecs]
+            figures.append(form.format(better(values)))
+        return [name, " to ".join(shown[:: max(1, len(shown) - 1)]), *figures]
+
+    rows = []
+    for rate in results.rates("perco"):
+        fit = [
+            codec
+            for codec in SHRUNK
+            if results.rates(codec)
+            and results.at(codec, rate, "psnr").reached == results.summary["photos"]
+        ]
+        rows.append(line(f"**`{rate}`**", ["perco"], rate))
+        rows.append(line("best rival", fit, rate))
+    rows.append(line("autoencoder alone", ["autoencoder"], ""))
+    return table(["", "bytes", *(heading for heading, *_ in FRONT.values())], rows)
 
 
 PAGES = {"bench": bench, "sizes": sizes, "verdicts": verdicts}

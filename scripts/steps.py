@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 from experiments import EXPERIMENTS
 
-from perco_lite.cli.evaluate import LADDER
-
 
 @dataclass(frozen=True)
 class Step:
@@ -50,29 +48,15 @@ STEPS = (
         ("out/bench.json",),
     ),
     evaluation(
-        "kodak",
-        "kodak",
-        f"--metrics psnr,ms_ssim,patch_frechet,flat_colour_error --ladder {LADDER}",
-    ),
-    evaluation(
-        "shrunk",
-        "kodak",
-        "--codecs perco,avif-shrunk,webp-shrunk,jpeg2000-shrunk "
-        "--metrics psnr,lpips_alex,dists,kid_256 --rates 0.0098,0.0313,0.1250 --batch 1",
-        minutes=20,
-    ),
-    evaluation(
-        "kodak_nearest",
-        "kodak",
-        "--rounds 0 --photos 8 --codecs perco,perco-estimate --metrics psnr,flat_colour_error",
-    ),
-    evaluation(
         "controls",
         "coco_eval",
         "--codecs perco --metrics lpips_alex,fid_256,kid_256,same_class --rates 0.0019 --controls",
     ),
     evaluation("samples", "samples", "--metrics psnr,ms_ssim,lpips_alex"),
-    *(evaluation(one.name, one.dataset, f"{one.options} --strict") for one in EXPERIMENTS),
+    *(
+        evaluation(one.name, one.dataset, f"{one.options} --strict", one.minutes)
+        for one in EXPERIMENTS
+    ),
     Step("figures", ("python scripts/figures.py",), (), ("docs/figures/bits.png",)),
     Step(
         "claims",

@@ -186,6 +186,7 @@ def test_lpips_of_vgg_is_the_one_that_others_publish():
 
 
 def test_lpips_of_alexnet_grows_with_the_difference():
+    """Its documented values are of two pictures that no package ships (richzhang's ex_*.png)."""
     distance, image = load_lpips("alex"), photos()
     noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(2))
     assert torch.equal(distance(image, image), torch.zeros(2))

@@ -16,6 +16,7 @@ from pathlib import Path
 from PIL import Image
 
 from perco_lite.data import find_data, list_photos, load_captions, load_photo, read_caption_lists
+from perco_lite.evaluation.datasets import missing_kodak
 from perco_lite.training.shards import read_training_photos
 
 LARGE = 1024  # pixels a side; claims on size have photos of that, and the same at half of it
@@ -104,6 +105,8 @@ def missing_photos(photos: str, found: dict[str, list[ClaimPhoto]], limit: int =
         return ""
     said = " and ".join(f"{count} of {folder}" for folder, count in here.items())
     wanted = f"{limit} of each" if limit else f"{number} photos in all"
+    lacks = missing_kodak(p.name for p in found["kodak"]) if "kodak" in here and not limit else ""
+    wanted += f"; no {lacks}" if lacks else ""
     return f"got {said}, expected {wanted} (data/README.md)"
 
 

@@ -29,6 +29,12 @@ Table = Annotated[bool, typer.Option("--table", help="Measure nothing; print the
 Photos = Annotated[
     int, typer.Option(help="Of each set at most so many, which decides nothing; 0 = all.")
 ]
+Crop = Annotated[
+    int, typer.Option(help="Of each photo its middle of so many pixels, likewise.", min=0)
+]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Fail at once where a claim cannot be measured here.")
+]
 Markdown = Annotated[bool, typer.Option("--markdown", help="Verdicts as tables for a page.")]
 
 
@@ -40,9 +46,7 @@ def claims(
     plan: Plan = False,
     table: Table = False,
     photos: Photos = 0,
-    crop: Annotated[
-        int, typer.Option(help="Of each photo its middle of so many pixels, likewise.", min=0)
-    ] = 0,
+    crop: Crop = 0,
     processes: Annotated[int, typer.Option(help="To share the work.", min=1)] = 1,
     seeds: Annotated[int, typer.Option(help="Of the short trainings.", min=2)] = 5,
     draws: Annotated[int, typer.Option(help="Of the photos, for intervals.", min=2)] = 1000,
@@ -50,6 +54,7 @@ def claims(
     training_photos: Annotated[int, typer.Option(help="Photos to train on.", min=1)] = 400,
     weights: Weights = None,
     device: Device = None,
+    strict: Strict = False,
     as_json: Annotated[bool, typer.Option("--json", help="Verdicts in JSON.")] = False,
     as_markdown: Markdown = False,
 ) -> None:
@@ -75,6 +80,7 @@ def claims(
         how = ShortTraining(training_steps, training_photos, seeds)
         short = photos, crop, how, draws
         run = Run(found, load_codec(weights, device), output, chosen, *short)
+        _refuse(run.missing if strict else {})
         jobs = run.open(command := shlex.join(["perco", *sys.argv[1:]]), look=plan)
         run.tell(jobs, processes, lambda line: say(line, err=True))
         if plan:
@@ -92,6 +98,12 @@ def claims(
         tell(f"{' '.join(filter(None, key))}: {error}")
     if failed:
         raise typer.Exit(2)
+
+
+def _refuse(missing: dict[str, str]) -> None:
+    if missing:
+        reasons = "; ".join(f"{name} ({reason})" for name, reason in missing.items())
+        raise ValueError(f"--strict, and not all can be measured here: {reasons}")
 
 
 def _print_list(found) -> None:

@@ -7,7 +7,7 @@ from numbers import Real
 
 import numpy as np
 
-from perco_lite.course.rules import number, rule, tried
+from perco_lite.course.rules import number, rule, several, tried
 
 number("00.1", "5ae2300d6967", 0, "bytes of header and grid")
 number("00.2", "7ad129668811", 0, "bytes of the grid alone")
@@ -71,7 +71,7 @@ def _own_table(answer: object) -> str | None:
     return None
 
 
-number("05.2", "2833eb39795f", 3, "a share")
+number("05.2", "98e04d28f528", 3, "a share")
 
 
 @rule("05.3")
@@ -86,6 +86,16 @@ def _drawn_sentence(answer: object) -> str | None:
         if found != bundled().decode_from(RangeDecoder(data), RangeEncoder()):
             return "that is not the sentence that the table reads in these bytes"
     return None
+
+
+@rule("06.1")
+def _turned(answer: object) -> str | None:
+    values, off = several(answer, 3, "bits an index: as it is, mirrored, upside down")
+    if off:
+        return off
+    if not all(0 < value < 18.1 for value in values):
+        return "an index costs between 0 bits and 18 and some"
+    return None if values[0] == min(values) else "what was trained on should cost least"
 
 
 number("06.2", "2f2dcf9ef4dc", 4, "bits an index")

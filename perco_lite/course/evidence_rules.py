@@ -1,4 +1,4 @@
-"""Exercises of the notebooks on evidence.
+"""Exercises of notebooks 13 to 16: evidence, Stable Diffusion.
 
 Paper: nothing on this.
 """
@@ -7,9 +7,26 @@ from numbers import Real
 
 import numpy as np
 
-from perco_lite.course.rules import number, rule, tried
+from perco_lite.course.answers import digest
+from perco_lite.course.rules import number, rule, several, tried
 
-number("14.1", "7308062f02d0", 2, "a distance")
+number("13.1", "2f64de8fe19d", 2, "dB")
+number("13.2", "c6251b22b3d1", 2, "a ratio of deviations")
+
+
+@rule("13.3")
+def _pooled(answer: object) -> str | None:
+    for psnrs in ([20.0, 40.0], [24.0, 24.0, 24.0], [18.0, 21.5, 33.0]):
+        found, off = tried(answer, psnrs)
+        if off:
+            return off
+        expected = -10 * np.log10(np.mean(10 ** (-np.asarray(psnrs) / 10)))
+        if not isinstance(found, Real) or not np.isclose(found, expected, atol=1e-6):
+            return f"wrong for {psnrs}"
+    return None
+
+
+number("14.1", "6951e368acbf", 3, "a distance")
 number("14.2", "1c27a1902f98", 3, "octaves")
 
 
@@ -32,7 +49,7 @@ def _kid(answer: object) -> str | None:
     return None
 
 
-number("15.1", "3e24f3114d35", 3, "a corrected p-value")
+number("15.1", "44859c3deb2f", 4, "a corrected p-value")
 number("15.2", "4e3fe9036398", 0, "photos")
 
 
@@ -53,5 +70,27 @@ def _same(answer: object) -> str | None:
         if off:
             return off
         if found != expected:
-            return f"wrong for draws that lie {what}"
+            return f"wrong for draws that lie {what}: got {found!r:.50}"
     return None
+
+
+@rule("16.1")
+def _changes(answer: object) -> str | None:
+    parts = {"file", "new parts", "U-Net"}
+    if not isinstance(answer, (set, list, tuple)) or not answer or not set(answer) <= parts:
+        return f"expected some of {', '.join(sorted(parts))}"
+    return None if set(answer) == parts - {"U-Net"} else "count the parameters of each part"
+
+
+number("16.2", "6d9814d17dab", 3, "the value that guidance makes")
+
+
+@rule("16.3")
+def _batches(answer: object) -> str | None:
+    values, off = several(answer, 2, "two batches, without and with checkpointing")
+    if off:
+        return off
+    right = [digest("16.3", values[0], 0) == "beec43775860"]
+    right.append(digest("16.3", values[1], 0) == "0bffa1829b3a")
+    wrong = [("without", "with")[i] for i in (0, 1) if not right[i]]
+    return f"not the largest of those tried {' and '.join(wrong)} checkpointing" if wrong else None

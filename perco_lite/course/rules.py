@@ -41,7 +41,7 @@ def check(exercise: str, answer: object) -> bool:
     if exercise not in RULES:
         raise ValueError(
             f"got exercise {exercise!r}, expected one of {', '.join(sorted(RULES))}; "
-            "the others have their check in the notebook"
+            "each notebook has three"
         )
     off = RULES[exercise](answer)
     stop = "" if off and off.endswith("?") else "."

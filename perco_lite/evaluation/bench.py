@@ -33,10 +33,11 @@ from perco_lite.data import (
 )
 from perco_lite.evaluation.codecs.ours import OURS, Decoding
 from perco_lite.evaluation.datasets import Photo
+from perco_lite.evaluation.evaluate import code_commit
 from perco_lite.evaluation.methods import build_methods
 from perco_lite.evaluation.metrics.pattern import pattern, wave_power
 from perco_lite.evaluation.scoring import load_photo_metrics
-from perco_lite.loading import device_name, load_codec
+from perco_lite.loading import device_name, load_codec, weights_digest
 from perco_lite.perceptual import load_feature_distance
 from perco_lite.rates import get_rate
 from perco_lite.unet import velocity_losses
@@ -116,6 +117,7 @@ def run_bench(
     report: dict = {"machine": device_name(), "torch": torch.__version__}
     say(f"perco bench on {report['machine']}, torch {torch.__version__}")
     codec = load_codec(weights)  # first of all: nothing else works without
+    report |= {"weights": weights_digest(codec), "commit": code_commit() or "unknown"}
     missing = "not measured: no {} photos found (data/README.md{})".format
     if speed:
         _show(say, report, measure_speed(weights))
@@ -224,7 +226,7 @@ def measure_caption(
     codec: PercoCodec,
     held_out: Iterable,
     rate: str = "0.0019",
-    photos: int = 100,
+    photos: int = 500,
     quiet: bool = False,
 ) -> dict:
     """v-loss at the lowest rate with each photo's own caption and with another photo's.

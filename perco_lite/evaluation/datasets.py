@@ -132,7 +132,7 @@ def open_dataset(
     known = {photo.name for photo in photos}
     if names is not None:
         photos = _choose(photos, Path(names), place)
-    gaps = _gaps(name, len(photos), names is not None)
+    gaps = _gaps(name, photos, names is not None)
     notes = list(gaps)
     table, source = _captions(name, place, captions)
     photos = [replace(p, caption=table.get(p.name) or p.caption or None) for p in photos]
@@ -154,13 +154,22 @@ def open_dataset(
     return PhotoSet(label, chosen, size, digest, names_here, tuple(notes), masks, tuple(gaps))
 
 
-def _gaps(name: str, count: int, chosen: bool) -> list[str]:
+def _gaps(name: str, photos: list[Photo], chosen: bool) -> list[str]:
     """What is to be said of photos that should be there."""
+    count = len(photos)
     if name.startswith("coco30k"):
         whole = count == COCO_PHOTOS
         return [] if whole else [f"the list has {count:,} names, the paper's has {COCO_PHOTOS:,}"]
     whole = WHOLE.get(name, count)
-    return [f"{count} of {whole} photos are here"] if count < whole and not chosen else []
+    if count >= whole or chosen:
+        return []
+    lacks = missing_kodak(p.name for p in photos) if name == "kodak" else ""
+    return [f"{count} of {whole} photos are here" + (f"; no {lacks}" if lacks else "")]
+
+
+def missing_kodak(names: Iterable[str]) -> str:
+    """The first few of kodim01 to kodim24 that are not among these files; "" where all are."""
+    return _some({f"kodim{n:02}" for n in range(1, 25)} - {Path(name).stem for name in names}, 5)
 
 
 def _large_enough(photos: list[Photo], side: int) -> tuple[list[Photo], list[str]]:

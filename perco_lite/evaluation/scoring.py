@@ -33,7 +33,7 @@ PhotoMetric = Callable[[Image.Image, Image.Image, str | None], float | None]
 
 PHOTO_METRICS = ("psnr", "ms_ssim", "lpips_alex", "lpips_vgg", "dists", "clip_score")
 PHOTO_METRICS += ("flat_colour_error",)
-DISTANCES = ("fid", "kid", "fid_256", "kid_256", "kid_512", "patch_frechet")  # of two sets
+DISTANCES = ("fid", "kid", "fid_256", "kid_256", "kid_512")  # of two sets
 SET_METRICS = (*DISTANCES, "pattern", "miou", "miou_masks", "own_photo", "same_class")
 LOWER_IS_BETTER = ("lpips_alex", "lpips_vgg", "dists", "flat_colour_error", *DISTANCES, "pattern")
 _PROBE_SIDE = 256  # enough for MS-SSIM and for a patch of FID/256
@@ -202,6 +202,10 @@ def _of_vectors(
     return Family(lambda name, photo: see(photo), see, scores)
 
 
+def _inception(dataset: PhotoSet) -> Family:
+    return _seen_by_inception("torchmetrics", ("fid", "kid"))
+
+
 def _inception_patches(dataset: PhotoSet) -> Family:
     """As MS-ILLM."""
     from perco_lite.evaluation.metrics.realism import PATCH
@@ -225,13 +229,6 @@ def _seen_by_inception(resize: str, names: tuple[str, ...], **how: int) -> Famil
     see = partial(realism.photo_features, network=network, **how)
     scores = {name: partial(getattr(realism, name[:3]), network=network, **how) for name in names}
     return _of_vectors(see, **scores)
-
-
-def _patches(dataset: PhotoSet) -> Family:
-    from perco_lite.evaluation.metrics import patch_distance as ours
-
-    ours.load_patch_encoder()
-    return _of_vectors(ours.patch_features, patch_frechet=ours.patch_frechet_distance)
 
 
 def _pattern(dataset: PhotoSet) -> Family:
@@ -289,10 +286,9 @@ def _segmenter(
 
 
 _FAMILIES: dict[tuple[str, ...], Callable[[PhotoSet], Family]] = {
-    ("fid", "kid"): lambda dataset: _seen_by_inception("torchmetrics", ("fid", "kid")),
+    ("fid", "kid"): _inception,
     ("fid_256", "kid_256"): _inception_patches,
     ("kid_512",): _inception_squashed,
-    ("patch_frechet",): _patches,
     ("pattern",): _pattern,
     ("miou",): _labels,
     ("miou_masks",): _masks,

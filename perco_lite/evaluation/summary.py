@@ -1,7 +1,7 @@
 """What an evaluation found, per codec and rate: means with intervals, set metrics, deltas.
 
     out.csv ──read row by row──► numbers per (codec, rate) ──► mean, 95 % interval, how many photos
-    pictures, originals ──SetScorer──► FID, KID, mIoU, patch Fréchet distance
+    pictures, originals ──SetScorer──► FID, KID, mIoU and other measures of sets
     mean curves ──bd_rate, bd_metric──► each codec against one
 
 Of a row, a handful of numbers stays in memory; of a photo, nothing.

@@ -158,7 +158,7 @@ def train_autoencoder_recipe(data: str | Path | None, output: Path, **options) -
     if settings.crop < FACTOR or settings.crop % FACTOR:
         raise ValueError(f"crop is {settings.crop} pixels, expected a multiple of {FACTOR}")
     data = find_training_data(data)
-    store = PhotoStore(data)
+    store = PhotoStore(data).large_enough(settings.crop)
     source = settings.decoder_of or settings.start
     autoencoder = load_autoencoder(source) if source else Autoencoder(**_sizes(settings))
     if settings.decoder_of:

@@ -270,18 +270,18 @@ def train_few_steps_recipe(data: str | Path | None, output: Path, **options) -> 
     codec = load_codec(settings.start, "cpu")
     timesteps = read_few_steps(settings.few_steps, codec.rates)
     lpips = Lpips("squeeze")
-    store = PhotoStore(find_training_data(data))
-    captioned = PhotoStore(settings.caption_data) if settings.caption_data else None
+    places = find_training_data(data), settings.caption_data
+    store, *captioned = (PhotoStore(p).large_enough(settings.crop) for p in places if p)
     names = "adversarial_weight adversarial_from freeze_codes caption_weight pattern_weight"
     weights = {name: getattr(settings, name) for name in names.split()}
     loss = FewStepLoss(codec, lpips, timesteps, **weights)
     codec.register_to_config(few_steps=timesteps)
     try:
-        return train(FewStepStage(codec, loss, store, settings.crop, captioned), settings)
+        return train(FewStepStage(codec, loss, store, settings.crop, *captioned), settings)
     except FloatingPointError as error:
-        raise FloatingPointError(
-            f"{error}; the last good checkpoint is {Path(output) / 'checkpoint'}"
-        ) from error
+        place = Path(output) / "checkpoint"
+        left = f"the last good checkpoint is {place}" if place.exists() else "no checkpoint yet"
+        raise FloatingPointError(f"{error}; {left}") from error
 
 
 def read_few_steps(text: str, rates: tuple[str, ...]) -> dict[str, list[int]]:

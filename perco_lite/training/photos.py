@@ -8,6 +8,7 @@ the smooth surfaces of large photos.
 """
 
 import copy
+import warnings
 from pathlib import Path
 
 import torch
@@ -36,6 +37,24 @@ class PhotoStore:
 
     def __len__(self) -> int:
         return len(self.photos)
+
+    def large_enough(self, side: int) -> "PhotoStore":
+        """Those that a crop of that side fits into, if any; a warning counts the others."""
+        kept = [i for i, photo in enumerate(self.photos) if min(photo.shape[1:]) >= side]
+        small = len(self) - len(kept)
+        if not small or not kept:
+            return self
+        warnings.warn(
+            f"skipped {small} of {len(self)} photos, smaller than a crop of {side} pixels a side; "
+            "a smaller crop would use them",
+            stacklevel=3,
+        )
+        twin = copy.copy(self)
+        twin.photos, twin.captions = (
+            [one[i] for i in kept] for one in (self.photos, self.captions)
+        )
+        twin.weights = self.weights[kept]
+        return twin
 
     def described(self) -> "PhotoStore":
         """The same photos, of which those without captions are never drawn.

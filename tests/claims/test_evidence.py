@@ -147,7 +147,8 @@ def test_what_is_missing_is_told_before_anything_is_made(tiny_codec, captioned, 
     made = Run(LIST, tiny_codec, captioned / "out", ["bound", "under-100"], draws=800)
     assert set(made.missing) == {"bound", "under-100"} and made.claims == []
     assert made.missing["under-100"] == (
-        "got 3 of kodak, expected 24 photos in all (data/README.md)"
+        "got 3 of kodak, expected 24 photos in all; "
+        "no kodim04, kodim05, kodim06, kodim07, kodim08, … (data/README.md)"
     )
     assert "LPIPS" in made.missing["bound"] and "3 of coco_eval" in made.missing["bound"]
     with pytest.raises(ValueError, match="got claim 'nosuch', expected some of bytes, diffusion"):
@@ -165,6 +166,9 @@ def test_the_command_shares_work_and_tells(tiny_weights, captioned, perco, monke
     one, two = captioned / "one", captioned / "two"
     code, out, err = perco("claims", *short, "-o", one, "--plan")
     assert code == 0 and "under-100: 2 rows to make" in err and not (one / "run.json").exists()
+    code, _, err = perco("claims", *short, "bound", "large", "--strict", "-o", one)
+    assert code == 2 and "not all can be measured here: " in err and "large (" in err
+    assert not list(one.glob("rows*")), "nothing was begun"
     code, out, err = perco("claims", *short, "-o", one)
     assert code == 0, err
     assert "under-100" in out and "in all about" in err and "A short run" in out

@@ -11,7 +11,7 @@ OPTIONS = {  # capitals: arguments, by place
     "caption": "--batch-size --beams --device --model --output -o PHOTOS",
     "claims": (
         "--claims --crop --device --draws --json --list --markdown --output --photos --plan "
-        "--processes --seeds --table --training-photos --training-steps --weights -o NAMES"
+        "--processes --seeds --strict --table --training-photos --training-steps --weights -o NAMES"
     ),
     "compare": (
         "--against --caption --device --dtype --json --output --rate --seed --steps --weights -o "

@@ -25,8 +25,7 @@ def test_a_right_number(right):
         (18.0, "bytes were asked for"),
         (2.25 / 8, "bits were asked for"),
         (-2.25, "sign"),
-        (3.25, "one too many"),
-        (1.25, "one too few"),
+        (3.4, "not this number"),
         (225, "no percentage"),
         (2.25 * math.log(2), "base 2"),
         (7.0, "not this number; asked for: bits, right to 2 decimals"),
@@ -52,6 +51,8 @@ def test_a_count_is_no_slip_by_rounding():
     three = Number("00.2", digest("00.2", 3, 0), 0, "places")
     assert three(8) == "not this number; asked for: places, a whole number"
     assert three(9) == "the square of what was asked for" and three(3) is None
+    assert three(4) == "off by one: one too many" and three(2) == "off by one: one too few"
+    assert three(24).startswith("not this number"), "nobody asked for bytes"
 
 
 def test_a_quantizer_rounds_before_it_passes_on():
@@ -97,10 +98,11 @@ def test_the_median_is_found_by_its_error():
 
 
 def test_cheats_that_do_not_cheat():
-    from PIL import ImageFilter
+    from PIL import Image, ImageFilter
 
     rule = RULES["12.3"]
     assert "texture is not to be seen" in rule(lambda photo, other: photo)
+    assert "or hardly" in rule(lambda photo, other: Image.blend(photo, other, 0.002))
     assert "still nearer" in rule(lambda photo, other: other)
     assert "size" in rule(lambda photo, other: photo.resize((3, 3)))
     assert "nearer" in rule(lambda photo, _: photo.filter(ImageFilter.GaussianBlur(2)))
@@ -128,6 +130,11 @@ def test_one_picture_for_all():
 
     assert rule(nearest) is None
     assert "none of the pictures" in rule(lambda pictures, features: pictures.mean(0))
+    for mean in (lambda away: away.mean(1), lambda away: away.max(1).values):
+        other = lambda pictures, features: pictures[  # noqa: E731
+            mean(torch.cdist(features(pictures), features(pictures))).argmin()  # noqa: B023
+        ]
+        assert "by the mean of their squared distances, another" in rule(other)
     assert "by their places, another" in rule(lambda pictures, features: pictures[0])
     only_place = rule(lambda pictures, features: nearest(pictures, lambda x: x))
     assert "by the distance from the middle, another" in only_place
@@ -157,3 +164,41 @@ def test_sameness_needs_both_sides():
         return "holds" if abs(draws.mean()) < matters else "does not hold here"
 
     assert "on both sides of the upper" in rule(by_the_mean)
+
+
+@pytest.mark.parametrize(
+    "exercise, right, wrong",
+    [
+        ("02.2", (141.8, 14.7, 1.3e-6), {(14.7, 141.8, 0): "nearer", (9, 8, 7): "far corner"}),
+        ("06.1", (6.0, 6.4, 6.3), {(6.4, 6.0, 6.3): "cost least", (6, 40, 7): "18 and some"}),
+        ("09.1", (5.6, 5.1, 2.2), {(5.6, 5.8, 5.7): "dials", (5, 4, -1): "never negative"}),
+        ("11.1", (0.1, 1.0, 6.7), {(26.1, 25.2, 19.5): "not what is left", (0, 0, 0.1): "scaled"}),
+        (
+            "11.3",
+            ("branches.rate_0_0313.a", "branches.rate_0_0313.codebook"),
+            {
+                ("unet.a",): "the rest",
+                (): "nowhere yet",
+                ("branches.rate_0_0313.a",): "more than that",
+                (("a", "b"), ()): "one list",
+            },
+        ),
+        ("16.1", ("file", "new parts"), {("file", "U-Net"): "count", ("bits",): "expected some"}),
+        ("16.2", 1.1, {0.5: "not this number", -1.1: "sign"}),
+        ("16.3", (4, 16), {(4, 12): "tried with c", (8, 24): "without and with", (4,): "two"}),
+        ("13.3", lambda p: -10 * np.log10(np.mean(10 ** (-np.array(p) / 10))), {np.mean: "wrong"}),
+    ],
+)
+def test_slips_are_named(exercise, right, wrong):
+    assert RULES[exercise](right) is None
+    for answer, said in wrong.items():
+        assert said in RULES[exercise](answer)
+
+
+def test_a_layer_that_is_changed_in_place():
+    def in_place(conv, more):
+        conv.weight = torch.nn.Parameter(torch.cat([conv.weight, torch.zeros(5, more, 3, 3)], 1))
+        conv.in_channels += more
+        return conv
+
+    assert RULES["08.3"](in_place) == "it changed the layer that it was given; make a new one"

@@ -245,6 +245,12 @@ def test_blank_versions_have_no_solutions():
     in_one_cell = new.new_markdown_cell("## Exercises\n\n1. Try.\n\n## Solutions\n\n**1**")
     (only,) = blank(new.new_notebook(cells=[in_one_cell, new.new_code_cell("42")])).cells
     assert only.source == "## Exercises\n\n1. Try."
+    linked = "[a](glossary.md), [b](blank/), [c](../docs/x.md), [d](01_a.ipynb)"
+    badge = "# A\n\n[![Open in Colab](x)](y)\n\n"
+    cells = [new.new_markdown_cell(f"{badge}{linked}"), new.new_markdown_cell("## Solutions")]
+    first = blank(new.new_notebook(cells=cells)).cells[0]
+    moved = "[a](../glossary.md), [b](./), [c](../../docs/x.md), [d](01_a.ipynb)"
+    assert first.source.split() == f"# A {moved}".split()
     with pytest.raises(ValueError, match="Solutions"):
         blank(new.new_notebook(cells=[new.new_code_cell("1")]))
 

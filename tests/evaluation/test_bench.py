@@ -15,6 +15,7 @@ from perco_lite import metrics, perceptual
 from perco_lite.cli.main import app
 from perco_lite.codec import PercoCodec
 from perco_lite.evaluation import bench
+from perco_lite.loading import load_codec, weights_digest
 from perco_lite.metrics import flat_colour_error, psnr
 from perco_lite.training.shards import read_training_photos
 
@@ -171,7 +172,11 @@ def test_what_is_not_found_is_named(tmp_path, tiny_weights, monkeypatch, capsys)
     assert run("--json", "--weights", tiny_weights) == 0
     out, err = capsys.readouterr()
     report = json.loads(out)
-    assert err == "" and set(report) == {"machine", "torch", "kodak_photos", "caption_photos"}
+    assert err == "" and report.keys() - {"machine", "torch", "weights", "commit"} == {
+        "kodak_photos",
+        "caption_photos",
+    }
+    assert report["weights"] == weights_digest(load_codec(tiny_weights, "cpu"))
     assert report["kodak_photos"].startswith("not measured: no Kodak photos found")
     assert report["caption_photos"].startswith("not measured: no held-out photos")
 

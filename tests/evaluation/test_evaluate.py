@@ -517,8 +517,8 @@ def test_sets_that_were_scored_are_not_scored_again(run, tmp_path, monkeypatch):
 
 
 def test_without_pictures_no_set_is_scored(run, tmp_path):
-    _, summary = run(("jpeg",), metrics=("psnr", "patch_frechet"), keep=False)
-    assert summary["metrics"]["patch_frechet"] == {"missing": "the pictures are not kept"}
+    _, summary = run(("jpeg",), metrics=("psnr", "own_photo"), keep=False)
+    assert summary["metrics"]["own_photo"] == {"missing": "the pictures are not kept"}
     assert not (tmp_path / "out_pictures").exists()
 
 

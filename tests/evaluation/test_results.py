@@ -41,8 +41,8 @@ def folder(tmp_path):
         "finished": True,
         "command": "perco evaluate kodak -o k.csv",
         "results": [
-            about("perco", "0.0098", 0.01, psnr={"mean": 30}, patch_frechet={"missing": "lost"}),
-            about("perco", "0.0019", 0.002, psnr=psnr, patch_frechet={"value": 50.0}),
+            about("perco", "0.0098", 0.01, psnr={"mean": 30}, kid={"missing": "lost"}),
+            about("perco", "0.0019", 0.002, psnr=psnr, kid={"value": 50.0}),
             about("autoencoder", "", psnr=psnr),
             about("jpeg", "0.0019", 0.2, psnr=psnr, reached=0),
             about("jpeg", "0.0098", 0.2, psnr=psnr, reached=0),
@@ -60,7 +60,7 @@ def test_a_curve_is_in_order_of_rate_and_of_what_was_measured(folder):
         CurvePoint("0.0098", 0.01, 30, 30, 30, None),
     ]
 
-    (point,) = results.curve("perco", "patch_frechet")
+    (point,) = results.curve("perco", "kid")
     assert (point.value, point.low, point.high) == (50, 50, 50)
     with pytest.raises(ValueError, match="no fid of 'perco'; it was made by: perco evaluate"):
         results.curve("perco", "fid")

@@ -187,7 +187,7 @@ def test_what_does_not_load_is_a_reason(monkeypatch, folder):
     }
     assert all(loaded.protocols[name] for name in loaded.functions)
     missing = SetScorer(SET_METRICS, open_dataset(str(folder)), folder).missing
-    assert set(missing) == set(SET_METRICS) - {"patch_frechet", "pattern"}
+    assert set(missing) == set(SET_METRICS) - {"pattern"}
     assert missing["kid"] == missing["fid"] == "Inception: no weights"
     assert missing["kid"] == missing["fid_256"] == missing["kid_512"] == "Inception: no weights"
 

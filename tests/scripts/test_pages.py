@@ -12,6 +12,7 @@ from perco_lite.claims.dated import load_list
 from perco_lite.claims.evidence import read_evidence
 from perco_lite.claims.report import markdown
 from perco_lite.cli.main import app
+from perco_lite.evaluation.results import load_results
 from perco_lite.full_scale.memory import GIB, Need
 from perco_lite.full_scale.pretrained import MIRRORS
 
@@ -80,6 +81,8 @@ def test_rows_are_rates_and_columns_what_was_measured(pages):
 def test_bench_goes_into_both_pages(pages, page, tmp_path, monkeypatch):
     both = [page("perco bench", name) for name in ("docs/bench.md", "card.md")]
     monkeypatch.setattr(pages, "BENCH_PAGES", both)
+    monkeypatch.setattr(pages, "RESULTS", tmp_path / "results")
+    (tmp_path / "results").mkdir()
     (tmp_path / "bench.json").write_text(json.dumps(REPORT))
     pages.bench(tmp_path / "bench.json")
     pages.bench(tmp_path / "bench.json")
@@ -89,6 +92,8 @@ def test_bench_goes_into_both_pages(pages, page, tmp_path, monkeypatch):
     pages.bench(tmp_path / "bench.json", tmp_path / "alone.json")
     text = both[0].read_text()
     assert "30.00 dB" in text and "25.46 dB" not in text and "| `a` | 1.0 |" in text
+    kept = json.loads((tmp_path / "results" / "bench.json").read_text())
+    assert kept == REPORT | {"autoencoder_psnr": 30.0}
 
 
 def test_both_pages_show_the_same_figures(pages):
@@ -201,6 +206,14 @@ def test_a_table_with_holes_is_not_kept(kept, changes, tmp_path):
     with pytest.raises(ValueError, match="is not whole"):
         kept(**changes)
     assert not (tmp_path / "results").exists()
+
+
+def test_the_first_page_shows_what_the_table_of_rates_says(pages):
+    shown = pages.rates_text(load_results("rates", pages.RESULTS))
+    lines = shown.splitlines()
+    assert len(lines) == 2 + 2 * 4 + 1 and lines[2].startswith("| **`0.0019`** | ")
+    page = pages.FRONT_PAGE.read_text(encoding="utf-8")
+    assert f"<!-- rates -->\n{shown}\n<!-- end -->" in page
 
 
 # --- docs/full_scale.md ---

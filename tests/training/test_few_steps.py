@@ -428,9 +428,12 @@ def test_files_of_before_are_read_by_the_weights_after(recipe, tmp_path, tiny_we
 
 
 def test_a_loss_that_is_not_finite_names_the_checkpoint(recipe, monkeypatch):
+    recipe(steps=3, minutes=1e-9)  # cut off after one
     monkeypatch.setattr(FakeLpips, "between", lambda self, a, b: torch.tensor([math.nan]))
-    with pytest.raises(FloatingPointError, match=r"last good checkpoint is .*run/checkpoint"):
-        recipe(steps=2)
+    with pytest.raises(FloatingPointError, match=r"; the last good checkpoint is .*run/checkpoint"):
+        recipe(steps=3)
+    with pytest.raises(FloatingPointError, match="; no checkpoint yet"):
+        recipe("anew", steps=3)
 
 
 def test_crops_hold_whole_indices(recipe):

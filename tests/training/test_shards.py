@@ -229,6 +229,19 @@ def test_photos_that_are_all_broken_are_said(tmp_path):
         PhotoStore(tmp_path)
 
 
+def test_photos_smaller_than_a_crop_are_skipped_and_counted(tmp_path):
+    for name, side in {"a": 40, "b": 64, "c": 70}.items():
+        make_photo().resize((90, side)).save(tmp_path / f"{name}.png")
+    (tmp_path / "captions.json").write_text('{"a.png": "one", "b.png": "two", "c.png": "three"}')
+    store = PhotoStore(tmp_path)
+    with pytest.warns(UserWarning, match="skipped 1 of 3 photos, smaller than a crop of 64 pixels"):
+        large = store.large_enough(64)
+    assert large.captions == [["two"], ["three"]] and len(large.weights) == 2 and len(store) == 3
+    assert large.crops(3, 64, torch.Generator()).shape == (3, 3, 64, 64)
+    assert store.large_enough(40) is store
+    assert store.large_enough(500) is store, "all are small: enlarged, as before"
+
+
 def test_half_of_all_crops_are_flipped_whatever_their_scale(tmp_path):
     ramp = Image.linear_gradient("L").rotate(90).resize((90, 64)).convert("RGB")
     ramp.save(tmp_path / "ramp.png")

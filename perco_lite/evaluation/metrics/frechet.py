@@ -8,7 +8,7 @@
 which network made the vectors: with Inception's it is FID, with anything else it is not.
 
 Paper: PerCo, Sec. 4.1 (FID).
-Differs from the paper: moments can be kept photo by photo, to draw photos anew (``intervals``).
+Differs from the paper: nothing.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,16 +20,12 @@ Gaussian = tuple[Tensor, Tensor]  # mean (F,), covariance (F,F), float64
 
 
 class Moments:
-    """Mean and covariance of vectors that come photo by photo; memory does not grow with them.
+    """Mean and covariance of vectors that come photo by photo; memory does not grow with them."""
 
-    Of the first ``keep`` photos each has moments of its own as well, for ``drawn``.
-    """
-
-    def __init__(self, photos: Iterable[Tensor] = (), keep: int = 0):
+    def __init__(self, photos: Iterable[Tensor] = ()):
         """``photos``: the vectors (P,F) of each."""
-        self.photos, self.keep = 0, keep
-        self.sums: list[Tensor] = []  # count, sum, products: of all
-        self.each: list[list[Tensor]] = [[], [], []]  # and of each photo that is kept
+        self.photos = 0
+        self.sums: list[Tensor] = []  # count, sum, products
         for rows in photos:
             self.add(rows)
 
@@ -38,9 +34,6 @@ class Moments:
         rows = rows.double()
         parts = [torch.tensor(len(rows)).double(), rows.sum(0), rows.T @ rows]
         self.photos += 1
-        if self.photos <= self.keep:
-            for kept, part in zip(self.each, parts, strict=True):
-                kept.append(part.clone())
         for total, part in zip(self.sums, parts, strict=bool(self.sums)):
             total += part
         self.sums = self.sums or parts
@@ -54,19 +47,9 @@ class Moments:
         """Mean (F,) and covariance (F,F), the latter over count - 1; ``ValueError`` under two."""
         if self.count < 2:
             raise ValueError(f"got {self.count} feature vectors, expected at least 2; add photos")
-        return _gaussian(*self.sums)
-
-    def drawn(self, photos: Tensor) -> Gaussian:
-        """The same of the kept photos with these numbers (N,), some of them more than once."""
-        if isinstance(self.each[0], list):
-            self.each = list(map(torch.stack, self.each))
-        times = torch.bincount(photos, minlength=len(self.each[0])).double()
-        return _gaussian(*(torch.tensordot(times, kept, dims=1) for kept in self.each))
-
-
-def _gaussian(count: Tensor, total: Tensor, products: Tensor) -> Gaussian:
-    mean = total / count
-    return mean, (products - count * torch.outer(mean, mean)) / (count - 1)
+        count, total, products = self.sums
+        mean = total / count
+        return mean, (products - count * torch.outer(mean, mean)) / (count - 1)
 
 
 def frechet_distance(a: Gaussian, b: Gaussian) -> float:

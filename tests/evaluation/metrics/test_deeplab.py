@@ -73,6 +73,9 @@ def test_what_is_missing_or_another_file_is_a_reason(fresh, monkeypatch, tmp_pat
     (tmp_path / "weights" / FILE).write_bytes(b"another")
     with pytest.raises(Unavailable, match="is not the published file: refused"):
         load_deeplab()
+    monkeypatch.setattr(semantics, "_load", lambda *_: pytest.fail("another judge in its place"))
+    with pytest.raises(Unavailable, match="is not the published file: refused"):
+        semantics.load_segmenter()
 
 
 def test_it_finds_what_people_drew(fresh):

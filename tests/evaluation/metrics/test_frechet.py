@@ -75,15 +75,3 @@ def test_shared_axes_keep_the_distance():
     assert after == pytest.approx(before)
     many = [draw(40, 30, 7)], [draw(2, 30, 8)]
     assert shared_axes(*many)[0][0].shape == (40, 30)
-
-
-def test_drawn_photos_count_as_often_as_they_were_drawn():
-    photos = list(draw(9, 4, 9, shift=2).split((2, 3, 4)))
-    kept = Moments(photos, keep=3)
-    mean, covariance = kept.drawn(torch.tensor([2, 0, 2]))
-    rows = torch.cat([photos[2], photos[0], photos[2]])
-    assert np.allclose(mean, rows.mean(0)) and np.allclose(covariance, np.cov(rows.T))
-    assert (kept.photos, kept.count) == (3, 9)
-    assert np.allclose(kept.gaussian()[1], np.cov(torch.cat(photos).T))
-    fewer = Moments(photos, keep=2)
-    assert [len(part) for part in fewer.each] == [2, 2, 2], "no more than these are kept"
