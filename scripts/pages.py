@@ -48,8 +48,8 @@ COLUMNS = {  # name in the report: (heading, format)
 
 
 SENTENCES = {  # shown where the report has the figure of that name
-    "kodak_photos": "Means over {kodak_photos} Kodak photos at their own size, captions of 8 to 12 "
-    "words from `data/captions.json`, {settings}; every byte of the file counts.",
+    "kodak_photos": "Means over {kodak_photos} Kodak photos at their own size, captions of 10 to "
+    "12 words from `data/captions.json`, {settings}; every byte of the file counts.",
     "autoencoder_psnr": " The autoencoder alone, the ceiling of all rates: "
     "{autoencoder_psnr:.2f} dB",
     "autoencoder_lpips": ", LPIPS {autoencoder_lpips:.3f}",

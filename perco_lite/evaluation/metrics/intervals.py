@@ -1,4 +1,4 @@
-"""A figure of a set of photos, and the interval that another such set would put it in.
+"""A figure of a set of photos, and its interval over photos like these.
 
     values of photos ──bootstrap_interval──┐
     photos of two sets ─resampled_interval─┴─ draw anew ──► (low, high) ──► Score
@@ -20,7 +20,7 @@ _DRAWN_AT_ONCE = 2**18  # numbers of the bootstrap: as fast as 2**20, and little
 class Score(NamedTuple):
     """One figure of a set (None if it could not be computed) and how, or why it was not.
 
-    ``interval``: where another set of as many photos would put the figure, 19 times of 20; None
+    ``interval``: 95 % interval of the figure over photos like these; None
     where there were too few photos, or too many to draw them again and again.
     """
 
@@ -32,7 +32,7 @@ class Score(NamedTuple):
 def bootstrap_interval(
     values: Iterable[float], seed: int = 0, resamples: int = 2000
 ) -> tuple[float, float] | None:
-    """Interval that holds the mean of the per-photo ``values`` 95 times of 100; None under two.
+    """95 % interval of the mean over photos like these, from their ``values``; None under two.
 
     Percentile bootstrap: photos are drawn with replacement, as many as there are, ``resamples``
     times; 2.5 % of the means lie below the interval and 2.5 % above it. It is too narrow for few
