@@ -63,7 +63,7 @@ EXPERIMENTS = (
         (*OURS, *WHOLE, *SHRUNK),
         (*PHOTO, *SETS, "pattern"),
         more="--controls --batch 1",
-        minutes=100,
+        minutes=107,
     ),
     Experiment(
         "rates_coco",

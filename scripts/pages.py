@@ -174,13 +174,13 @@ def rates_text(results: Results) -> str:
     """Ours at each rate, and the best of the shrunk rivals whose files are as small, by column."""
 
     def line(name: str, codecs: list[str], rate: str) -> list[str]:
-        sizes = [results.values(codec, rate, "bytes").values() for codec in codecs if rate]
-        shown = sorted({f"{mean(several):,.0f}" for several in sizes}, key=lambda t: (len(t), t))
+        sizes = [mean(results.values(one, rate, "bytes").values()) for one in codecs if rate]
+        ends = dict.fromkeys(f"{end:,.0f}" for end in (min(sizes), max(sizes))) if sizes else ()
         figures = []
         for metric, (_, form, better) in FRONT.items():
             values = [results.at(codec, rate, metric).value for codec in codecs]
             figures.append(form.format(better(values)))
-        return [name, " to ".join(shown[:: max(1, len(shown) - 1)]), *figures]
+        return [name, " to ".join(ends), *figures]
 
     rows = []
     for rate in results.rates("perco"):

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from perco_lite import files
 from perco_lite.autoencoder import FACTOR, Autoencoder
-from perco_lite.training.photos import PhotoStore
+from perco_lite.training.photos import PhotoStore, that_hold_a_crop
 
 
 class LatentStore:
@@ -35,15 +35,10 @@ class LatentStore:
 
     def with_crops(self, size: int) -> "LatentStore":
         """Those large enough for crops of that size, if any; a warning counts the others."""
-        kept = [i for i, one in enumerate(self.latents) if min(one.shape[1:]) >= size]
-        small = len(self.latents) - len(kept)
-        if not small or not kept:
+        crop = f"{size} latents ({FACTOR * size} pixels) a side"
+        kept = that_hold_a_crop(self.latents, size, crop)
+        if len(kept) == len(self.latents):
             return self
-        warnings.warn(
-            f"skipped {small} of {len(self.latents)} photos, smaller than a crop of {size} latents "
-            f"({FACTOR * size} pixels) a side; a smaller crop would use them",
-            stacklevel=3,
-        )
         latents, photos = ([one[i] for i in kept] for one in (self.latents, self.photos))
         return LatentStore(latents, photos, self.weights[kept])
 

@@ -18,6 +18,22 @@ from torch import Tensor
 from perco_lite.training.shards import read_training_photos
 
 
+def that_hold_a_crop(grids: list[Tensor], side: int, crop: str) -> list[int]:
+    """Numbers of those of (C,H,W) that hold a crop of that side; all, where none or each does.
+
+    A warning counts the others; ``crop`` says its size.
+    """
+    kept = [i for i, grid in enumerate(grids) if min(grid.shape[1:]) >= side]
+    if not kept or len(kept) == len(grids):
+        return list(range(len(grids)))
+    warnings.warn(
+        f"skipped {len(grids) - len(kept)} of {len(grids)} photos, smaller than a crop of {crop}; "
+        "a smaller crop would use them",
+        stacklevel=4,
+    )
+    return kept
+
+
 class PhotoStore:
     """Photos as uint8 tensors (3,H,W) with their captions; a photo is drawn in proportion to its
     weight, 1 for most and less for those smaller than 200 pixels."""
@@ -40,15 +56,9 @@ class PhotoStore:
 
     def large_enough(self, side: int) -> "PhotoStore":
         """Those that a crop of that side fits into, if any; a warning counts the others."""
-        kept = [i for i, photo in enumerate(self.photos) if min(photo.shape[1:]) >= side]
-        small = len(self) - len(kept)
-        if not small or not kept:
+        kept = that_hold_a_crop(self.photos, side, f"{side} pixels a side")
+        if len(kept) == len(self):
             return self
-        warnings.warn(
-            f"skipped {small} of {len(self)} photos, smaller than a crop of {side} pixels a side; "
-            "a smaller crop would use them",
-            stacklevel=3,
-        )
         twin = copy.copy(self)
         twin.photos, twin.captions = (
             [one[i] for i in kept] for one in (self.photos, self.captions)
