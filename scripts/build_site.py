@@ -238,7 +238,8 @@ def write_vendor() -> None:
 
 
 def main(photos: int = 0, jobs: str = "auto") -> None:
-    shutil.rmtree(SOURCE, ignore_errors=True)
+    for folder in (SOURCE, HTML):  # no page outlives its source
+        shutil.rmtree(folder, ignore_errors=True)
     write_pages()
     write_tables()
     write_gallery(photos)

@@ -34,7 +34,7 @@ def package(request, tmp_path, try_wheel):
 
 
 def test_a_whole_package_passes(try_wheel, package):
-    try_wheel.check(package("perco_lite/codec.py", "data/results/kodak.csv"))
+    try_wheel.check(package("perco_lite/codec.py", "data/results/rates.csv"))
 
 
 def test_what_is_missing_is_named(try_wheel, package):

@@ -13,7 +13,7 @@ PAGES = (
     "index.html",
     "notebooks/03_vector_quantization.html",
     "gallery.html",
-    "tables/kodak.html",
+    "tables/rates.html",
     "api/codec.html",
 )
 SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
@@ -131,7 +131,7 @@ def test_no_serious_fault_of_accessibility(open_page, name, size, colours):
 
 
 def test_tables_sort(open_page):
-    page = open_page("tables/kodak.html")
+    page = open_page("tables/rates.html")
     table = page.locator("table").first
 
     def column(number):
