@@ -47,10 +47,9 @@ class Number:
 
     def __call__(self, answer: object) -> str | None:
         """None for the right number, else what is off."""
-        if getattr(answer, "shape", None) == ():
-            answer = answer.item()  # of numpy or torch
-        if isinstance(answer, bool) or not isinstance(answer, Real) or not math.isfinite(answer):
-            return f"got {_brief(answer)}, expected a number: {self.expects}"
+        answer, off = as_number(answer)
+        if off:
+            return f"{off}: {self.expects}"
         if self._is_right(answer):
             return None
         for slip, mended in SLIPS.items():
@@ -72,6 +71,14 @@ class Number:
         steps = (-1, 0, 1) if self.places else (0,)  # a count is right or wrong
         near = (value + step * unit for step in steps)
         return any(digest(self.exercise, number, self.places) == self.digest for number in near)
+
+
+def as_number(answer: object) -> tuple[float, str | None]:
+    """A finite number, also of numpy or torch, and what is off if it is none."""
+    value = answer.item() if getattr(answer, "shape", None) == () else answer
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+        return math.nan, f"got {_brief(value)}, expected a number"
+    return value, None
 
 
 def digest(exercise: str, value: float, places: int) -> str:

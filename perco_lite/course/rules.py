@@ -9,9 +9,13 @@ the result. The numbers' digests are made by ``answers.digest``.
 Paper: nothing on this.
 """
 
+import copy
+import math
 from collections.abc import Callable
 
-from perco_lite.course.answers import Number
+import numpy as np
+
+from perco_lite.course.answers import Number, as_number
 
 Rule = Callable[[object], str | None]
 RULES: dict[str, Rule] = {}
@@ -65,10 +69,22 @@ def several(
 
 
 def tried(answer: object, *inputs: object) -> tuple[object, str | None]:
-    """What a function gives for ``inputs``, and what is off if it gives nothing."""
+    """What a function gives for ``inputs``, and what is off if it gives nothing.
+
+    Lists and arrays go in as copies, so that a function that overwrites them is judged by what it
+    gives; layers and tensors as they are, since some rules ask for changes and gradients.
+    """
     if not callable(answer):
         return None, f"got a {type(answer).__name__}, expected a function: hand it over uncalled"
     try:
-        return answer(*inputs), None
+        return answer(
+            *(copy.copy(one) if isinstance(one, list | np.ndarray) else one for one in inputs)
+        ), None
     except Exception as error:  # whatever a student's function raises is the message
         return None, f"the function raised {type(error).__name__}: {error}"
+
+
+def tried_for_number(answer: object, *inputs: object) -> tuple[float, str | None]:
+    """The number that a function gives for ``inputs``, and what is off if it gives none."""
+    found, off = tried(answer, *inputs)
+    return as_number(found) if off is None else (math.nan, off)

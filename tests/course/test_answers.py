@@ -186,7 +186,16 @@ def test_sameness_needs_both_sides():
         ("16.1", ("file", "new parts"), {("file", "U-Net"): "count", ("bits",): "expected some"}),
         ("16.2", 1.1, {0.5: "not this number", -1.1: "sign"}),
         ("16.3", (4, 16), {(4, 12): "tried with c", (8, 24): "without and with", (4,): "two"}),
-        ("13.3", lambda p: -10 * np.log10(np.mean(10 ** (-np.array(p) / 10))), {np.mean: "wrong"}),
+        (
+            "13.3",
+            lambda p: round(-10 * np.log10(np.mean(10 ** (-np.array(p) / 10))), 2),
+            {
+                np.mean: "wrong for [20.0, 40.0]",
+                print: "got None, expected a number",
+                lambda p: p.clear() or 1.0: "wrong for [20.0, 40.0]",
+                lambda p: -10 * np.log10(np.mean([10 ** (-x / 10) for x in set(p)])): "24.0, 30.0",
+            },
+        ),
     ],
 )
 def test_slips_are_named(exercise, right, wrong):

@@ -93,6 +93,6 @@ def _check_overlap(name: str, a: np.ndarray, b: np.ndarray) -> None:
     share = max(shared, 0) / (max(a.max(), b.max()) - min(a.min(), b.min()))
     if share == 0 or share < MIN_OVERLAP:
         raise ValueError(
-            f"the curves share {share:.0%} of their {name}, expected at least {MIN_OVERLAP:.0%}; "
+            f"the curves share {share:.1%} of their {name}, expected at least {MIN_OVERLAP:.0%}; "
             "measure rates at which they meet"
         )

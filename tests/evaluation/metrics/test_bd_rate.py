@@ -58,14 +58,14 @@ def test_order_of_the_points_does_not_matter(first, second, factor):
         ([0.1, 0.2], [30.0, math.inf], "no positive rate and finite score"),
         ([0.0, 0.2], [30.0, 31.0], "no positive rate"),
         ([0.1, 0.2], [31.0, 30.0], "does not rise with rate"),
-        ([0.1, 0.2], [40.0, 41.0], "share 0% of their quality"),
+        ([0.1, 0.2], [40.0, 41.0], "share 0.0% of their quality"),
         ([0.1, 0.2], [37.9, 45.0], "expected at least 10%"),
     ],
 )
 def test_what_the_points_do_not_support(rates, quality, words):
     with pytest.raises(ValueError, match=words):
         bd_rate(RATES, PSNR, rates, quality)
-    with pytest.raises(ValueError, match="share 0% of their log rate"):
+    with pytest.raises(ValueError, match="share 0.0% of their log rate"):
         bd_metric(RATES, PSNR, [10, 20], [30.0, 31.0])
 
 
