@@ -101,10 +101,21 @@ class CodecExplorer:
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
         """The knobs for a live notebook and, for every other reader, the sheet as a picture."""
         return {
-            **self.box._repr_mimebundle_(),
+            **live_view(self.box),
             "image/jpeg": base64.b64encode(self.view.value).decode("ascii"),
             "text/plain": f"CodecExplorer at rate {self.rate.value}: run the cell for its knobs",
         }
+
+
+def live_view(widget) -> dict:
+    """What a live notebook shows of an ipywidgets' widget, as a MIME bundle.
+
+    Version 7, which Colab has, can display a widget but does not say how.
+    """
+    if hasattr(widget, "_repr_mimebundle_"):
+        return widget._repr_mimebundle_()
+    view = {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
+    return {"text/plain": repr(widget), "application/vnd.jupyter.widget-view+json": view}
 
 
 def draw_sheet(original: Image.Image, picture: Image.Image, data: bytes) -> Image.Image:

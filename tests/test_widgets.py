@@ -11,7 +11,7 @@ from PIL import Image, ImageColor
 
 from conftest import make_photo
 from perco_lite.codec import DEFAULT_GUIDANCE
-from perco_lite.widgets import BAR, GAP, PANEL, PART_COLOURS, CodecExplorer, draw_sheet
+from perco_lite.widgets import BAR, GAP, PANEL, PART_COLOURS, CodecExplorer, draw_sheet, live_view
 
 CAPTION = "a red barn beside a pond"
 
@@ -124,6 +124,15 @@ def test_readers_without_a_kernel_get_a_picture(explorer):
     picture = Image.open(io.BytesIO(base64.b64decode(bundle["image/jpeg"])))
     assert picture.format == "JPEG" and picture.size == explorer.sheet.size
     assert "0.0019" in bundle["text/plain"]
+
+
+def test_version_7_of_ipywidgets_as_on_colab(explorer, monkeypatch):
+    """It has no ``_repr_mimebundle_``; 7.7.1 itself was tried by hand."""
+    ipywidgets = pytest.importorskip("ipywidgets")
+    kind = "application/vnd.jupyter.widget-view+json"
+    expected = explorer.box._repr_mimebundle_()[kind]
+    monkeypatch.delattr(ipywidgets.Widget, "_repr_mimebundle_")
+    assert live_view(explorer.box)[kind] == explorer._repr_mimebundle_()[kind] == expected
 
 
 def test_large_photos_are_shown_smaller(explorer):

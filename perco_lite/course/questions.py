@@ -12,6 +12,8 @@ from functools import cache
 from importlib import resources
 from typing import NamedTuple
 
+from perco_lite.widgets import live_view
+
 LETTERS = "abcdef"
 
 
@@ -77,7 +79,7 @@ class Quiz:
             form = self.form()
         except ImportError:  # no widgets here: the text says it all
             return bundle
-        return bundle | form._repr_mimebundle_() | bundle
+        return live_view(form) | bundle
 
     def form(self):
         """The questions as ipywidgets: a choice, and under it what is said about it."""

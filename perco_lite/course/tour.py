@@ -17,7 +17,7 @@ from perco_lite.coding.bitstream import ledger
 from perco_lite.data import load_photo, skimage_photos
 from perco_lite.metrics import bits_per_pixel, psnr
 from perco_lite.pixels import PhotoError, decode_photo
-from perco_lite.widgets import PART_COLOURS
+from perco_lite.widgets import PART_COLOURS, live_view
 
 LONGEST = 768  # pixels: a photo of twelve megapixels would take most of a minute
 SHOWN = 360  # pixels, the width of what is drawn of it
@@ -113,7 +113,7 @@ class PhotoChoice:
         text = f"{self.message}: {self.caption!r}"
         bundle = {"image/jpeg": picture, "text/plain": text}
         try:
-            return self.form()._repr_mimebundle_() | bundle
+            return live_view(self.form()) | bundle
         except ImportError:  # no widgets here
             return bundle
 
