@@ -66,6 +66,7 @@ ifeq ($(NOTEBOOKS),)
 else
 	$(BIN)/python scripts/course.py address $(NOTEBOOKS)
 	$(BIN)/python scripts/course.py links $(NOTEBOOKS)
+	$(BIN)/python scripts/course.py words $(NOTEBOOKS)
 	$(BIN)/jupyter execute --inplace $(NOTEBOOKS)
 	$(BIN)/nbstripout --keep-output --keep-count --keep-id \
 	    --extra-keys "metadata.language_info cell.metadata.execution" $(NOTEBOOKS)

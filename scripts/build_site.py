@@ -20,14 +20,22 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
+import nbformat
+from course import blank, repository
 from site_tables import RESULTS, ROOT, results_text, table_page
 
 BUILD = ROOT / "build" / "site"
 SOURCE, HTML = BUILD / "source", BUILD / "html"
 MATHJAX = "mathjax-tex-svg.js"  # one file, fonts included; of MathJax 3.2.2
 MATHJAX_SHA256 = "d4295dc33744836935c1399feece5159577b34c5c8ffb9f1c6324cd82e03a882"
+BLANK = "notebooks/blank/README.md"
 SECTIONS = {  # of the contents, with their pages in order; missing ones are left out
-    "The course": ("notebooks/[0-9]*.ipynb", "notebooks/glossary.md", "docs/teaching.md"),
+    "The course": (
+        "notebooks/[0-9]*.ipynb",
+        BLANK,
+        "notebooks/glossary.md",
+        "docs/teaching.md",
+    ),
     "See and try": ("gallery.md", "docs/recipes.md", "docs/app.md", "docs/full_scale.md"),
     "The evidence": (
         "docs/claims.md",
@@ -39,13 +47,7 @@ SECTIONS = {  # of the contents, with their pages in order; missing ones are lef
     "The code": ("api/core.md", "api/coding.md"),
     "The project": ("CONTRIBUTING.md", "CHANGELOG.md", "docs/*.md"),
 }
-MADE = {"notebooks/blank": ("README.md", "the-course")}  # by the reader: what tells how
 HIDDEN = f"{RESULTS}/README.md"  # below tables/index.md
-
-
-def repository() -> str:
-    """Address of the repository, as pyproject.toml has it."""
-    return re.search(r'^Repository = "(.*)"', (ROOT / "pyproject.toml").read_text(), re.M)[1]
 
 
 def notebook_titles() -> dict[str, tuple[str, str]]:
@@ -83,8 +85,6 @@ def link(target: str, page: str) -> str:
     if not path or re.match(r"[a-z]+:", path):
         return target.replace(f"#{anchor}", f"#{anchor.lower()}") if not path else target
     place = os.path.normpath((Path(page).parent / path).as_posix())
-    if place in MADE:
-        place, anchor = MADE[place]
     anchor = f"#{anchor.lower()}" if anchor else ""
     if (ROOT / place / "README.md").is_file() and f"{place}/README.md" in every_page():
         place = f"{place}/README.md"
@@ -125,7 +125,8 @@ def with_notebook(content: dict, page: str) -> dict:
         if solutions:
             cell["metadata"].setdefault("tags", []).append("hide-cell")
         if any("image/" in kind for o in cell["outputs"] for kind in o.get("data", {})):
-            text = f"Picture made by the code above, in “{re.sub('[*`$]', '', heading)}”"
+            made = f"Picture made by the code above, in “{re.sub('[*`$]', '', heading)}”"
+            text = cell["metadata"].get("alt", made)
             cell["metadata"]["mystnb"] = {"image": {"alt": text}}
         for output in cell["outputs"]:
             output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
@@ -143,6 +144,16 @@ def contents(names: Iterable[str], caption: str = "", page: str = "index.md") ->
     return "\n".join(["", "```{toctree}", *options, "", *lines, "```", ""])
 
 
+def write_blank() -> str:
+    """The notebooks without solutions, and the list from which a page offers them."""
+    lines = ["", "Or take one from here:", ""]
+    for name, title in notebook_titles().values():
+        made = blank(nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4))
+        write(f"notebooks/blank/{name}.ipynb", nbformat.writes(made))
+        lines.append(f"- {{download}}`{title} <{name}.ipynb>`")
+    return "\n".join(lines)
+
+
 def write_pages() -> None:
     for page in every_page():
         if not (ROOT / page).is_file():
@@ -156,6 +167,8 @@ def write_pages() -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / Path(page).parent / picture, target)
         text = on_site(text, page)
+        if page == BLANK:
+            text += write_blank()
         if page == "README.md":
             text += "".join(contents(names, title) for title, names in pages().items() if names)
             page = "index.md"

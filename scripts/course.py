@@ -2,9 +2,11 @@
 
 course.py address NOTEBOOK…   write the repository's address (pyproject.toml) into them
 course.py links NOTEBOOK…     write the links to the notebook before, the contents, the next
+course.py words NOTEBOOK…     write what the glossary says of their new words into their summaries
 course.py blank NOTEBOOK…     write exercise versions without solutions to blank/
-course.py tidy NOTEBOOK…      shorten stored error outputs to the cell and the message; write what
-                              a cell's metadata say of its figure ("alt") where screen readers look
+course.py tidy NOTEBOOK…      shorten stored error outputs to the cell and the message; fold the
+                              solutions' code; write what a cell's metadata say of its figure
+                              ("alt") where screen readers look
 """
 
 import re
@@ -16,6 +18,7 @@ import nbformat
 from perco_lite.files import write_whole
 
 ROOT = Path(__file__).parents[1]
+NEW_WORDS = "New words, in other words"
 
 
 def repository() -> str:
@@ -61,6 +64,27 @@ def with_links(notebook: nbformat.NotebookNode, path: Path) -> nbformat.Notebook
     return notebook
 
 
+def new_words(number: int) -> str:
+    """What notebooks/glossary.md says of the words that a notebook explains, folded; "" if none."""
+    text = (ROOT / "notebooks" / "glossary.md").read_text(encoding="utf-8")
+    rows = re.findall(rf"^\| ([^|]+) \| \[{number}\]\([^)]+\) \| ([^|]+) \|$", text, re.M)
+    listed = "\n".join(f"- **{term}**: {words}" for term, words in rows)
+    return f"<details><summary>{NEW_WORDS}</summary>\n\n{listed}\n\n</details>" if rows else ""
+
+
+def with_words(notebook: nbformat.NotebookNode, number: int) -> nbformat.NotebookNode:
+    """The notebook with its new words at the end of its summary, before what is next."""
+    old = rf"\n\n<details><summary>{NEW_WORDS}</summary>.*?</details>"
+    summary = re.compile(r"(^## Summary\n.*?)(?=\n+\*\*Next:\*\*|\n+## |\Z)", re.M | re.S)
+    words = new_words(number)
+    found = [cell for cell in notebook.cells if re.search(summary, cell.source)]
+    if len(found) != 1 or found[0].cell_type != "markdown":
+        raise ValueError(f"notebook {number} has {len(found)} summaries, expected one")
+    source = re.sub(old, "", found[0].source, flags=re.S)
+    found[0].source = summary.sub(lambda m: f"{m[1]}\n\n{words}" if words else m[1], source)
+    return notebook
+
+
 def blank(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """The notebook without outputs, and without what follows the heading "Solutions"."""
     kept = []
@@ -93,6 +117,16 @@ def short_errors(notebook: nbformat.NotebookNode) -> None:
                 output.traceback = [*output.traceback[:3], output.traceback[-1]]
 
 
+def fold_solutions(notebook: nbformat.NotebookNode) -> None:
+    """Fold the code below the heading Solutions: in Jupyter by one mark, in Colab by another."""
+    below = False
+    for cell in notebook.cells:
+        below = below or bool(re.search("^## Solutions", cell.source, re.M))
+        if below and cell.cell_type == "code":
+            cell.metadata.setdefault("jupyter", {})["source_hidden"] = True
+            cell.metadata["cellView"] = "form"
+
+
 def describe_figures(notebook: nbformat.NotebookNode) -> None:
     """Give every stored picture its cell's ``alt`` text, where IPython's own would be."""
     for cell in notebook.cells:
@@ -109,9 +143,12 @@ def main(action: str, paths: list[Path]) -> None:
             path, notebook = path.parent / "blank" / path.name, blank(notebook)
         elif action == "tidy":
             short_errors(notebook)
+            fold_solutions(notebook)
             describe_figures(notebook)
         elif action == "links":
             with_links(notebook, path)
+        elif action == "words":
+            with_words(notebook, int(path.name[:2]))
         else:
             for cell in notebook.cells:
                 cell.source = with_address(cell.source)
@@ -119,6 +156,6 @@ def main(action: str, paths: list[Path]) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 3 or sys.argv[1] not in ("address", "links", "blank", "tidy"):
+    if len(sys.argv) < 3 or sys.argv[1] not in ("address", "links", "words", "blank", "tidy"):
         sys.exit(__doc__)
     main(sys.argv[1], [Path(argument) for argument in sys.argv[2:]])

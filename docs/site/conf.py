@@ -18,7 +18,7 @@ project, author = "perco_lite", "The perco_lite contributors"
 copyright = "the perco_lite contributors, Apache-2.0"
 release = version = perco_lite.__version__
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx_copybutton"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "notebooks/blank/*.ipynb"]
 
 nb_execution_mode = "off"  # as stored
 nb_merge_streams = True

@@ -22,6 +22,7 @@ from course import (  # noqa: E402
     title,
     with_address,
     with_links,
+    with_words,
 )
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
@@ -132,8 +133,14 @@ def test_solutions_are_folded(path):
     start = next(i for i, cell in enumerate(every) if re.search("^## Solutions", cell.source, re.M))
     code = [cell for cell in every[start:] if cell.cell_type == "code"]
     assert code and all(cell.metadata.get("jupyter", {}).get("source_hidden") for cell in code)
+    assert all(cell.metadata.get("cellView") == "form" for cell in code), "Colab's way to fold"
     exercises = "".join(cell.source for cell in every[:start] if cell.cell_type == "markdown")
     assert exercises.count("<summary>Hint") == exercises.count("<summary>Second hint") == 3
+
+
+@each_notebook
+def test_new_words_are_said_in_other_words(path):
+    assert with_words(read(path), int(path.stem[:2])) == read(path), "make notebooks writes them"
 
 
 @each_notebook
@@ -270,6 +277,21 @@ def test_links_follow_the_files(tmp_path):
     assert with_links(nbformat.from_dict(once), path) == once, "again: nothing changes"
     last = with_links(read(tmp_path / "03_c.ipynb"), tmp_path / "03_c.ipynb")
     assert "*Next:*" not in last.cells[0].source and "09_old" in last.cells[1].source
+
+
+def test_new_words_follow_the_glossary():
+    new = nbformat.v4
+    text = "## Summary\n\n- It is so.\n\n**Next:** [x](y.ipynb)\n\n## Exercises\n\n1. Do."
+    once = with_words(new.new_notebook(cells=[new.new_markdown_cell(text)]), 2)
+    source = once.cells[0].source
+    assert (
+        source.startswith("## Summary\n\n- It is so.\n\n<details>") and "- **stride**: " in source
+    )
+    assert source.endswith("</details>\n\n**Next:** [x](y.ipynb)\n\n## Exercises\n\n1. Do.")
+    once.cells[0].source = source.replace("- **stride**: how", "- **stride**: why")
+    assert with_words(once, 2).cells[0].source == source, "stale words go"
+    with pytest.raises(ValueError, match="0 summaries"):
+        with_words(new.new_notebook(cells=[]), 2)
 
 
 def test_a_figure_gets_its_words():

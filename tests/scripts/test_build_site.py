@@ -31,7 +31,7 @@ def test_every_page_stands_in_one_section(site):
             "00_start_here.ipynb#the-map-of-the-course",
         ),
         ("#Here", "README.md", "#here"),
-        ("blank", "notebooks/00_start_here.ipynb", "../index.md#the-course"),
+        ("blank/", "notebooks/00_start_here.ipynb", "blank/README.md"),
         ("../README.md", "docs/claims.md", "../index.md"),
         ("data/results", "README.md", "data/results/README.md"),
         ("../data/results/rates.csv", "docs/bench.md", "../tables/rates.md"),
@@ -77,6 +77,14 @@ def test_notebooks_keep_outputs_and_gain_texts_for_pictures(site):
     assert made[1]["outputs"][0]["data"] == {"image/png": "AA", "text/plain": "x"}
     assert made[2]["outputs"][0]["data"] == {"text/plain": "knobs"}
     assert "tags" not in made[1]["metadata"] and made[4]["metadata"]["tags"] == ["hide-cell"]
+
+
+def test_a_picture_keeps_the_words_that_its_cell_has(site):
+    output = {"output_type": "display_data", "data": {"image/png": "AA"}, "metadata": {}}
+    cell = {"cell_type": "code", "source": ["x"], "outputs": [output]}
+    cell["metadata"] = {"alt": "A line that rises."}
+    made = site.with_notebook({"cells": [cell], "metadata": {}}, "notebooks/x.ipynb")["cells"]
+    assert made[0]["metadata"]["mystnb"]["image"]["alt"] == "A line that rises."
 
 
 def test_a_table_has_command_means_and_every_row(load_script, tmp_path, monkeypatch):

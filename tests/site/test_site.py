@@ -1,6 +1,7 @@
 """The built site as its readers meet it: every link leads somewhere, pages open, nothing is fetched
 from another host, everybody can use it."""
 
+import json
 import re
 from functools import cache
 from html.parser import HTMLParser
@@ -73,7 +74,16 @@ def test_notebooks_stand_as_they_are_stored(html):
     assert "colab.research.google.com/github/" in text and "_sources/notebooks/03" in text
     assert 'class="left-prev"' in text and 'class="right-next"' in text
     pictures = re.findall(r'<img alt="([^"]*)" src="\.\./_images/', text)
-    assert pictures and all(alt.startswith("Picture made by the code above") for alt in pictures)
+    assert len(pictures) > 5 and not any("made by the code above" in alt for alt in pictures)
+
+
+def test_blank_notebooks_are_offered(html):
+    page = html / "notebooks/blank/README.html"
+    offered = [one for one in read(page).links if one.endswith(".ipynb")]
+    assert len(offered) == 17
+    for one in offered:
+        notebook = json.loads((page.parent / one).read_text(encoding="utf-8"))
+        assert not any(cell.get("outputs") for cell in notebook["cells"])
 
 
 def test_the_code_is_explained(html):
