@@ -17,7 +17,7 @@ BIN := .venv/bin
 NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo app lab test site site-check types wheel-check test-oldest notebooks notebooks-blank train caption-model bench evidence evidence-short clean distclean
+.PHONY: help demo app lab test site site-check types wheel-check test-oldest notebooks notebooks-blank notebooks-knobs train caption-model bench evidence evidence-short clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,9 @@ else
 	    --extra-keys "metadata.language_info cell.metadata.execution" $(NOTEBOOKS)
 	$(BIN)/python scripts/course.py tidy $(NOTEBOOKS)
 endif
+
+notebooks-knobs: .venv/.notebooks ## run every notebook with other settings than it is stored with
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --settings knobs $(NOTEBOOKS)
 
 notebooks-blank: .venv/.notebooks ## write notebooks/blank/: no outputs, no solutions
 	$(BIN)/python scripts/course.py blank $(NOTEBOOKS)

@@ -63,11 +63,15 @@ def _decode(answer: object) -> str | None:
 
 @rule("05.1")
 def _own_table(answer: object) -> str | None:
+    from perco_lite.coding.caption_model import bundled
+
     for sentence in ("a red barn beside a pond", "A quokka runs."):
         if not hasattr(answer, "encode") or not hasattr(answer, "decode"):
             return f"got a {type(answer).__name__}, expected what build_caption_model gives"
         if answer.decode(answer.encode(sentence)) != sentence:
             return f"it does not give {sentence!r} back"
+    if getattr(answer, "table_id", None) == bundled().table_id:
+        return "that is the package's table; count one in captions of your choice"
     return None
 
 

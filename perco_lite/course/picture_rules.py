@@ -72,6 +72,10 @@ def _decibels(answer: object) -> str | None:
         return "a PSNR of patches in [-1, 1] lies between 10 and 40 dB; the peak is 2"
     if not first < second < third:
         return "more bits, and yet no smaller error: is each codebook revived?"
+    if max(second - first, third - second) > 6:
+        return (
+            "two bits more for a whole patch do not buy 6 dB: is the error that of the last steps?"
+        )
     return None
 
 

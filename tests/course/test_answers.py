@@ -156,6 +156,15 @@ def test_a_message_is_the_file():
     assert "no base64" in rule(lambda data: "abc")
 
 
+def test_a_table_of_ones_own():
+    from perco_lite.coding.caption_model import bundled
+    from perco_lite.training.caption_model import build_caption_model
+
+    assert RULES["05.1"](build_caption_model(["a red barn", "two dogs run"])) is None
+    assert "that is the package's" in RULES["05.1"](bundled())
+    assert "expected what build_caption_model gives" in RULES["05.1"]({})
+
+
 def test_sameness_needs_both_sides():
     rule = RULES["15.3"]
     assert "above the upper" in rule(lambda draws, matters: "holds")
@@ -170,6 +179,11 @@ def test_sameness_needs_both_sides():
     "exercise, right, wrong",
     [
         ("02.2", (141.8, 14.7, 1.3e-6), {(14.7, 141.8, 0): "nearer", (9, 8, 7): "far corner"}),
+        (
+            "03.1",
+            (17.0, 18.9, 20.1),
+            {(11, 20, 39): "6 dB", (18, 17, 19): "revived", (5, 6, 7): "peak"},
+        ),
         ("06.1", (6.0, 6.4, 6.3), {(6.4, 6.0, 6.3): "cost least", (6, 40, 7): "18 and some"}),
         ("09.1", (5.6, 5.1, 2.2), {(5.6, 5.8, 5.7): "dials", (5, 4, -1): "never negative"}),
         ("11.1", (0.1, 1.0, 6.7), {(26.1, 25.2, 19.5): "not what is left", (0, 0, 0.1): "scaled"}),
