@@ -92,14 +92,16 @@ EXPERIMENTS = (
         "kodak",
         tuple(f"perco+steps=20+guidance={scale}" for scale in GUIDANCE),
         rates=LOWEST,
+        minutes=16,
     ),
     Experiment(
         "steps",
         "kodak",
         ("perco", *(f"perco+steps={count}+sampler=paper" for count in STEPS)),
         rates=f"{LOWEST},{HIGHEST}",
+        minutes=12,
     ),
-    Experiment("seeds", "kodak", ("perco", *(f"perco+seed={seed}" for seed in SEEDS))),
+    Experiment("seeds", "kodak", ("perco", *(f"perco+seed={seed}" for seed in SEEDS)), minutes=16),
     Experiment(
         "bottleneck",
         "kodak",

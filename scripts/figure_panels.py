@@ -46,7 +46,7 @@ class Tables:
         return self.used[name]
 
     def source(self) -> str:
-        """One line for below a figure."""
+        """What stands below a figure: of each table photos, weights, commit, and what to know."""
         parts = []
         for name, results in self.used.items():
             about = results.summary
@@ -54,7 +54,8 @@ class Tables:
             commit = (about.get("commits") or ["unknown"])[-1][:10]
             photos = f"{about['photos']} photos of {about['settings']['dataset']}"
             parts.append(f"{name}.csv: {photos}, weights {weights[:8]}, commit {commit}")
-            parts += [note for note in about.get("notes", ()) if "word for word" in note]
+            known = [note for note in about.get("notes", ()) if "word for word" in note]
+            parts += [note.partition(" (")[0] for note in known]  # names of photos are in the table
         return "\n".join(parts)
 
 

@@ -130,7 +130,7 @@ def controls(tables: Tables):
     names = [WRONG.get(codec, f"perco at {rate}") for codec, rate in shown]
     panels[0, 0].set(yticks=range(len(shown)), yticklabels=names)
     panels[0, 0].invert_yaxis()
-    figure.suptitle("Pictures known to be wrong (red), and what each measure makes of them")
+    figure.suptitle("Pictures known to be wrong (orange), and what each measure makes of them")
     return figure
 
 
@@ -161,18 +161,20 @@ def captions(tables: Tables):
 
 def flat(tables: Tables):
     """RQ3: how much realism and distortion gain from rate."""
-    results = tables.get("rates")
-    metrics = usable(results, "perco", ("lpips_alex", "dists", "kid_256", "kid_512"))
+    results = tables.get("rates_coco")
+    metrics = usable(results, "perco", ("psnr", "lpips_alex", "kid_256", "kid_512"))
     figure, axes = plt.subplots(figsize=(6.8, 4.4))
     for metric, marker in zip(metrics, "os^D", strict=False):
         points = [p for p in results.curve("perco", metric) if p.bpp]
-        last = points[-1].value
-        values = [math.log2(p.value / last) if p.value > 0 < last else math.nan for p in points]
-        axes.plot([p.bpp for p in points], values, marker=marker, label=NAMES[metric])
+        values = [10 ** (-p.value / 10) if metric == "psnr" else p.value for p in points]
+        if min(values) <= 0:  # a KID of few photos may be, and has no logarithm
+            continue
+        octaves = [math.log2(value / values[-1]) for value in values]
+        name = "squared error" if metric == "psnr" else NAMES[metric]
+        axes.plot([p.bpp for p in points], octaves, marker=marker, label=name)
     axes.set(xscale="log", xlabel="bits per pixel", ylabel="octaves above the highest rate")
     axes.set_title("How far each measure is from what the highest rate reaches")
-    axes.legend()
-    return figure
+    return legend_below(figure, axes)
 
 
 def bits(tables: Tables):

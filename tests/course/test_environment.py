@@ -70,3 +70,14 @@ def test_a_wheel_brings_every_table():
     brought = {file for each in patterns.values() for one in each for file in ROOT.glob(one)}
     files = (file for file in (ROOT / "data").rglob("*") if file.is_file())
     assert brought == {file for file in files if "checkpoints" not in file.parts}
+
+
+def test_colabs_versions_of_what_is_loaded_first_are_enough():
+    """Replaced by pip, they would want a restart of the runtime; scripts/colab_first_picture.py."""
+    from packaging.requirements import Requirement
+
+    lines = read("scripts/colab_versions.txt").splitlines()
+    there = dict(line.split("==") for line in lines if not line.startswith("#"))
+    asked = {r.name: r.specifier for r in map(Requirement, PROJECT["dependencies"])}
+    for name in ("torch", "numpy", "pillow", "matplotlib", "scikit-image", "transformers"):
+        assert asked[name].contains(there[name]), f"pip replaces Colab's {name} {there[name]}"
