@@ -39,6 +39,7 @@ SECTIONS = {  # of the contents, with their pages in order; missing ones are lef
     "See and try": ("gallery.md", "docs/recipes.md", "docs/app.md", "docs/full_scale.md"),
     "The evidence": (
         "docs/claims.md",
+        "docs/questions.md",
         "docs/bench.md",
         "tables/index.md",
         "perco_lite/weights/README.md",

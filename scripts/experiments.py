@@ -79,6 +79,7 @@ EXPERIMENTS = (
         (*TEXTS, "perco+grid=none"),
         ("psnr", "lpips_alex", "fid", "kid", "own_photo", "same_class"),
         LOWEST,
+        minutes=25,
     ),
     Experiment(
         "captions_coco",
@@ -86,6 +87,7 @@ EXPERIMENTS = (
         (*TEXTS, "perco+grid=none"),
         ("psnr", "lpips_alex", "kid_256", "miou_masks"),
         LOWEST,
+        minutes=17,
     ),
     Experiment(
         "guidance",
