@@ -4,9 +4,9 @@ course.py address NOTEBOOK…   write the repository's address (pyproject.toml) 
 course.py links NOTEBOOK…     write the links to the notebook before, the contents, the next
 course.py words NOTEBOOK…     write what the glossary says of their new words into their summaries
 course.py blank NOTEBOOK…     write exercise versions without solutions to blank/
-course.py tidy NOTEBOOK…      shorten stored error outputs to the cell and the message; fold the
-                              solutions' code; write what a cell's metadata say of its figure
-                              ("alt") where screen readers look
+course.py tidy NOTEBOOK…      shorten stored error outputs to the cell and the message; join what a
+                              cell printed; fold the solutions' code; write what a cell's metadata
+                              say of its figure ("alt") where screen readers look
 """
 
 import re
@@ -117,6 +117,20 @@ def short_errors(notebook: nbformat.NotebookNode) -> None:
                 output.traceback = [*output.traceback[:3], output.traceback[-1]]
 
 
+def join_streams(notebook: nbformat.NotebookNode) -> None:
+    """Make one output of what a cell printed in one go: a slow machine sends it in pieces."""
+    for cell in notebook.cells:
+        kept: list[nbformat.NotebookNode] = []
+        for output in cell.get("outputs", []):
+            last = kept[-1] if kept else {}
+            if output.output_type == "stream" and output.name == last.get("name"):
+                last["text"] += output.text
+            else:
+                kept.append(output)
+        if cell.cell_type == "code":
+            cell.outputs = kept
+
+
 def fold_solutions(notebook: nbformat.NotebookNode) -> None:
     """Fold the code below the heading Solutions: in Jupyter by one mark, in Colab by another."""
     below = False
@@ -143,6 +157,7 @@ def main(action: str, paths: list[Path]) -> None:
             path, notebook = path.parent / "blank" / path.name, blank(notebook)
         elif action == "tidy":
             short_errors(notebook)
+            join_streams(notebook)
             fold_solutions(notebook)
             describe_figures(notebook)
         elif action == "links":

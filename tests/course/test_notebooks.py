@@ -17,6 +17,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 from course import (  # noqa: E402
     blank,
     describe_figures,
+    join_streams,
     repository,
     short_errors,
     title,
@@ -301,6 +302,15 @@ def test_a_figure_gets_its_words():
     notebook = new.new_notebook(cells=[cell, new.new_code_cell("1", outputs=[])])
     describe_figures(notebook)
     assert picture.metadata == {"image/png": {"alt": "A line that rises."}}
+
+
+def test_what_a_cell_printed_is_one_output():
+    new = nbformat.v4
+    printed = [new.new_output("stream", name="stdout", text=f"{n}\n") for n in range(3)]
+    printed.insert(2, new.new_output("stream", name="stderr", text="!"))
+    cell = new.new_code_cell("f()", outputs=printed)
+    join_streams(new.new_notebook(cells=[new.new_markdown_cell("x"), cell]))
+    assert [output.text for output in cell.outputs] == ["0\n1\n", "!", "2\n"]
 
 
 def test_stored_errors_are_short():
