@@ -3,11 +3,9 @@
 Paper: nothing on this.
 """
 
-from numbers import Real
-
 import numpy as np
 
-from perco_lite.course.rules import number, rule, several, tried
+from perco_lite.course.rules import number, rule, several, tried, tried_for_number
 
 number("00.1", "5ae2300d6967", 0, "bytes of header and grid")
 number("00.2", "7ad129668811", 0, "bytes of the grid alone")
@@ -108,14 +106,14 @@ number("06.2", "2f2dcf9ef4dc", 4, "bits an index")
 @rule("06.3")
 def _counted(answer: object) -> str | None:
     for grid, size in (([[0, 0], [0, 1]], 2), ([[3, 1, 2]], 4)):
-        found, off = tried(answer, np.array(grid), size)
+        found, off = tried_for_number(answer, np.array(grid), size)
         if off:
             return off
         seen, bits = [1] * size, 0.0
         for index in np.array(grid).flatten():
             bits -= np.log2(seen[index] / sum(seen))
             seen[index] += 1
-        if not isinstance(found, Real) or abs(found - bits) > 1e-6:
+        if abs(found - bits) > 1e-6:
             fixed = np.size(grid) * np.log2(size)
             why = "they never learn" if found == fixed else "is each counted after it is paid?"
             return f"not the bits of {grid} with {size} codes; {why}"

@@ -12,8 +12,6 @@ from functools import cache
 from importlib import resources
 from typing import NamedTuple
 
-from perco_lite.widgets import live_view
-
 LETTERS = "abcdef"
 
 
@@ -79,6 +77,9 @@ class Quiz:
             form = self.form()
         except ImportError:  # no widgets here: the text says it all
             return bundle
+        # loads the codec: seconds that only a live notebook spends
+        from perco_lite.widgets import live_view
+
         return live_view(form) | bundle
 
     def form(self):
