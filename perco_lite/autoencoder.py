@@ -1,7 +1,7 @@
 """Autoencoder: photos to latents and back; what the diffusion model paints is its latents.
 
     image (B,3,H,W) in [-1,1]
-      └─ encode ──► latents (B,4,H/8,W/8), zero mean and unit variance per channel
+      └─ encode ──► latents (B,4,H/8,W/8), scaled to about unit variance
            └─ decode ──► image (B,3,H,W)
 
 Paper: PerCo, Sec. 3.1 (the frozen auto-encoder of a latent diffusion model, f = 8, 4 channels).
@@ -141,7 +141,7 @@ class Autoencoder(ModelMixin, ConfigMixin):
         Args:
             image: (B,3,H,W) in [-1,1]; H and W multiples of 8.
         Returns:
-            latents (B,4,H/8,W/8), zero mean and unit variance per channel over natural photos.
+            latents (B,4,H/8,W/8), scaled to about unit variance by the constants of the weights.
         Raises:
             ValueError: other shapes.
         """

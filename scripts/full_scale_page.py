@@ -85,7 +85,10 @@ def full_size_text(report: dict) -> str:
     for stage, row in report["stages"].items():
         computed = f"{row['computed_gib']:.1f}" if "computed_gib" in row else ""
         seconds = f"{row['seconds']:.1f}"
-        rows.append([MEASURED[stage], seconds, f"{row['peak_gib']:.1f}", computed])
+        peak = f"{row['peak_gib']:.1f}"
+        if "step_peak_gib" in row:
+            peak = f"{row['step_peak_gib']:.1f}; {peak} when it saves"
+        rows.append([MEASURED[stage], seconds, peak, computed])
     head = ["job", "seconds", "peak GiB of the process, measured", "GiB computed"]
     whole = report["stages"].get("denoise", {}).get("whole_seconds")
     below = f"Measured on {report['machine']}, {report['sizes']} sizes, {report['dtype']}"

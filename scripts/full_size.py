@@ -124,7 +124,10 @@ def computed(name: str, dtype: str) -> float:
 
 def train(work: Path, name: str, dtype: str) -> dict:
     from perco_lite.full_scale import memory, training
+    from perco_lite.training import loop
 
+    step_peaks, save = [], loop._Run.save
+    loop._Run.save = lambda run: step_peaks.append(peak_gib()) or save(run)
     training.preview_sheet = lambda codec, path: None  # pictures of noise, for many minutes
     shutil.rmtree(work / "train", ignore_errors=True)
     (work / "photos").mkdir(exist_ok=True)
@@ -134,10 +137,14 @@ def train(work: Path, name: str, dtype: str) -> dict:
     how |= {"gradient_checkpointing": True}
     how |= {"mixed_precision": "bf16" if dtype == "bfloat16" else "no"}
     where = str(work / "sd"), str(work / "photos"), work / "train"
-    made = training.train_base_recipe(*where, **small, **how)
+    try:
+        made = training.train_base_recipe(*where, **small, **how)
+    finally:
+        loop._Run.save = save
     parts = memory.build_parts((RATE,), **sizes(name))
     need = memory.training_need(parts, "lora", 16, 1, 32, gradient_checkpointing=True)
-    return {"seconds": made["seconds"], "computed_gib": need.gib}
+    peak = {"step_peak_gib": step_peaks[0]}  # before weights are saved, which copies them
+    return {"seconds": made["seconds"], "computed_gib": need.gib, **peak}
 
 
 def on_disk(folder: Path) -> float:
@@ -154,9 +161,13 @@ def run_stage(stage: str, work: Path, name: str, dtype: str) -> dict:
     started = time.perf_counter()
     result = function(work, name, dtype)
     whole = time.perf_counter() - started
+    return {"seconds": whole, "whole_seconds": whole, **result, "peak_gib": peak_gib()}
+
+
+def peak_gib() -> float:
+    """The most memory that this process has held so far."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    peak = peak / GIB if sys.platform == "darwin" else peak * 1024 / GIB
-    return {"seconds": whole, "whole_seconds": whole, **result, "peak_gib": peak}
+    return peak / GIB if sys.platform == "darwin" else peak * 1024 / GIB
 
 
 def text(report: dict) -> str:

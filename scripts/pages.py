@@ -8,7 +8,7 @@
     python scripts/pages.py memory     docs/full_scale.md, from shapes: a minute, no GPU needed
     python scripts/pages.py full_size [out/full_size/report.json]      docs/full_scale.md, measured
 
-Of several reports of `perco bench --json`, figures of the later one win: speeds, say, of a machine
+Of several reports of `perco bench`, figures of the later one win: speeds, say, of a machine
 that had nothing else to do. A place is what stands between <!-- NAME --> and <!-- end -->.
 """
 

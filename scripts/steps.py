@@ -43,7 +43,7 @@ def script(name: str, makes: str, photos: tuple[str, ...], then: str = "") -> St
 STEPS = (
     Step(
         "bench",
-        ("perco bench --json > out/bench.json", "python scripts/pages.py bench out/bench.json"),
+        ("perco bench -o out/bench.json", "python scripts/pages.py bench out/bench.json"),
         ("kodak", "coco_eval", "val"),
         ("out/bench.json",),
     ),

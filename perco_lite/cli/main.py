@@ -262,16 +262,22 @@ def bench(
     photos: Annotated[
         int, typer.Option(help="At most this many Kodak photos; 0 = all.", min=0)
     ] = 0,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="JSON of the figures, kept as they come.")
+    ] = None,
     weights: Weights = None,
 ) -> None:
-    """Measure speed, memory and quality on this machine, against the project's targets."""
+    """Measure speed, memory and quality on this machine, against the project's targets.
+
+    With -o, run again after a crash, it goes on where it stopped.
+    """
     from perco_lite.data import find_data
     from perco_lite.evaluation.bench import run_bench
     from perco_lite.training.shards import read_training_photos
 
     held_out = find_data("val")
     held_out = read_training_photos(held_out) if held_out else None
-    report = run_bench(speed, quality, photos, weights, as_json, held_out)
+    report = run_bench(speed, quality, photos, weights, as_json, held_out, output)
     if as_json:
         emit(json.dumps(report, indent=1))
 

@@ -13,8 +13,9 @@ import math
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -37,6 +38,8 @@ from perco_lite.evaluation.evaluate import code_commit
 from perco_lite.evaluation.methods import build_methods
 from perco_lite.evaluation.metrics.pattern import pattern, wave_power
 from perco_lite.evaluation.scoring import load_photo_metrics
+from perco_lite.evaluation.table import UNTOUCHED, check_writable
+from perco_lite.files import write_whole
 from perco_lite.loading import device_name, load_codec, weights_digest
 from perco_lite.perceptual import load_feature_distance
 from perco_lite.rates import get_rate
@@ -107,30 +110,62 @@ def run_bench(
     weights: str | None = None,
     quiet: bool = False,
     held_out: Iterable | None = None,
+    output: Path | None = None,
 ) -> dict:
     """Measure, print (unless ``quiet``) and return everything as one JSON-ready dict.
 
-    ``held_out``: photos of no training, see ``measure_caption``, where found. What cannot be
-    measured here has its reason in place of the figures.
+    ``held_out``: photos of no training, see ``measure_caption``, where found. ``output``: keeps
+    the figures after each part; a run that was cut off goes on from there. What cannot be measured
+    here has its reason in place of the figures.
+
+    Raises ``ValueError`` where ``output`` is of other weights, another machine or commit.
     """
     say = (lambda *_: None) if quiet else print
-    report: dict = {"machine": device_name(), "torch": torch.__version__}
-    say(f"perco bench on {report['machine']}, torch {torch.__version__}")
+    about: dict = {"machine": device_name(), "torch": torch.__version__}
+    say(f"perco bench on {about['machine']}, torch {torch.__version__}")
     codec = load_codec(weights)  # first of all: nothing else works without
-    report |= {"weights": weights_digest(codec), "commit": code_commit() or "unknown"}
+    about |= {"weights": weights_digest(codec), "commit": code_commit() or "unknown"}
+    about["photos"] = photos or "all"
+    if output is not None:
+        check_writable(output)
+    report = {**_kept(output, about), **about}
     missing = "not measured: no {} photos found (data/README.md{})".format
+    kodak = kodak_photos() if quality else []
+    parts: dict[str, Callable[[], dict]] = {}  # by the first of their figures
     if speed:
-        _show(say, report, measure_speed(weights))
-    if quality and (kodak := kodak_photos()):
-        _show(say, report, measure_kodak(codec, kodak[: photos or None], quiet))
-        _show(say, report, measure_codes(codec, quiet))
+        parts["encode_s"] = partial(measure_speed, weights)
+    if kodak:
+        parts["kodak_photos"] = partial(measure_kodak, codec, kodak[: photos or None], quiet)
+        parts["codes_photos"] = partial(measure_codes, codec, quiet)
     elif quality:
-        _show(say, report, {"kodak_photos": missing("Kodak", " says how to get them")})
+        why = missing("Kodak", " says how to get them")
+        parts["kodak_photos"] = lambda: {"kodak_photos": why}
     if quality and held_out is not None:
-        _show(say, report, measure_caption(codec, held_out, quiet=quiet))
+        parts["caption_photos"] = partial(measure_caption, codec, held_out, quiet=quiet)
     elif quality:
-        _show(say, report, {"caption_photos": missing("held-out", ", val")})
+        parts["caption_photos"] = lambda: {"caption_photos": missing("held-out", ", val")}
+    for first, measure in parts.items():
+        if isinstance(report.get(first), int | float):
+            say(f"  {first} and what follows it: kept in {output}")
+            continue
+        report |= _shown(say, measure())
+        if output is not None:
+            write_whole(output, f"{json.dumps(report, indent=1)}\n".encode())
     return report
+
+
+def _kept(output: Path | None, about: dict) -> dict:
+    """The figures of a run that was cut off, or none; ``ValueError`` where they are of another."""
+    if output is None or not output.exists():
+        return {}
+    try:
+        found = dict(json.loads(output.read_text("utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{output} is no report of perco bench; {UNTOUCHED}") from error
+    if differ := [n for n in about if found.get(n) != about[n]]:
+        what = "; ".join(f"{n}: was {found.get(n)}, is {about[n]}" for n in differ)
+        raise ValueError(f"{output} is of another run ({what}); {UNTOUCHED}")
+    return found
 
 
 def measure_speed(weights: str | None = None) -> dict:
@@ -254,12 +289,12 @@ def measure_caption(
     return result
 
 
-def _show(say, report: dict, results: dict) -> None:
-    report.update(results)
+def _shown(say: Callable, results: dict) -> dict:
     for name, value in results.items():
         text = f"{value:.4g}" if isinstance(value, float) else str(value)
-        if name in TARGETS:
+        if name in TARGETS and not isinstance(value, str):
             sign, target = TARGETS[name]
             met = {"≤": value <= target, "≥": value >= target, "<": value < target}[sign]
             text += f"   (target {sign} {target}: {'met' if met else 'NOT met'})"
         say(f"  {name:32} {text}")
+    return results

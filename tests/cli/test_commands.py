@@ -7,7 +7,7 @@ from perco_lite.cli.main import app
 
 OPTIONS = {  # capitals: arguments, by place
     "app": "--browser --device --dtype --host --max-pixels --no-browser --port --weights",
-    "bench": "--json --no-quality --no-speed --photos --quality --speed --weights",
+    "bench": "--json --no-quality --no-speed --output --photos --quality --speed --weights -o",
     "caption": "--batch-size --beams --device --model --output -o PHOTOS",
     "claims": (
         "--claims --crop --device --draws --json --list --markdown --output --photos --plan "

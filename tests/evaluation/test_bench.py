@@ -166,13 +166,60 @@ def test_targets_are_printed_beside_the_figures(photos, tiny_weights, monkeypatc
     assert lines["caption_photos"].split() == ["caption_photos", "2"]
 
 
+def test_figures_are_kept_as_they_come(photos, tiny_weights, tmp_path, monkeypatch, capsys):
+    def broken(codec, held_out, quiet):
+        raise RuntimeError("the power went")
+
+    output = tmp_path / "new" / "bench.json"
+    counted = []
+    monkeypatch.setattr(bench, "measure_kodak", lambda codec, kodak, quiet: {"kodak_photos": 2})
+    monkeypatch.setattr(
+        bench, "measure_codes", lambda codec, quiet: counted.append(1) or {"codes_photos": 3}
+    )
+    with monkeypatch.context() as cut:
+        cut.setattr(bench, "measure_caption", broken)
+        assert run("--weights", tiny_weights, "-o", output) == 2
+    before = json.loads(output.read_text())
+    assert before["codes_photos"] == 3 and "caption_photos" not in before
+    assert "the power went" in capsys.readouterr().err
+    assert run("--weights", tiny_weights, "-o", output) == 0 and len(counted) == 1
+    after = json.loads(output.read_text())
+    assert before.items() <= after.items() and after["caption_photos"] == 2
+    assert f"codes_photos and what follows it: kept in {output}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("no JSON", "no report of perco bench"),
+        ("[1]", "no report of perco bench"),
+        ('{"weights": "f00"}', "is of another run (machine: was None, is "),
+    ],
+)
+def test_what_others_wrote_stays(text, said, photos, tiny_weights, tmp_path, capsys):
+    output = tmp_path / "bench.json"
+    output.write_text(text)
+    assert run("--weights", tiny_weights, "-o", output) == 2
+    assert said in capsys.readouterr().err and output.read_text() == text
+
+
+def test_a_reason_is_held_to_no_target(photos, tiny_weights, monkeypatch, capsys):
+    reason = {"pattern_0.0019": "not measured: got 0 windows"}
+    monkeypatch.setattr(bench, "measure_kodak", lambda codec, kodak, quiet: reason)
+    monkeypatch.setattr(bench, "measure_codes", lambda codec, quiet: {})
+    assert run("--weights", tiny_weights) == 0
+    assert (
+        "pattern_0.0019                   not measured: got 0 windows\n" in capsys.readouterr().out
+    )
+
+
 def test_what_is_not_found_is_named(tmp_path, tiny_weights, monkeypatch, capsys):
     monkeypatch.setenv("PERCO_LITE_DATA", str(tmp_path))
     monkeypatch.setattr("perco_lite.data.pooch.os_cache", lambda name: tmp_path / name)
     assert run("--json", "--weights", tiny_weights) == 0
     out, err = capsys.readouterr()
     report = json.loads(out)
-    assert err == "" and report.keys() - {"machine", "torch", "weights", "commit"} == {
+    assert err == "" and report.keys() - {"machine", "torch", "weights", "commit", "photos"} == {
         "kodak_photos",
         "caption_photos",
     }

@@ -38,6 +38,8 @@ def test_every_stage_at_tiny_sizes(script, in_process, tmp_path, capsys, load_sc
     assert tuple(report["stages"]) == script.STAGES and report["sizes"] == "tiny"
     for row in report["stages"].values():
         assert 0 < row["seconds"] <= row["whole_seconds"] and 0.05 < row["peak_gib"] < 64
+    train = report["stages"]["train"]
+    assert 0.05 < train["step_peak_gib"] <= train["peak_gib"]
     data = (tmp_path / "one.perco").read_bytes()
     assert report["stages"]["compress"]["bytes"] == len(data)
     assert unpack(data).caption == script.CAPTION and unpack(data).width == 768
@@ -53,6 +55,7 @@ def test_every_stage_at_tiny_sizes(script, in_process, tmp_path, capsys, load_sc
     assert not (tmp_path / "sd").exists() and (tmp_path / "report.json").exists()
     text = load_script("full_scale_page").full_size_text(report)
     assert len(text.splitlines()) == 2 + len(script.STAGES) + 2 and "tiny sizes, float32" in text
+    assert "when it saves |" in text.splitlines()[-3]
 
 
 def test_a_stage_that_fails_is_named(script, tmp_path, capsys, monkeypatch):

@@ -111,6 +111,9 @@ def kid(
 ) -> Score:
     """Kernel Inception Distance, torchmetrics' (cubic kernel, unbiased: may fall below 0).
 
+    Unbiased for sets drawn apart. A codec's pictures are of the same photos: each meets its own
+    reconstruction, which lowers the mean by a share that falls as 1/N.
+
     Arguments as ``fid``. All vectors are kept (8 kB a photo). Sets of one size, up to 1,000: one
     estimate over all vectors, with its interval up to ``SMALL_SET``; else the mean over 100 random
     subsets of at most 1,000, always the same ones.
@@ -206,6 +209,6 @@ def _protocol(
     (photos, vectors, small), (others, other_vectors, _) = counts
     number = f"{photos} originals ({vectors} vectors), {others} reconstructions ({other_vectors})"
     number += f", {small} of them smaller than a patch and left out" if small else ""
-    bias = {"FID": "biased upwards, the more the fewer vectors", "KID": "unbiased, may be below 0"}
+    bias = {"FID": "biased upwards, the more the fewer vectors", "KID": "unbiased for sets drawn apart; of the same photos too low, by about 1/N"}
     library = f"torchmetrics {version('torchmetrics')}"
     return f"{name}, {backbone}, {what}, {resize}, {number}, {bias[name]}, {library}"
