@@ -27,7 +27,12 @@ def prose(number: int) -> list[str]:
     cells = nbformat.read(path, as_version=4).cells
     text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
     text = re.split(r"^## References", text, flags=re.M)[0]
-    for left_out in (r"```.*?```", r"\$[^$]*\$", r"`[^`]*`", r"<details>.*?</details>"):
+    for left_out in (
+        r"```.*?```",
+        r"\$[^$]*\$",
+        r"`[^`]*`",
+        r"<details>(?!<summary>Answer).*?</details>",
+    ):
         text = re.sub(left_out, "", text, flags=re.S)
     text = re.sub(r"^.*\[Contents\].*$", "", text, flags=re.M)
     return re.sub(r"\[[^\]]*\]\([^)]*\)", "", text).splitlines()

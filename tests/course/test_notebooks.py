@@ -82,7 +82,9 @@ def test_sizes(path):
     assert max(lengths) <= LONGEST_CELL and sum(lengths) <= CODE_LINES
     prose = " ".join(cell.source for cell in cells(path, "markdown"))
     prose = re.sub(r"^.*\[Contents\]\(.*$", "", prose, flags=re.M)  # links are no prose
-    prose = re.sub(r"<details>.*?</details>", "", prose, flags=re.S)  # hints are folded away
+    # hints and new words are folded away; answers count
+    prose = re.sub(r"<details>(?!<summary>Answer).*?</details>", "", prose, flags=re.S)
+    prose = re.sub(r"<details><summary>Answer</summary>|</details>", "", prose)
     assert WORDS[0] <= len(prose.split()) <= WORDS[1], len(prose.split())
     assert path.stat().st_size <= 1024 * KILOBYTES, "shrink the stored figures"
 
@@ -129,12 +131,18 @@ def test_figures_are_told_to_who_cannot_see_them(path):
 
 @each_notebook
 def test_solutions_are_folded(path):
-    """The code under the heading Solutions; blank versions have none of it."""
+    """Code and words under the heading Solutions; blank versions have none of it."""
     every = read(path).cells
     start = next(i for i, cell in enumerate(every) if re.search("^## Solutions", cell.source, re.M))
     code = [cell for cell in every[start:] if cell.cell_type == "code"]
     assert code and all(cell.metadata.get("jupyter", {}).get("source_hidden") for cell in code)
     assert all(cell.metadata.get("cellView") == "form" for cell in code), "Colab's way to fold"
+    words = "\n".join(cell.source for cell in every[start:] if cell.cell_type == "markdown")
+    words = re.sub(
+        r"<details><summary>Answer</summary>\n\n.*?\n\n</details>", "", words, flags=re.S
+    )
+    for line in words.partition("## Solutions")[2].splitlines():
+        assert len(re.sub(r"^\*\*[123].*?\*\*", "", line).split()) <= 6, line
     exercises = "".join(cell.source for cell in every[:start] if cell.cell_type == "markdown")
     assert exercises.count("<summary>Hint") == exercises.count("<summary>Second hint") == 3
 

@@ -24,7 +24,13 @@ NUMBER = r"\d[\d,]*(?:\.\d+)?"
 UNITS = "dB|bytes?|bits?|kB|KB|MB|GB|GiB|MiB|TFLOP|bpp|ms|times|M|grey levels"
 UNITS += "|seconds?|minutes?|hours?|days?"
 SAID = re.compile(rf"(?<![\w.,^−-])({NUMBER})(\s?%|[ \u00a0](?:{UNITS})\b|)(?![\w])")
-LEFT_OUT = (r"```.*?```", r"\$\$.*?\$\$", r"\$[^$\n]*\$", r"`[^`]*`", r"<details>.*?</details>")
+LEFT_OUT = (
+    r"```.*?```",
+    r"\$\$.*?\$\$",
+    r"\$[^$\n]*\$",
+    r"`[^`]*`",
+    r"<details>(?!<summary>Answer).*?</details>",
+)
 
 
 def said(text: str) -> list[str]:
