@@ -60,6 +60,7 @@ SENTENCES = {  # shown where the report has the figure of that name
     "encode_s": " On {machine}: encode {encode_s:.2f} s, decode {decode_s:.2f} s, in twenty steps "
     "with guidance {decode_20_steps_s:.2f} s, peak memory {peak_memory_gb:.2f} GB, cold start "
     "{cold_start_s:.1f} s.",
+    "speed_commit": " (Seconds and memory: at commit {speed_commit:.7}.)",
     "v_loss_gain": " The caption: over {caption_photos} held-out photos at 0.0019 the v-loss is "
     "{v_loss_true_caption:.4f} with their own, {v_loss_shuffled_caption:.4f} with another photo's "
     "and {v_loss_empty_caption:.4f} with none (gain of the own one over another's "

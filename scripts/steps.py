@@ -45,7 +45,7 @@ STEPS = (
         "bench",
         ("perco bench -o out/bench.json", "python scripts/pages.py bench out/bench.json"),
         ("kodak", "coco_eval", "val"),
-        ("out/bench.json",),
+        ("out/bench.json", "data/results/bench.json"),
     ),
     evaluation(
         "controls",
