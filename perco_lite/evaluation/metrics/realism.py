@@ -209,6 +209,9 @@ def _protocol(
     (photos, vectors, small), (others, other_vectors, _) = counts
     number = f"{photos} originals ({vectors} vectors), {others} reconstructions ({other_vectors})"
     number += f", {small} of them smaller than a patch and left out" if small else ""
-    bias = {"FID": "biased upwards, the more the fewer vectors", "KID": "unbiased for sets drawn apart; of the same photos too low, by about 1/N"}
+    bias = {
+        "FID": "biased upwards, the more the fewer vectors",
+        "KID": "unbiased for sets drawn apart; of the same photos too low, by about 1/N",
+    }
     library = f"torchmetrics {version('torchmetrics')}"
     return f"{name}, {backbone}, {what}, {resize}, {number}, {bias[name]}, {library}"
