@@ -211,7 +211,7 @@ def _protocol(
     number += f", {small} of them smaller than a patch and left out" if small else ""
     bias = {
         "FID": "biased upwards, the more the fewer vectors",
-        "KID": "unbiased for sets drawn apart; of the same photos too low, by about 1/N",
+        "KID": "unbiased for sets drawn apart; of the same photos too low, less so the more",
     }
     library = f"torchmetrics {version('torchmetrics')}"
     return f"{name}, {backbone}, {what}, {resize}, {number}, {bias[name]}, {library}"
