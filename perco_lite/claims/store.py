@@ -19,7 +19,7 @@ import numpy as np
 from perco_lite.claims.dated import DatedList, check_made_with
 from perco_lite.claims.eyes import FEATURES, FIGURES
 from perco_lite.evaluation.evaluate import code_commit
-from perco_lite.evaluation.table import ResultTable, check_writable
+from perco_lite.evaluation.table import ResultTable, check_writable, differences
 from perco_lite.files import whole, write_whole
 
 MADE_BY = "perco claims"
@@ -112,12 +112,9 @@ def _check(path: Path, dated: DatedList, about: dict) -> None:
         return
     before = read_about(path)
     check_made_with(before, dated)
-    differ = [
-        f"{n}: was {before.get(n)}, is {about[n]}" for n in about if before.get(n) != about[n]
-    ]
-    if differ:
+    if differ := differences(before, about):
         raise ValueError(
-            f"{path.parent} was measured otherwise ({'; '.join(differ)}); nothing was written: "
+            f"{path.parent} was measured otherwise ({differ}); nothing was written: "
             "name another folder"
         )
 

@@ -38,7 +38,7 @@ from perco_lite.evaluation.evaluate import code_commit
 from perco_lite.evaluation.methods import build_methods
 from perco_lite.evaluation.metrics.pattern import pattern, wave_power
 from perco_lite.evaluation.scoring import load_photo_metrics
-from perco_lite.evaluation.table import UNTOUCHED, check_writable
+from perco_lite.evaluation.table import UNTOUCHED, check_writable, differences
 from perco_lite.files import write_whole
 from perco_lite.loading import device_name, load_codec, weights_digest
 from perco_lite.perceptual import load_feature_distance
@@ -120,14 +120,14 @@ def run_bench(
 
     Raises ``ValueError`` where ``output`` is of other weights, another machine or commit.
     """
+    if output is not None:
+        check_writable(output)
     say = (lambda *_: None) if quiet else print
     about: dict = {"machine": device_name(), "torch": torch.__version__}
     say(f"perco bench on {about['machine']}, torch {torch.__version__}")
     codec = load_codec(weights)  # first of all: nothing else works without
     about |= {"weights": weights_digest(codec), "commit": code_commit() or "unknown"}
     about["photos"] = photos or "all"
-    if output is not None:
-        check_writable(output)
     report = {**_kept(output, about), **about}
     missing = "not measured: no {} photos found (data/README.md{})".format
     kodak = kodak_photos() if quality else []
@@ -162,9 +162,8 @@ def _kept(output: Path | None, about: dict) -> dict:
         found = dict(json.loads(output.read_text("utf-8")))
     except (ValueError, TypeError) as error:
         raise ValueError(f"{output} is no report of perco bench; {UNTOUCHED}") from error
-    if differ := [n for n in about if found.get(n) != about[n]]:
-        what = "; ".join(f"{n}: was {found.get(n)}, is {about[n]}" for n in differ)
-        raise ValueError(f"{output} is of another run ({what}); {UNTOUCHED}")
+    if differ := differences(found, about):
+        raise ValueError(f"{output} is of another run ({differ}); {UNTOUCHED}")
     return found
 
 

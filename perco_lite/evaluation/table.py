@@ -15,7 +15,7 @@ nowhere.
 import csv
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -198,10 +198,7 @@ class EvaluationFiles:
 
     def other_settings(self, settings: dict) -> str:
         """What to say of a table that was made with others."""
-        before = self.previous.get("settings", {})
-        differ = [name for name in settings if before.get(name) != settings[name]]
-        what = "; ".join(f"{n}: was {before.get(n)}, is {settings[n]}" for n in differ)
-        what = what or "their record is lost"
+        what = differences(self.previous.get("settings", {}), settings) or "their record is lost"
         return f"{self.table} was made with other settings ({what}); {UNTOUCHED}"
 
     def start(self, settings: dict) -> None:
@@ -213,6 +210,12 @@ class EvaluationFiles:
         """Write the JSON, whole or not at all."""
         text = json.dumps(about, indent=1, ensure_ascii=False, allow_nan=False)
         write_whole(self.summary, text.encode("utf-8", _ERRORS))
+
+
+def differences(before: Mapping, now: Mapping) -> str:
+    """What of ``now`` was otherwise ``before``, for a message; empty where nothing was."""
+    differ = [name for name in now if before.get(name) != now[name]]
+    return "; ".join(f"{name}: was {before.get(name)}, is {now[name]}" for name in differ)
 
 
 def check_writable(path: Path) -> None:

@@ -6,7 +6,7 @@ from functools import cache
 import nbformat
 import pytest
 
-from tests.course.conftest import ROOT
+from tests.course.conftest import FOLDED, ROOT
 
 ROW = re.compile(r"^\| ([^|]+) \| \[(\d+)\]\((\d\d)_\w+\.ipynb\) \| ([^|]+) \|$", re.M)
 GLOSSARY = (ROOT / "notebooks" / "glossary.md").read_text(encoding="utf-8")
@@ -27,12 +27,7 @@ def prose(number: int) -> list[str]:
     cells = nbformat.read(path, as_version=4).cells
     text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
     text = re.split(r"^## References", text, flags=re.M)[0]
-    for left_out in (
-        r"```.*?```",
-        r"\$[^$]*\$",
-        r"`[^`]*`",
-        r"<details>(?!<summary>Answer).*?</details>",
-    ):
+    for left_out in (r"```.*?```", r"\$[^$]*\$", r"`[^`]*`", FOLDED):
         text = re.sub(left_out, "", text, flags=re.S)
     text = re.sub(r"^.*\[Contents\].*$", "", text, flags=re.M)
     return re.sub(r"\[[^\]]*\]\([^)]*\)", "", text).splitlines()

@@ -15,7 +15,7 @@ import re
 import nbformat
 import pytest
 
-from tests.course.conftest import ROOT
+from tests.course.conftest import FOLDED, ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 MARKED = json.loads((ROOT / "tests/course/said_numbers.json").read_text(encoding="utf-8"))
@@ -24,13 +24,7 @@ NUMBER = r"\d[\d,]*(?:\.\d+)?"
 UNITS = "dB|bytes?|bits?|kB|KB|MB|GB|GiB|MiB|TFLOP|bpp|ms|times|M|grey levels"
 UNITS += "|seconds?|minutes?|hours?|days?"
 SAID = re.compile(rf"(?<![\w.,^−-])({NUMBER})(\s?%|[ \u00a0](?:{UNITS})\b|)(?![\w])")
-LEFT_OUT = (
-    r"```.*?```",
-    r"\$\$.*?\$\$",
-    r"\$[^$\n]*\$",
-    r"`[^`]*`",
-    r"<details>(?!<summary>Answer).*?</details>",
-)
+LEFT_OUT = (r"```.*?```", r"\$\$.*?\$\$", r"\$[^$\n]*\$", r"`[^`]*`", FOLDED)
 
 
 def said(text: str) -> list[str]:
